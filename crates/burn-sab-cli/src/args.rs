@@ -1,0 +1,296 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use burn_sab::{Sparsifier, Strategy};
+use burn_sab_tasks::{Curriculum, ModelKind};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::backend::Backend;
+
+/// Sparse Attentive Backtracking: train it, and check implementations of it
+#[derive(Debug, Parser)]
+#[command(name = "sab", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Train a network on a task, test it, and leave a run folder with report and pictures
+    Train(Box<TrainArgs>),
+    /// Check this build against a folder of conformance cases
+    Conformance(ConformanceArgs),
+}
+
+/// Every flag that is left out keeps the value of --preset, of --config, or the default.
+#[derive(Debug, Args)]
+pub struct TrainArgs {
+    /// What to learn
+    #[arg(required_unless_present_any = ["resume", "config"])]
+    pub task: Option<TaskName>,
+
+    /// Which network: SAB, an LSTM with full backpropagation, or one with truncated backpropagation
+    /// [default: sab]
+    #[arg(long, value_enum, value_name = "MODEL")]
+    pub model: Option<ModelName>,
+
+    /// Also train these models, for as many updates, and compare; "none" for none
+    /// [default: tbptt beside sab, none beside others]
+    #[arg(long, value_name = "MODELS", value_delimiter = ',')]
+    pub compare: Option<Vec<CompareName>>,
+
+    /// Settings of the layer to start from
+    #[arg(long, value_enum, help_heading = "Layer")]
+    pub preset: Option<Preset>,
+    /// Hidden units [default: 128]
+    #[arg(long, value_name = "H", help_heading = "Layer")]
+    pub hidden: Option<usize>,
+    /// Slots retrieved per step [default: 10]
+    #[arg(long, value_name = "N", help_heading = "Layer")]
+    pub k_top: Option<usize>,
+    /// Steps between two stored slots [default: 1]
+    #[arg(long, value_name = "N", help_heading = "Layer")]
+    pub k_att: Option<usize>,
+    /// Steps in a truncation window, also of tbptt [default: 10]
+    #[arg(long, value_name = "N", help_heading = "Layer")]
+    pub k_trunc: Option<usize>,
+    /// Shift of the truncation windows [default: 1]
+    #[arg(long, value_name = "N", help_heading = "Layer")]
+    pub truncation_offset: Option<usize>,
+    /// How slots are scored [default: dot]
+    #[arg(long, value_enum, help_heading = "Layer")]
+    pub score: Option<ScoreName>,
+    /// Attention size of dot and mlp scores [default: 64]
+    #[arg(long, value_name = "A", help_heading = "Layer")]
+    pub attention: Option<usize>,
+    /// Factor on the initial weights of the scores [default: 2]
+    #[arg(long, value_name = "X", help_heading = "Layer")]
+    pub score_gain: Option<f64>,
+    /// How scores become sparse weights [default: softmax]
+    #[arg(long, value_enum, help_heading = "Layer")]
+    pub sparsifier: Option<SparsifierName>,
+    /// What the memory holds before the first step [default: hidden]
+    #[arg(long, value_enum, help_heading = "Layer")]
+    pub initial_slot: Option<InitialSlotName>,
+    /// Most reminders that a gradient path may use, or "none" for no limit [default: none]
+    #[arg(long, value_name = "N", help_heading = "Layer", value_parser = number_or_none)]
+    pub max_hops: Option<NumberOrNone>,
+
+    /// Steps between the symbols and their recall (copying) [default: 100]
+    #[arg(long, value_name = "D", help_heading = "Task")]
+    pub delay: Option<usize>,
+    /// Steps of a sequence (adding) [default: 100]
+    #[arg(long, value_name = "T", help_heading = "Task")]
+    pub length: Option<usize>,
+    /// Symbols to be remembered (copying) [default: 10]
+    #[arg(long, value_name = "S", help_heading = "Task")]
+    pub symbols: Option<usize>,
+    /// How many different symbols there are (copying) [default: 8]
+    #[arg(long, value_name = "K", help_heading = "Task")]
+    pub alphabet: Option<usize>,
+    /// Delays or lengths at which the trained networks are tested
+    /// [default: copying: the delay, 10 and 100 times the delay; adding: the length]
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        help_heading = "Task"
+    )]
+    pub test_delays: Option<Vec<usize>>,
+    /// Sequences per test [default: 64]
+    #[arg(long, value_name = "N", help_heading = "Task")]
+    pub test_sequences: Option<usize>,
+
+    /// Whether the delay grows during training [default: copying: grow; adding: none]
+    #[arg(long, value_enum, help_heading = "Training")]
+    pub curriculum: Option<CurriculumName>,
+    /// Sequences per update [default: 64]
+    #[arg(long, value_name = "B", help_heading = "Training")]
+    pub batch: Option<usize>,
+    /// Most updates [default: 10000]
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    pub updates: Option<usize>,
+    /// Stop when held-out sequences reach this accuracy (copying) or fall to this mean squared error
+    /// (adding), or "never" [default: copying: 0.99; adding: 0.001]
+    #[arg(long, value_name = "X", help_heading = "Training", value_parser = level_or_never)]
+    pub stop_at: Option<LevelOrNever>,
+    /// Learning rate of Adam [default: 0.002]
+    #[arg(long, value_name = "X", help_heading = "Training")]
+    pub lr: Option<f64>,
+    /// Share of itself to which the learning rate falls over all updates [default: 1]
+    #[arg(long, value_name = "X", help_heading = "Training")]
+    pub lr_decay: Option<f64>,
+    /// Largest norm of the whole gradient [default: 1]
+    #[arg(long, value_name = "X", help_heading = "Training")]
+    pub clip_norm: Option<f64>,
+    /// Seed of weights and data [default: 1]
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    pub seed: Option<u64>,
+    /// Updates between two evaluations [default: 100]
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    pub evaluate_every: Option<usize>,
+    /// Updates between two checkpoints [default: 500]
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    pub checkpoint_every: Option<usize>,
+
+    /// Where to compute [default: flex, if this build has it]
+    #[arg(long, value_enum, help_heading = "Run")]
+    pub backend: Option<Backend>,
+    /// Threads that compute [default: one a core]
+    #[arg(long, value_name = "N", help_heading = "Run")]
+    pub threads: Option<usize>,
+    /// The run folder, which must be new or empty [default: a new one under runs/]
+    #[arg(long, value_name = "DIR", help_heading = "Run")]
+    pub out: Option<PathBuf>,
+    /// Go on with the run in this folder; of the settings only --updates, --stop-at, --test-delays,
+    /// --test-sequences, --backend and --threads can change
+    #[arg(long, value_name = "RUN", help_heading = "Run", conflicts_with_all = ["out", "config", "task"])]
+    pub resume: Option<PathBuf>,
+    /// Start from the config.json of an earlier run; flags given beside it win
+    #[arg(long, value_name = "FILE", help_heading = "Run")]
+    pub config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct ConformanceArgs {
+    /// The folder with the cases (*.safetensors)
+    pub dir: PathBuf,
+    /// Where to compute [default: flex, if this build has it]
+    #[arg(long, value_enum)]
+    pub backend: Option<Backend>,
+    /// Type of the numbers
+    #[arg(long, value_enum, default_value_t = Dtype::F32)]
+    pub dtype: Dtype,
+    /// Which implementation of the layer
+    #[arg(long, value_enum, default_value_t = StrategyName::Auto)]
+    pub strategy: StrategyName,
+}
+
+/// An implementation of the layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StrategyName {
+    /// The fastest that covers the case
+    Auto,
+    /// The readable twin under Burn's own autodiff
+    Reference,
+    /// Backend primitives with the hand-written backward pass
+    Primitives,
+    /// The backend's own kernel
+    Fused,
+}
+
+impl From<StrategyName> for Strategy {
+    fn from(name: StrategyName) -> Self {
+        match name {
+            StrategyName::Auto => Self::Auto,
+            StrategyName::Reference => Self::Reference,
+            StrategyName::Primitives => Self::Primitives,
+            StrategyName::Fused => Self::Fused,
+        }
+    }
+}
+
+/// A floating-point type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Dtype {
+    /// 32 bits
+    F32,
+    /// 64 bits
+    F64,
+}
+
+/// A count, or none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NumberOrNone(pub Option<usize>);
+
+fn number_or_none(text: &str) -> Result<NumberOrNone, String> {
+    match text {
+        "none" => Ok(NumberOrNone(None)),
+        _ => text
+            .parse()
+            .map(|n| NumberOrNone(Some(n)))
+            .map_err(|_| "give a whole number or \"none\"".into()),
+    }
+}
+
+/// A level to be reached, or never.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LevelOrNever(pub Option<f64>);
+
+fn level_or_never(text: &str) -> Result<LevelOrNever, String> {
+    match text {
+        "never" => Ok(LevelOrNever(None)),
+        _ => text
+            .parse()
+            .map(|x| LevelOrNever(Some(x)))
+            .map_err(|_| "give a number or \"never\"".into()),
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TaskName {
+    /// Say a string of symbols again after a delay
+    Copying,
+    /// Add two marked numbers
+    Adding,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Preset {
+    /// What trains well
+    Default,
+    /// The settings of the paper
+    Paper,
+    /// The settings of the authors' release
+    Released,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ScoreName {
+    /// u·tanh(h) + v·tanh(m)
+    Additive,
+    /// v·tanh(W_q h + W_m m + b)
+    Mlp,
+    /// (W_q h)·(W_k m) / sqrt(A)
+    Dot,
+}
+
+/// Gives an enum of a library its names on the command line.
+macro_rules! command_line_names {
+    ($(#[$doc:meta])* $name:ident for $of:ty { $($variant:ident => $value:expr),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+        pub enum $name { $(#[allow(missing_docs)] $variant),+ }
+
+        impl From<$name> for $of {
+            fn from(name: $name) -> Self {
+                match name { $($name::$variant => $value),+ }
+            }
+        }
+    };
+}
+
+command_line_names! {
+    ModelName for ModelKind { Sab => Self::Sab, Lstm => Self::Lstm, Tbptt => Self::Tbptt }
+}
+command_line_names! {
+    CompareName for Option<ModelKind> {
+        Sab => Some(ModelKind::Sab),
+        Lstm => Some(ModelKind::Lstm),
+        Tbptt => Some(ModelKind::Tbptt),
+        None => Option::None,
+    }
+}
+command_line_names! {
+    SparsifierName for Sparsifier {
+        Threshold => Self::Threshold, Released => Self::Released, Softmax => Self::Softmax,
+    }
+}
+command_line_names! {
+    InitialSlotName for burn_sab::InitialSlot { None => Self::None, Hidden => Self::Hidden }
+}
+command_line_names! {
+    CurriculumName for Curriculum { None => Self::None, Grow => Self::Grow }
+}

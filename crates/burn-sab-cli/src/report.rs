@@ -1,0 +1,203 @@
+//! What a run found out, for people and for programs.
+
+use std::path::Path;
+use std::process::Command;
+
+use burn_sab_tasks::{Best, Ending, Metrics, ModelKind, Task};
+use serde::Serialize;
+
+use crate::settings::Settings;
+use crate::text::{duration, markdown_table, thousands};
+
+/// What a run found out; `report.json` of its folder.
+#[derive(Debug, Serialize)]
+pub struct Report<'a> {
+    pub version: &'static str,
+    /// The commit of the sources, "-dirty" if they were changed; "unknown" without a repository.
+    pub commit: String,
+    /// The backend's device, in Burn's words.
+    pub device: String,
+    pub settings: &'a Settings,
+    pub models: Vec<ModelReport>,
+}
+
+/// What became of one model.
+#[derive(Debug, Serialize)]
+pub struct ModelReport {
+    pub model: ModelKind,
+    pub parameters: usize,
+    pub updates: usize,
+    /// Updates among them that were skipped because something was not finite.
+    pub skipped: usize,
+    pub training_seconds: f64,
+    pub ending: Option<Ending>,
+    pub best: Option<Best>,
+    /// The longest span of its training sequences.
+    pub longest: usize,
+    pub tests: Vec<Test>,
+}
+
+/// A test on held-out sequences, with the weights of the best evaluation.
+#[derive(Debug, Serialize)]
+pub struct Test {
+    pub span: usize,
+    pub sequences: usize,
+    pub metrics: Metrics,
+    pub seconds: f64,
+}
+
+impl Report<'_> {
+    /// The results side by side: a row a model, and one for a network that knows nothing.
+    pub fn rows(&self) -> Vec<Vec<String>> {
+        let train = &self.settings.train;
+        let span_name = train.task.span_name();
+        let mut header = vec![
+            "model".to_owned(),
+            "updates".to_owned(),
+            "time".to_owned(),
+            format!("trained on {span_name}"),
+        ];
+        header.extend(
+            self.settings
+                .test_spans
+                .iter()
+                .map(|span| format!("{span_name} {}", thousands(*span))),
+        );
+        let mut rows = vec![header];
+        for model in &self.models {
+            let mut row = vec![
+                model.model.name().to_owned(),
+                thousands(model.updates),
+                duration(model.training_seconds),
+                format!("up to {}", thousands(model.longest)),
+            ];
+            row.extend(model.tests.iter().map(|test| cell(&test.metrics)));
+            rows.push(row);
+        }
+        let mut nothing = vec![
+            "(knowing nothing)".to_owned(),
+            String::new(),
+            String::new(),
+            String::new(),
+        ];
+        nothing.extend(
+            self.settings
+                .test_spans
+                .iter()
+                .map(|_| cell(&chance(&train.task))),
+        );
+        rows.push(nothing);
+        rows
+    }
+
+    /// What the cells of [`rows`](Self::rows) are.
+    pub fn caption(&self) -> String {
+        let sequences = self.settings.test_sequences;
+        match self.settings.train.task {
+            Task::Copying { symbols, alphabet } => format!(
+                "copying {symbols} symbols out of {alphabet}: symbols right (cross-entropy in nats) on \
+                 {sequences} held-out sequences"
+            ),
+            Task::Adding => format!("adding: mean squared error on {sequences} held-out sequences"),
+        }
+    }
+
+    /// The report as Markdown.
+    pub fn markdown(&self, pictures: &[(String, &str)]) -> String {
+        let train = &self.settings.train;
+        let mut text = format!("# {} with {}\n\n", train.task.name(), train.model.name());
+        let caption = self.caption();
+        let (first, rest) = caption.split_at(1);
+        text.push_str(&format!("{}{rest}.\n\n", first.to_uppercase()));
+        text.push_str(&markdown_table(&self.rows()));
+        text.push('\n');
+        for model in &self.models {
+            let ending = match model.ending {
+                Some(Ending::Reached) => "reached the level at which training stops",
+                Some(Ending::BudgetSpent) => "made all its updates",
+                None => "was interrupted",
+            };
+            text.push_str(&format!(
+                "- {}: {} weights, {ending} after {} updates",
+                model.model.name(),
+                thousands(model.parameters),
+                thousands(model.updates),
+            ));
+            if let Some(best) = model.best {
+                text.push_str(&format!(
+                    ", tested with the weights of update {}",
+                    thousands(best.update)
+                ));
+            }
+            if model.skipped > 0 {
+                text.push_str(&format!("; {} updates skipped (not finite)", model.skipped));
+            }
+            text.push('\n');
+        }
+        for (file, what) in pictures {
+            text.push_str(&format!("\n![{what}]({file})\n"));
+        }
+        text.push_str(&format!(
+            "\nseed {}, backend {} ({}), threads {}, sab {}, commit {}; every setting is in `config.json`, \
+             every number in `report.json`, every update in `metrics.jsonl`.\n",
+            train.seed,
+            self.settings.backend.name(),
+            self.device,
+            self.settings.threads.map_or_else(|| "one a core".to_owned(), |n| n.to_string()),
+            self.version,
+            self.commit,
+        ));
+        text
+    }
+}
+
+fn cell(metrics: &Metrics) -> String {
+    match metrics {
+        Metrics::Copying {
+            accuracy,
+            cross_entropy,
+        } => {
+            format!("{:.1} % ({cross_entropy:.3})", 100.0 * accuracy)
+        }
+        Metrics::Adding { mse } => format!("{mse:.5}"),
+    }
+}
+
+/// What a network has that always gives the best answer without looking.
+fn chance(task: &Task) -> Metrics {
+    match task {
+        Task::Copying { alphabet, .. } => {
+            let alphabet = *alphabet as f64;
+            Metrics::Copying {
+                accuracy: 1.0 / alphabet,
+                cross_entropy: alphabet.ln(),
+            }
+        }
+        Task::Adding => Metrics::Adding { mse: 1.0 / 6.0 },
+    }
+}
+
+/// The commit of the sources that this program was built from.
+pub fn commit() -> String {
+    if let Some(commit) = option_env!("SAB_COMMIT") {
+        return commit.to_owned();
+    }
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let described = Command::new("git")
+        .arg("-C")
+        .arg(sources)
+        .args([
+            "describe",
+            "--always",
+            "--dirty",
+            "--abbrev=40",
+            "--exclude=*",
+        ])
+        .output();
+    match described {
+        Ok(output) if output.status.success() => {
+            String::from_utf8_lossy(&output.stdout).trim().to_owned()
+        }
+        _ => "unknown".to_owned(),
+    }
+}

@@ -1,0 +1,371 @@
+//! From the command line to everything that determines a run.
+
+use std::fs;
+use std::path::Path;
+
+use burn_sab::{SabLstmConfig, ScoreConfig};
+use burn_sab_tasks::{ModelKind, Task, TrainConfig};
+use serde::{Deserialize, Serialize};
+
+use crate::args::{LevelOrNever, NumberOrNone, Preset, ScoreName, TaskName, TrainArgs};
+use crate::backend::Backend;
+use crate::error::usage;
+
+/// Everything that determines a run; `config.json` of its folder.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Settings {
+    /// The version of sab that made the run.
+    pub version: String,
+    /// Task, model and training.
+    pub train: TrainConfig,
+    /// Models that are trained for comparison, with as many updates.
+    pub compare: Vec<ModelKind>,
+    /// Spans of the final tests.
+    pub test_spans: Vec<usize>,
+    /// Sequences per test.
+    pub test_sequences: usize,
+    /// Where to compute.
+    pub backend: Backend,
+    /// Threads that compute; `None` for one a core.
+    pub threads: Option<usize>,
+}
+
+/// Attention size where a score needs one and none is given: that of the best trials.
+const ATTENTION: usize = 64;
+
+impl Settings {
+    /// The settings that `args` asks for, checked.
+    pub fn from_args(args: &TrainArgs) -> anyhow::Result<Self> {
+        let mut settings = match &args.config {
+            Some(path) => Self::read(path)?,
+            None => Self::defaults(&task_of(args, None)?)?,
+        };
+        settings.version = env!("CARGO_PKG_VERSION").to_owned();
+        settings.apply_task(args)?;
+        settings.apply_layer(args)?;
+        settings.apply_training(args);
+        settings.apply_comparison(args);
+        settings.apply_run(args);
+        settings.validate()?;
+        Ok(settings)
+    }
+
+    /// The settings of a run that is resumed, with the few changes that are possible, checked.
+    pub fn for_resumption(mut self, args: &TrainArgs) -> anyhow::Result<Self> {
+        if let Some(flag) = fixed_flag(args) {
+            return Err(usage!(
+                "--{flag} cannot be changed by --resume: leave it out, or start a new run with --config"
+            ));
+        }
+        self.train.updates = args.updates.unwrap_or(self.train.updates);
+        if let Some(LevelOrNever(level)) = args.stop_at {
+            self.train.stop_at = level;
+        }
+        if let Some(spans) = &args.test_delays {
+            self.test_spans.clone_from(spans);
+        }
+        self.apply_run(args);
+        self.validate()?;
+        Ok(self)
+    }
+
+    /// Reads a `config.json`.
+    pub fn read(path: &Path) -> anyhow::Result<Self> {
+        let text = fs::read_to_string(path).map_err(|error| {
+            usage!("{}: {error}; name the config.json of a run", path.display())
+        })?;
+        serde_json::from_str(&text).map_err(|error| {
+            usage!(
+                "{}: {error}; it should be the config.json of a run of this version",
+                path.display()
+            )
+        })
+    }
+
+    fn defaults(task: &Task) -> anyhow::Result<Self> {
+        Ok(Self {
+            version: String::new(),
+            train: TrainConfig::new(*task),
+            compare: Vec::new(),
+            test_spans: Vec::new(),
+            test_sequences: 64,
+            backend: Backend::preferred()?,
+            threads: None,
+        })
+    }
+
+    fn apply_task(&mut self, args: &TrainArgs) -> anyhow::Result<()> {
+        let task = task_of(args, Some(self.train.task))?;
+        if task.name() != self.train.task.name() {
+            // Nothing of another task's training carries over but the layer.
+            let layer = self.train.layer.clone();
+            self.train = TrainConfig {
+                layer,
+                ..TrainConfig::new(task)
+            };
+            self.test_spans.clear();
+        }
+        self.train.task = task;
+        self.train.layer.d_input = task.d_input();
+        let (span, other, other_task) = match task {
+            Task::Copying { .. } => (args.delay, args.length.map(|_| "length"), "adding"),
+            Task::Adding => (args.length, args.delay.map(|_| "delay"), "copying"),
+        };
+        if let Some(flag) = other {
+            return Err(usage!(
+                "--{flag} belongs to the {other_task} task; give --{}",
+                task.span_name()
+            ));
+        }
+        if let Some(span) = span {
+            if span != self.train.span {
+                self.test_spans.clear();
+            }
+            self.train.span = span;
+        }
+        if let Some(spans) = &args.test_delays {
+            self.test_spans.clone_from(spans);
+        } else if self.test_spans.is_empty() {
+            let factors: &[usize] = match task {
+                Task::Copying { .. } => &[1, 10, 100],
+                Task::Adding => &[1],
+            };
+            self.test_spans = factors
+                .iter()
+                .map(|factor| self.train.span.saturating_mul(*factor))
+                .collect();
+        }
+        Ok(())
+    }
+
+    fn apply_layer(&mut self, args: &TrainArgs) -> anyhow::Result<()> {
+        let layer = &mut self.train.layer;
+        let (d_input, d_hidden) = (layer.d_input, args.hidden.unwrap_or(layer.d_hidden));
+        match args.preset {
+            Some(Preset::Default) => *layer = SabLstmConfig::new(d_input, d_hidden, true),
+            Some(Preset::Paper) => *layer = SabLstmConfig::paper(d_input, d_hidden),
+            Some(Preset::Released) => *layer = SabLstmConfig::released(d_input, d_hidden),
+            None => layer.d_hidden = d_hidden,
+        }
+        set(&mut layer.k_top, args.k_top);
+        set(&mut layer.k_att, args.k_att);
+        set(&mut layer.k_trunc, args.k_trunc);
+        set(&mut layer.truncation_offset, args.truncation_offset);
+        set(&mut layer.score_gain, args.score_gain);
+        set(&mut layer.sparsifier, args.sparsifier.map(Into::into));
+        set(&mut layer.initial_slot, args.initial_slot.map(Into::into));
+        if let Some(NumberOrNone(hops)) = args.max_hops {
+            layer.max_hops = hops;
+        }
+        let attention = match layer.score {
+            ScoreConfig::Additive => None,
+            ScoreConfig::Mlp { d_attention } | ScoreConfig::Dot { d_attention } => {
+                Some(d_attention)
+            }
+        };
+        let d_attention = args.attention.or(attention).unwrap_or(ATTENTION);
+        let score = args.score.unwrap_or(match layer.score {
+            ScoreConfig::Additive => ScoreName::Additive,
+            ScoreConfig::Mlp { .. } => ScoreName::Mlp,
+            ScoreConfig::Dot { .. } => ScoreName::Dot,
+        });
+        layer.score = match (score, args.attention) {
+            (ScoreName::Additive, Some(_)) => {
+                return Err(usage!(
+                    "--attention has no meaning for additive scores; leave it out"
+                ));
+            }
+            (ScoreName::Additive, None) => ScoreConfig::Additive,
+            (ScoreName::Mlp, _) => ScoreConfig::Mlp { d_attention },
+            (ScoreName::Dot, _) => ScoreConfig::Dot { d_attention },
+        };
+        Ok(())
+    }
+
+    fn apply_training(&mut self, args: &TrainArgs) {
+        let train = &mut self.train;
+        set(&mut train.curriculum, args.curriculum.map(Into::into));
+        set(&mut train.batch, args.batch);
+        set(&mut train.updates, args.updates);
+        set(&mut train.lr, args.lr);
+        set(&mut train.lr_decay, args.lr_decay);
+        set(&mut train.clip_norm, args.clip_norm);
+        set(&mut train.seed, args.seed);
+        set(&mut train.evaluate_every, args.evaluate_every);
+        set(&mut train.checkpoint_every, args.checkpoint_every);
+        if let Some(LevelOrNever(level)) = args.stop_at {
+            train.stop_at = level;
+        }
+    }
+
+    fn apply_comparison(&mut self, args: &TrainArgs) {
+        set(&mut self.train.model, args.model.map(Into::into));
+        let model = self.train.model;
+        match &args.compare {
+            Some(models) => {
+                self.compare = models.iter().filter_map(|name| (*name).into()).collect();
+            }
+            None if args.config.is_none() && model == ModelKind::Sab => {
+                self.compare = vec![ModelKind::Tbptt]
+            }
+            None => {}
+        }
+        let mut seen = vec![model];
+        self.compare.retain(|model| {
+            !seen.contains(model) && {
+                seen.push(*model);
+                true
+            }
+        });
+    }
+
+    fn apply_run(&mut self, args: &TrainArgs) {
+        set(&mut self.test_sequences, args.test_sequences);
+        set(&mut self.backend, args.backend);
+        self.threads = args.threads.or(self.threads);
+    }
+
+    fn validate(&self) -> anyhow::Result<()> {
+        self.train.validate()?;
+        let shortest = self.train.task.shortest_span();
+        if let Some(span) = self
+            .test_spans
+            .iter()
+            .find(|span| !(shortest..=1 << 31).contains(*span))
+        {
+            return Err(usage!(
+                "--test-delays has {span}, but it has to be at least {shortest}"
+            ));
+        }
+        if self.test_sequences == 0 {
+            return Err(usage!("--test-sequences is 0, but it has to be at least 1"));
+        }
+        if self.threads == Some(0) {
+            return Err(usage!("--threads is 0, but it has to be at least 1"));
+        }
+        Ok(())
+    }
+}
+
+fn set<T>(setting: &mut T, given: Option<T>) {
+    if let Some(value) = given {
+        *setting = value;
+    }
+}
+
+/// The task that `args` names, starting from `base` if there is one.
+fn task_of(args: &TrainArgs, base: Option<Task>) -> anyhow::Result<Task> {
+    let base = match (args.task, base) {
+        (Some(TaskName::Copying), Some(task @ Task::Copying { .. })) | (None, Some(task)) => task,
+        (Some(TaskName::Copying), _) => Task::copying(),
+        (Some(TaskName::Adding), _) => Task::Adding,
+        (None, None) => return Err(usage!("name a task: copying or adding")),
+    };
+    match base {
+        Task::Copying { symbols, alphabet } => Ok(Task::Copying {
+            symbols: args.symbols.unwrap_or(symbols),
+            alphabet: args.alphabet.unwrap_or(alphabet),
+        }),
+        Task::Adding => match args
+            .symbols
+            .map(|_| "symbols")
+            .or(args.alphabet.map(|_| "alphabet"))
+        {
+            Some(flag) => Err(usage!("--{flag} belongs to the copying task; leave it out")),
+            None => Ok(Task::Adding),
+        },
+    }
+}
+
+/// A flag among `args` that a resumed run cannot change.
+fn fixed_flag(args: &TrainArgs) -> Option<&'static str> {
+    let flags = [
+        ("model", args.model.is_some()),
+        ("compare", args.compare.is_some()),
+        ("preset", args.preset.is_some()),
+        ("hidden", args.hidden.is_some()),
+        ("k-top", args.k_top.is_some()),
+        ("k-att", args.k_att.is_some()),
+        ("k-trunc", args.k_trunc.is_some()),
+        ("truncation-offset", args.truncation_offset.is_some()),
+        ("score", args.score.is_some()),
+        ("attention", args.attention.is_some()),
+        ("score-gain", args.score_gain.is_some()),
+        ("sparsifier", args.sparsifier.is_some()),
+        ("initial-slot", args.initial_slot.is_some()),
+        ("max-hops", args.max_hops.is_some()),
+        ("delay", args.delay.is_some()),
+        ("length", args.length.is_some()),
+        ("symbols", args.symbols.is_some()),
+        ("alphabet", args.alphabet.is_some()),
+        ("curriculum", args.curriculum.is_some()),
+        ("batch", args.batch.is_some()),
+        ("lr", args.lr.is_some()),
+        ("lr-decay", args.lr_decay.is_some()),
+        ("clip-norm", args.clip_norm.is_some()),
+        ("seed", args.seed.is_some()),
+        ("evaluate-every", args.evaluate_every.is_some()),
+        ("checkpoint-every", args.checkpoint_every.is_some()),
+    ];
+    flags
+        .into_iter()
+        .find_map(|(flag, given)| given.then_some(flag))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Cli, Command};
+    use clap::{CommandFactory, Parser};
+
+    fn settings(line: &str) -> anyhow::Result<Settings> {
+        let words = ["sab", "train"].into_iter().chain(line.split_whitespace());
+        match Cli::try_parse_from(words)?.command {
+            Command::Train(args) => Settings::from_args(&args),
+            Command::Conformance(_) => unreachable!("the line says train"),
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_main_job_needs_no_flags() {
+        let settings = settings("copying").unwrap();
+        assert_eq!(
+            settings.train.task,
+            Task::Copying {
+                symbols: 10,
+                alphabet: 8
+            }
+        );
+        assert_eq!(settings.train.model, ModelKind::Sab);
+        assert_eq!(settings.compare, [ModelKind::Tbptt]);
+        assert_eq!(settings.test_spans, [100, 1000, 10_000]);
+    }
+
+    #[test]
+    fn flags_win_over_the_preset() {
+        let settings =
+            settings("copying --preset paper --k-top 3 --score mlp --attention 7").unwrap();
+        let layer = settings.train.layer;
+        assert_eq!((layer.k_top, layer.k_trunc), (3, 5));
+        assert_eq!(layer.score, ScoreConfig::Mlp { d_attention: 7 });
+    }
+
+    #[test]
+    fn sizes_follow_the_task() {
+        let settings = settings("copying --alphabet 3 --symbols 2 --delay 7 --model lstm").unwrap();
+        assert_eq!(settings.train.layer.d_input, 5);
+        assert_eq!(settings.test_spans, [7, 70, 700]);
+        assert!(settings.compare.is_empty());
+    }
+
+    #[test]
+    fn a_model_is_not_compared_with_itself() {
+        let settings = settings("copying --compare lstm,sab,lstm,none").unwrap();
+        assert_eq!(settings.compare, [ModelKind::Lstm]);
+    }
+}

@@ -1,0 +1,205 @@
+//! The program as its users meet it.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use rstest::rstest;
+
+/// A run of a second or two.
+const TINY: &str = "--hidden 8 --k-top 3 --k-trunc 4 --symbols 2 --alphabet 3 --delay 6 --batch 8 --updates 40 \
+                    --evaluate-every 20 --checkpoint-every 20 --stop-at never --test-delays 6,30 \
+                    --test-sequences 4 --threads 1";
+
+fn sab(folder: &Path, line: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_sab"))
+        .args(line.split_whitespace())
+        .current_dir(folder)
+        .env_remove("RUST_BACKTRACE")
+        .env_remove("RUST_LOG")
+        .output()
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn succeed(folder: &Path, line: &str) -> String {
+    let output = sab(folder, line);
+    assert!(output.status.success(), "{line}: {}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+#[rstest]
+#[case("train", "copying")]
+#[case("train juggling", "juggling")]
+#[case("train copying --model gru", "gru")]
+#[case("train copying --k-top 0", "k_top")]
+#[case("train copying --k-trunc 0", "k_trunc")]
+#[case("train copying --hidden 0", "d_hidden")]
+#[case("train copying --k-top minus", "minus")]
+#[case("train copying --lr -1", "lr")]
+#[case("train copying --lr nan", "lr is NaN")]
+#[case("train copying --delay 0", "delay is 0")]
+#[case("train copying --length 9", "--delay")]
+#[case("train adding --delay 9", "--length")]
+#[case("train adding --symbols 3", "--symbols")]
+#[case("train copying --score additive --attention 8", "--attention")]
+#[case("train copying --max-hops many", "\"none\"")]
+#[case("train copying --stop-at soon", "\"never\"")]
+#[case("train copying --batch 4000000000", "64 GiB")]
+#[case("train copying --updates 0", "updates is 0")]
+#[case("train copying --threads 0", "--threads")]
+#[case("train copying --test-delays 0", "--test-delays")]
+#[case("train copying --backend abacus", "abacus")]
+#[case("train copying --config missing.json", "missing.json")]
+#[case("train --resume missing", "missing")]
+#[case("train copying --resume somewhere", "--resume")]
+#[case("walk", "walk")]
+fn a_mistake_is_one_line_that_names_it(#[case] line: &str, #[case] named: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let output = sab(folder.path(), line);
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    assert!(told.contains(named), "{told}");
+    assert!(told.starts_with("error: "), "{told}");
+    assert_eq!(told.trim_end().lines().count(), 1, "{told}");
+    assert_eq!(
+        fs::read_dir(folder.path()).unwrap().count(),
+        0,
+        "something was left behind"
+    );
+}
+
+#[cfg(not(feature = "tch"))]
+#[test]
+fn a_backend_that_was_not_built_names_its_feature() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = sab(folder.path(), "train copying --backend tch");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        text(&output.stderr).contains("--features tch"),
+        "{}",
+        text(&output.stderr)
+    );
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("file"), "").unwrap();
+    for out in ["file", "file/run"] {
+        let output = sab(folder.path(), &format!("train copying {TINY} --out {out}"));
+        let told = text(&output.stderr);
+        assert!(!output.status.success());
+        assert!(
+            told.contains(out) && told.trim_end().lines().count() == 1,
+            "{told}"
+        );
+    }
+}
+
+#[test]
+fn a_run_leaves_everything_it_promises() {
+    let folder = tempfile::tempdir().unwrap();
+    let told = succeed(
+        folder.path(),
+        &format!("train copying {TINY} --compare tbptt,lstm"),
+    );
+    let run = folder.path().join("runs/copying-sab-1");
+    for file in [
+        "config.json",
+        "metrics.jsonl",
+        "report.md",
+        "report.json",
+        "reminders.svg",
+        "learning.svg",
+        "checkpoint-00000040/model.bpk",
+        "tbptt/metrics.jsonl",
+        "lstm/checkpoint-00000040/state.json",
+    ] {
+        assert!(run.join(file).is_file(), "{file} is missing");
+    }
+    assert!(told.contains("runs/copying-sab-1/reminders.svg"), "{told}");
+    for row in ["sab ", "tbptt ", "lstm ", "(knowing nothing) "] {
+        let row = told
+            .lines()
+            .find(|line| line.starts_with(&format!("  {row}")));
+        assert_eq!(
+            row.unwrap_or_else(|| panic!("{told}")).matches('%').count(),
+            2,
+            "{told}"
+        );
+    }
+    let report: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(run.join("report.json")).unwrap()).unwrap();
+    assert_eq!(report["models"][0]["tests"][1]["span"], 30);
+    assert_eq!(report["models"][1]["updates"], 40);
+    assert_eq!(report["settings"]["train"]["seed"], 1);
+    assert!(report["commit"].is_string());
+
+    // The next run does not touch this one.
+    let told = succeed(
+        folder.path(),
+        &format!("train copying {TINY} --compare none"),
+    );
+    assert!(told.contains("runs/copying-sab-2"), "{told}");
+    let output = sab(
+        folder.path(),
+        &format!("train copying {TINY} --out runs/copying-sab-1"),
+    );
+    let told = text(&output.stderr);
+    assert!(told.contains("--resume runs/copying-sab-1"), "{told}");
+}
+
+#[test]
+fn a_resumed_run_has_the_lines_and_results_of_an_uninterrupted_one() {
+    let folder = tempfile::tempdir().unwrap();
+    succeed(folder.path(), &format!("train copying {TINY} --out whole"));
+    // Stopping early and extending stands for the interruption; lines of updates after the last
+    // checkpoint stand for what an interrupted run has written after it.
+    succeed(
+        folder.path(),
+        &format!("train copying {TINY} --out cut --updates 20"),
+    );
+    let metrics = folder.path().join("cut/metrics.jsonl");
+    let mut lines = fs::read_to_string(&metrics).unwrap();
+    lines.push_str("{\"kind\":\"update\",\"update\":21,\"span\":6,\"loss\":9.0,\"gradient_norm\":1.0,\"lr\":1.0}\n{\"ki");
+    fs::write(&metrics, lines).unwrap();
+    succeed(folder.path(), "train --resume cut --updates 40");
+    for file in [
+        "metrics.jsonl",
+        "tbptt/metrics.jsonl",
+        "reminders.svg",
+        "learning.svg",
+    ] {
+        let read = |run: &str| fs::read_to_string(folder.path().join(run).join(file)).unwrap();
+        assert!(read("whole") == read("cut"), "{file} differs");
+    }
+    let output = sab(folder.path(), "train --resume cut --hidden 9");
+    assert!(
+        text(&output.stderr).contains("--hidden"),
+        "{}",
+        text(&output.stderr)
+    );
+}
+
+#[test]
+fn a_run_can_be_repeated_from_its_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    succeed(
+        folder.path(),
+        &format!(
+            "train adding --hidden 8 --batch 4 --updates 20 --length 12 --seed 5 --out first --compare none"
+        ),
+    );
+    succeed(
+        folder.path(),
+        "train --config first/config.json --out second",
+    );
+    let read =
+        |run: &str| fs::read_to_string(folder.path().join(run).join("metrics.jsonl")).unwrap();
+    assert_eq!(read("first"), read("second"));
+    assert!(read("first").contains("\"mse\""));
+}

@@ -1,0 +1,52 @@
+use std::io;
+use std::path::PathBuf;
+
+use burn_sab::ConfigError;
+
+/// Why training could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// A setting of the layer is out of its range.
+    #[error(transparent)]
+    Layer(#[from] ConfigError),
+    /// A setting of the training is out of its range.
+    #[error("{setting} is {value}, but {rule}")]
+    Setting {
+        /// The setting's name, as in [`TrainConfig`](crate::TrainConfig).
+        setting: &'static str,
+        /// The value that was given.
+        value: String,
+        /// What the value has to be.
+        rule: &'static str,
+    },
+    /// A file or folder could not be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A checkpoint is there but cannot be used.
+    #[error("{}: {reason}", path.display())]
+    Checkpoint {
+        /// The checkpoint's folder or file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// An [`Event`](crate::Event) could not be passed on.
+    #[error(transparent)]
+    Observer(io::Error),
+    /// Loss or gradients stayed infinite or not a number.
+    #[error(
+        "the loss or its gradient was not finite for {skipped} updates in a row, up to update \
+         {update}; a smaller learning rate or clipping norm may help"
+    )]
+    Diverged {
+        /// The last of these updates.
+        update: usize,
+        /// How many there were.
+        skipped: usize,
+    },
+}

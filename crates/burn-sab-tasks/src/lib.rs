@@ -1,0 +1,44 @@
+//! Tasks on which recurrent networks with a long memory are compared, and what is needed to train on
+//! them: data, metrics, a model around [`SabLstm`](burn_sab::SabLstm), the baselines, a curriculum,
+//! and a training loop that can be interrupted and resumed exactly.
+//!
+//! Nothing here prints or reads a terminal: [`Trainer::run`] reports through [`Event`]s.
+//!
+//! ```no_run
+//! use burn::tensor::Device;
+//! use burn_sab_tasks::{Task, TrainConfig, Trainer};
+//!
+//! # fn main() -> Result<(), burn_sab_tasks::TrainError> {
+//! let config = TrainConfig::new(Task::copying());
+//! let mut trainer = Trainer::new(config, &Device::default())?;
+//! trainer.run(None, |event| {
+//!     println!("{event:?}");
+//!     Ok(())
+//! })?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod checkpoint;
+mod clip;
+mod config;
+mod curriculum;
+mod error;
+mod evaluate;
+mod event;
+mod model;
+mod reminders;
+mod stream;
+mod task;
+mod train;
+
+pub use config::{ModelKind, TrainConfig};
+pub use curriculum::Curriculum;
+pub use error::TrainError;
+pub use evaluate::evaluate;
+pub use event::Event;
+pub use model::TaskModel;
+pub use reminders::{Moment, Reminder, reminders};
+pub use stream::{DataStream, Purpose};
+pub use task::{Batch, Metrics, Target, Task};
+pub use train::{Best, Ending, Trainer};

@@ -1,0 +1,124 @@
+//! Which moment reminded which.
+
+use burn::tensor::Device;
+use burn_sab::{InitialSlot, SabLstmConfig};
+use serde::{Deserialize, Serialize};
+
+use crate::model::TaskModel;
+use crate::stream::DataStream;
+use crate::task::Task;
+
+/// When a slot was stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Moment {
+    /// Before the first step: the initial hidden state.
+    Initial,
+    /// After this step (counted from 0).
+    Step(usize),
+}
+
+/// At step `step`, the slot stored at `moment` was retrieved with this weight.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Reminder {
+    /// The step that was reminded, counted from 0.
+    pub step: usize,
+    /// The moment it was reminded of.
+    pub moment: Moment,
+    /// The sparse attention weight, not 0.
+    pub weight: f32,
+}
+
+impl Moment {
+    /// The moment at which a layer with these settings stored its `slot`-th slot (counted from 0).
+    pub fn of_slot(slot: usize, layer: &SabLstmConfig) -> Self {
+        let stored = match layer.initial_slot {
+            InitialSlot::Hidden if slot == 0 => return Self::Initial,
+            InitialSlot::Hidden => slot,
+            InitialSlot::None => slot + 1,
+        };
+        Self::Step(stored * layer.k_att - 1)
+    }
+}
+
+/// The reminders of one sequence of `task` with this span, in the order of the steps.
+///
+/// `layer` is the configuration that `model` was made with.
+pub fn reminders(
+    model: &TaskModel,
+    layer: &SabLstmConfig,
+    task: &Task,
+    span: usize,
+    mut stream: DataStream,
+    device: &Device,
+) -> Vec<Reminder> {
+    let batch = task.batch(&mut stream, span, 1, device);
+    let output = model.layer().forward_with_reminders(batch.input, None);
+    let [_, _, per_step] = output.weights.dims();
+    let weights = output.weights.into_data().iter::<f32>().collect::<Vec<_>>();
+    let slots = output.slots.into_data().iter::<i64>().collect::<Vec<_>>();
+    weights
+        .into_iter()
+        .zip(slots)
+        .enumerate()
+        .filter(|(_, (weight, _))| *weight != 0.0)
+        .map(|(i, (weight, slot))| Reminder {
+            step: i / per_step,
+            moment: Moment::of_slot(slot as usize, layer),
+            weight,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::TrainConfig;
+    use crate::stream::Purpose;
+
+    #[test]
+    fn slots_are_dated() {
+        let layer = SabLstmConfig::new(2, 4, true).with_k_att(3);
+        let with = layer.clone().with_initial_slot(InitialSlot::Hidden);
+        let without = layer.with_initial_slot(InitialSlot::None);
+        let dates = |layer: &SabLstmConfig| [0, 1, 2].map(|slot| Moment::of_slot(slot, layer));
+        assert_eq!(
+            dates(&with),
+            [Moment::Initial, Moment::Step(2), Moment::Step(5)]
+        );
+        assert_eq!(
+            dates(&without),
+            [Moment::Step(2), Moment::Step(5), Moment::Step(8)]
+        );
+    }
+
+    #[test]
+    fn only_earlier_moments_remind_and_softmax_weights_sum_to_one() {
+        let device = Device::flex();
+        let mut config = TrainConfig::new(Task::Copying {
+            symbols: 2,
+            alphabet: 3,
+        });
+        config.layer = config.layer.with_d_hidden(8).with_k_top(4);
+        let model = TaskModel::new(&config, &device).unwrap();
+        let stream = DataStream::new(1, Purpose::Test);
+        let found = reminders(&model, &config.layer, &config.task, 6, stream, &device);
+        for step in 0..config.task.steps(6) {
+            let of_step: Vec<_> = found
+                .iter()
+                .filter(|reminder| reminder.step == step)
+                .collect();
+            assert_eq!(of_step.len(), 4.min(step + 1));
+            assert!(
+                of_step
+                    .iter()
+                    .all(|reminder| reminder.moment < Moment::Step(step))
+            );
+            let sum: f32 = of_step.iter().map(|reminder| reminder.weight).sum();
+            assert!(
+                (sum - 1.0).abs() < 1e-5,
+                "weights of step {step} sum to {sum}"
+            );
+        }
+    }
+}

@@ -1,0 +1,383 @@
+//! The training loop.
+//!
+//! It is not Burn's `Learner`, whose runs resume by epochs and do not restore the order of the data:
+//! here a run that is interrupted and resumed gives the numbers of one that was not.
+
+use std::io;
+use std::path::Path;
+use std::time::Instant;
+
+use burn::module::Module;
+use burn::optim::{AdamConfig, GradientsParams, ModuleOptimizer};
+use burn::tensor::Device;
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::{self, SavedState};
+use crate::clip::clip_by_global_norm;
+use crate::config::TrainConfig;
+use crate::curriculum::Curriculum;
+use crate::error::TrainError;
+use crate::evaluate::evaluate;
+use crate::event::Event;
+use crate::model::TaskModel;
+use crate::stream::{DataStream, Purpose};
+use crate::task::Metrics;
+
+/// After this many skipped updates in a row the run is given up. A single bad batch is survived; the
+/// weights do not change while updates are skipped, so a hundred other batches say it is them.
+const MOST_SKIPPED_IN_A_ROW: usize = 100;
+
+/// Adam's epsilon as in the paper on Adam and in PyTorch. Burn's default, 1e-5, slows down weights with
+/// small gradients.
+const ADAM_EPSILON: f32 = 1e-8;
+
+/// The best evaluation of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Best {
+    /// The update after which it was made.
+    pub update: usize,
+    /// What it showed, at the target span.
+    pub metrics: Metrics,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ending {
+    /// An evaluation reached [`TrainConfig::stop_at`].
+    Reached,
+    /// All updates were made.
+    BudgetSpent,
+}
+
+/// How far a run is: with weights and optimiser, all that it needs to go on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Progress {
+    pub(crate) update: usize,
+    stream: DataStream,
+    longest: usize,
+    skipped: usize,
+    skipped_in_a_row: usize,
+    best: Option<Best>,
+    ending: Option<Ending>,
+    seconds: f64,
+}
+
+/// A training run: the network, its optimiser, and how far they are.
+#[derive(Debug)]
+pub struct Trainer {
+    config: TrainConfig,
+    /// Without autodiff.
+    device: Device,
+    model: TaskModel,
+    /// The weights of the best evaluation, without autodiff.
+    best_model: Option<TaskModel>,
+    optimizer: Optimizer,
+    progress: Progress,
+}
+
+/// Burn's optimiser has no `Debug`.
+struct Optimizer(ModuleOptimizer);
+
+impl std::fmt::Debug for Optimizer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Adam")
+    }
+}
+
+impl Trainer {
+    /// A new run on `device`.
+    ///
+    /// # Errors
+    ///
+    /// If a setting is out of its range.
+    pub fn new(config: TrainConfig, device: &Device) -> Result<Self, TrainError> {
+        config.validate()?;
+        let progress = Progress {
+            update: 0,
+            stream: DataStream::new(config.seed, Purpose::Training),
+            longest: config.curriculum.first_longest(config.span),
+            skipped: 0,
+            skipped_in_a_row: 0,
+            best: None,
+            ending: None,
+            seconds: 0.0,
+        };
+        Ok(Self {
+            model: TaskModel::new(&config, &device.clone().autodiff())?,
+            best_model: None,
+            optimizer: Optimizer(adam()),
+            device: device.clone(),
+            config,
+            progress,
+        })
+    }
+
+    /// The run whose latest checkpoint is in `folder`, ready to go on.
+    ///
+    /// Burn restores an optimiser's state on [`Device::default`] before moving it to `device`, so that
+    /// default has to be usable.
+    ///
+    /// # Errors
+    ///
+    /// If there is no checkpoint, or if it cannot be read.
+    pub fn resume(folder: &Path, device: &Device) -> Result<Self, TrainError> {
+        let checkpoint = checkpoint::latest(folder)?;
+        let SavedState { config, progress } = checkpoint::load_state(&checkpoint)?;
+        config.validate()?;
+        let fresh = TaskModel::new(&config, &device.clone().autodiff())?;
+        let best_model = match progress.best {
+            Some(_) => Some(checkpoint::load_best(&checkpoint, fresh.valid())?),
+            None => None,
+        };
+        Ok(Self {
+            model: checkpoint::load_model(&checkpoint, fresh)?,
+            best_model,
+            optimizer: Optimizer(checkpoint::load_optimizer(&checkpoint, adam())?),
+            device: device.clone(),
+            config,
+            progress,
+        })
+    }
+
+    /// Whether `folder` has a checkpoint that [`resume`](Self::resume) would look at.
+    pub fn can_resume(folder: &Path) -> bool {
+        checkpoint::exists(folder)
+    }
+
+    /// Changes the budget and the level at which to stop, to go on with a run that has ended.
+    pub fn extend(&mut self, updates: usize, stop_at: Option<f64>) {
+        if (updates, stop_at) != (self.config.updates, self.config.stop_at) {
+            self.config.updates = updates;
+            self.config.stop_at = stop_at;
+            self.progress.ending = None;
+        }
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &TrainConfig {
+        &self.config
+    }
+
+    /// Updates so far.
+    pub fn update(&self) -> usize {
+        self.progress.update
+    }
+
+    /// Updates so far that were skipped because something was not finite.
+    pub fn skipped(&self) -> usize {
+        self.progress.skipped
+    }
+
+    /// The longest span of the curriculum so far.
+    pub fn longest(&self) -> usize {
+        self.progress.longest
+    }
+
+    /// Seconds spent in [`run`](Self::run), over all resumptions.
+    pub fn seconds(&self) -> f64 {
+        self.progress.seconds
+    }
+
+    /// How the run ended, if it has.
+    pub fn ending(&self) -> Option<Ending> {
+        self.progress.ending
+    }
+
+    /// The best evaluation so far.
+    pub fn best(&self) -> Option<Best> {
+        self.progress.best
+    }
+
+    /// The network of the best evaluation so far, or else the network as it is; without autodiff.
+    pub fn best_model(&self) -> TaskModel {
+        self.best_model
+            .clone()
+            .unwrap_or_else(|| self.model.valid())
+    }
+
+    /// Trains until the run ends, telling `observe` what happens.
+    ///
+    /// With a folder, checkpoints are kept there: the latest one, with the best weights so far in it.
+    ///
+    /// # Errors
+    ///
+    /// If `observe` fails, if a checkpoint cannot be written, or if the training diverges. The last
+    /// checkpoint is intact in all these cases.
+    pub fn run(
+        &mut self,
+        checkpoints: Option<&Path>,
+        mut observe: impl FnMut(&Event) -> io::Result<()>,
+    ) -> Result<Ending, TrainError> {
+        let started = Instant::now();
+        let earlier = self.progress.seconds;
+        loop {
+            if let Some(ending) = self.progress.ending {
+                return Ok(ending);
+            }
+            if self.progress.update >= self.config.updates {
+                self.progress.ending = Some(Ending::BudgetSpent);
+            } else {
+                self.next_update(&mut observe)?;
+            }
+            self.progress.seconds = earlier + started.elapsed().as_secs_f64();
+            let due = self
+                .progress
+                .update
+                .is_multiple_of(self.config.checkpoint_every);
+            if let Some(folder) = checkpoints
+                && (due || self.progress.ending.is_some())
+            {
+                self.save(folder)?;
+            }
+        }
+    }
+
+    /// One update, and the looks and evaluations that are due after it.
+    fn next_update(
+        &mut self,
+        observe: &mut impl FnMut(&Event) -> io::Result<()>,
+    ) -> Result<(), TrainError> {
+        self.progress.update += 1;
+        let update = self.progress.update;
+        observe(&self.descend()?).map_err(TrainError::Observer)?;
+        if self.progress.longest < self.config.span && update.is_multiple_of(Curriculum::LOOK_EVERY)
+        {
+            if let Some(event) = self.look() {
+                observe(&event).map_err(TrainError::Observer)?;
+            }
+        }
+        let last = update == self.config.updates;
+        if last || update.is_multiple_of(self.config.evaluate_every) {
+            observe(&self.evaluate()).map_err(TrainError::Observer)?;
+        }
+        if last && self.progress.ending.is_none() {
+            self.progress.ending = Some(Ending::BudgetSpent);
+        }
+        Ok(())
+    }
+
+    /// Draws a batch and moves the weights along its gradient.
+    fn descend(&mut self) -> Result<Event, TrainError> {
+        let Self {
+            config, progress, ..
+        } = self;
+        let update = progress.update;
+        let task = config.task;
+        let span = config
+            .curriculum
+            .draw(&mut progress.stream, &task, progress.longest);
+        let device = self.device.clone().autodiff();
+        let batch = task.batch(&mut progress.stream, span, config.batch, &device);
+        let loss_tensor = task.loss(
+            self.model.forward(batch.input, task.answers()),
+            batch.target,
+        );
+        let loss = loss_tensor.clone().into_scalar::<f64>();
+        if !loss.is_finite() {
+            return self.skip(span, "loss");
+        }
+        let mut grads = GradientsParams::from_grads(loss_tensor.backward(), &self.model);
+        let gradient_norm = clip_by_global_norm(&mut grads, &self.model, config.clip_norm);
+        if !gradient_norm.is_finite() {
+            return self.skip(span, "gradient");
+        }
+        let lr = config.lr_at(update);
+        self.model = self.optimizer.0.step(lr, self.model.clone(), grads);
+        progress.skipped_in_a_row = 0;
+        Ok(Event::Update {
+            update,
+            span,
+            loss,
+            gradient_norm,
+            lr,
+        })
+    }
+
+    fn skip(&mut self, span: usize, what: &str) -> Result<Event, TrainError> {
+        let progress = &mut self.progress;
+        progress.skipped += 1;
+        progress.skipped_in_a_row += 1;
+        if progress.skipped_in_a_row == MOST_SKIPPED_IN_A_ROW {
+            return Err(TrainError::Diverged {
+                update: progress.update,
+                skipped: MOST_SKIPPED_IN_A_ROW,
+            });
+        }
+        Ok(Event::Skipped {
+            update: progress.update,
+            span,
+            what: what.to_owned(),
+        })
+    }
+
+    /// Looks whether the longest span is mastered, and grows it if so.
+    fn look(&mut self) -> Option<Event> {
+        let from = self.progress.longest;
+        let metrics = self.try_out(from, Curriculum::LOOK_SEQUENCES, Purpose::Curriculum);
+        Curriculum::mastered(&metrics).then(|| {
+            let to = Curriculum::grown(from, self.config.span);
+            self.progress.longest = to;
+            Event::Grown {
+                update: self.progress.update,
+                metrics,
+                from,
+                to,
+            }
+        })
+    }
+
+    /// Tries the network at the target span, and keeps it if it is the best so far.
+    fn evaluate(&mut self) -> Event {
+        let span = self.config.span;
+        let metrics = self.try_out(span, self.config.evaluate_sequences, Purpose::Validation);
+        let update = self.progress.update;
+        let best = self
+            .progress
+            .best
+            .is_none_or(|best| metrics.is_better_than(&best.metrics));
+        if best {
+            self.progress.best = Some(Best { update, metrics });
+            self.best_model = Some(self.model.valid());
+        }
+        if self
+            .config
+            .stop_at
+            .is_some_and(|level| metrics.reaches(level))
+        {
+            self.progress.ending = Some(Ending::Reached);
+        }
+        Event::Evaluation {
+            update,
+            span,
+            metrics,
+            best,
+            longest: self.progress.longest,
+        }
+    }
+
+    fn try_out(&self, span: usize, sequences: usize, purpose: Purpose) -> Metrics {
+        let stream = DataStream::new(self.config.seed, purpose);
+        evaluate(
+            &self.model.valid(),
+            &self.config.task,
+            span,
+            sequences,
+            stream,
+            &self.device,
+        )
+    }
+
+    fn save(&self, folder: &Path) -> Result<(), TrainError> {
+        let state = SavedState {
+            config: self.config.clone(),
+            progress: self.progress.clone(),
+        };
+        let best = self.best_model.as_ref();
+        checkpoint::save(folder, &state, &self.model, best, &self.optimizer.0)
+    }
+}
+
+fn adam() -> ModuleOptimizer {
+    AdamConfig::new().with_epsilon(ADAM_EPSILON).init()
+}

@@ -1,0 +1,30 @@
+use thiserror::Error;
+
+/// A setting of the layer that makes no sense.
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum ConfigError {
+    /// A size or count that has to be at least 1.
+    #[error("{name} = 0: it has to be at least 1{hint}")]
+    Zero {
+        /// The setting.
+        name: &'static str,
+        /// What to do instead, or nothing.
+        hint: &'static str,
+    },
+    /// A number that has to be finite and positive.
+    #[error("{name} = {value}: it has to be a finite number above 0")]
+    NotPositive {
+        /// The setting.
+        name: &'static str,
+        /// Its value.
+        value: f64,
+    },
+    /// [`Strategy::Fused`](crate::Strategy::Fused) or [`Strategy::Primitives`](crate::Strategy::Primitives) with an option that only the reference covers.
+    #[error("strategy {strategy} does not cover {option}: use Auto or Reference")]
+    NotCovered {
+        /// The strategy that was asked for.
+        strategy: &'static str,
+        /// The option that rules it out.
+        option: &'static str,
+    },
+}

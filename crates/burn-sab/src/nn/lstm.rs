@@ -1,0 +1,293 @@
+use burn::module::{Content, DisplaySettings, Module, ModuleDisplay, Param};
+use burn::tensor::{Device, Int, Tensor};
+
+use super::config::{InitialSlot, SabLstmConfig};
+use super::scorer::Scorer;
+use super::state::SabLstmState;
+use crate::op::{
+    self, Activations, Cell, SabOptions, SequenceInputs, SequenceOutputs, Sparsifier, Strategy,
+};
+
+/// An LSTM that stores its own past states as slots, retrieves a few of them at every step, and sends
+/// gradient back only through those and through short truncation windows.
+///
+/// Made by [`SabLstmConfig`]. Stands where a `burn::nn::Lstm` was: same shapes, same weights, same
+/// values while the memory is empty. The gates are packed in the order i, f, g, o (i, g, o with
+/// `input_forget`), as in PyTorch; weights are `[in, out]`, as in Burn.
+#[derive(Module, Debug)]
+#[module(custom_display)]
+pub struct SabLstm {
+    /// Input weights, `[I, 4H]`.
+    pub weight_ih: Param<Tensor<2>>,
+    /// Recurrent weights, `[H, 4H]`.
+    pub weight_hh: Param<Tensor<2>>,
+    /// Bias with the input weights, `[4H]`.
+    pub bias_ih: Option<Param<Tensor<1>>>,
+    /// Bias with the recurrent weights, `[4H]`.
+    pub bias_hh: Option<Param<Tensor<1>>>,
+    /// What scores the slots.
+    pub scorer: Scorer,
+    /// Activations, if not the standard ones.
+    pub activations: Option<Activations>,
+    /// Hidden units H.
+    pub d_hidden: usize,
+    /// See [`SabLstmConfig::k_top`].
+    pub k_top: usize,
+    /// See [`SabLstmConfig::k_att`].
+    pub k_att: usize,
+    /// See [`SabLstmConfig::k_trunc`].
+    pub k_trunc: usize,
+    /// See [`SabLstmConfig::truncation_offset`].
+    pub truncation_offset: usize,
+    /// See [`SabLstmConfig::max_hops`].
+    pub max_hops: Option<usize>,
+    /// See [`SabLstmConfig::sparsifier`].
+    #[module(skip)]
+    pub sparsifier: Sparsifier,
+    /// See [`SabLstmConfig::initial_slot`].
+    #[module(skip)]
+    pub initial_slot: InitialSlot,
+    /// See [`SabLstmConfig::batch_first`].
+    pub batch_first: bool,
+    /// See [`SabLstmConfig::reverse`].
+    pub reverse: bool,
+    /// See [`SabLstmConfig::clip`].
+    pub clip: Option<f64>,
+    /// See [`SabLstmConfig::input_forget`].
+    pub input_forget: bool,
+    /// See [`SabLstmConfig::strategy`].
+    #[module(skip)]
+    pub strategy: Strategy,
+}
+
+/// All that a pass over a sequence gives; time and batch lie as in the input.
+#[derive(Clone, Debug)]
+pub struct SabLstmOutput {
+    /// Hidden states after retrieval, `[B, T, H]`.
+    pub hidden: Tensor<3>,
+    /// Summaries of what was retrieved, `[B, T, H]`, for readouts `y = V1 h + V2 s + b`.
+    pub summary: Tensor<3>,
+    /// Retrieved slots, best first, `[B, T, K]` with K = min(k_top, slots at the end); unused places
+    /// hold 0. Slot 0 is the oldest.
+    pub slots: Tensor<3, Int>,
+    /// Their weights, `[B, T, K]`; unused places hold 0. For inspection: carries no gradient.
+    pub weights: Tensor<3>,
+    /// State after the last step.
+    pub state: SabLstmState,
+}
+
+impl ModuleDisplay for SabLstm {
+    fn custom_settings(&self) -> Option<DisplaySettings> {
+        DisplaySettings::new()
+            .with_new_line_after_attribute(false)
+            .optional()
+    }
+
+    fn custom_content(&self, content: Content) -> Option<Content> {
+        content
+            .add("d_input", &self.weight_ih.shape()[0])
+            .add("d_hidden", &self.d_hidden)
+            .add("bias", &self.bias_ih.is_some())
+            .add("k_top", &self.k_top)
+            .add("k_att", &self.k_att)
+            .add("k_trunc", &self.k_trunc)
+            .add_debug_attribute("score", &self.scorer.config())
+            .add_debug_attribute("sparsifier", &self.sparsifier)
+            .optional()
+    }
+}
+
+impl SabLstm {
+    /// Of settings that were found valid.
+    pub(super) fn from_config(config: &SabLstmConfig, device: &Device) -> Self {
+        let SabLstmConfig {
+            d_input,
+            d_hidden,
+            initializer,
+            ..
+        } = config;
+        let gates = if config.input_forget { 3 } else { 4 };
+        // Gate by gate, as Burn's Lstm does: an initializer such as Orthogonal sees one gate's matrix.
+        let matrix = |rows: usize| {
+            let gate =
+                || initializer.init_with([rows, *d_hidden], Some(rows), Some(*d_hidden), device);
+            let packed = Tensor::cat((0..gates).map(|_| gate().val()).collect(), 1);
+            Param::from_tensor(packed.detach())
+        };
+        let vector = |fan_in: usize| {
+            let gate = || initializer.init_with([*d_hidden], Some(fan_in), Some(*d_hidden), device);
+            let packed = Tensor::cat((0..gates).map(|_| gate().val()).collect(), 0);
+            Param::from_tensor(packed.detach())
+        };
+        Self {
+            weight_ih: matrix(*d_input),
+            weight_hh: matrix(*d_hidden),
+            bias_ih: config.bias.then(|| vector(*d_input)),
+            bias_hh: config.bias.then(|| vector(*d_hidden)),
+            scorer: Scorer::new(config.score, config.score_gain, *d_hidden, device),
+            activations: (!config.has_standard_activations()).then(|| Activations {
+                gate: config.gate_activation.init(device),
+                cell: config.cell_activation.init(device),
+                hidden: config.hidden_activation.init(device),
+            }),
+            d_hidden: *d_hidden,
+            k_top: config.k_top,
+            k_att: config.k_att,
+            k_trunc: config.k_trunc,
+            truncation_offset: config.truncation_offset,
+            max_hops: config.max_hops,
+            sparsifier: config.sparsifier,
+            initial_slot: config.initial_slot,
+            batch_first: config.batch_first,
+            reverse: config.reverse,
+            clip: config.clip,
+            input_forget: config.input_forget,
+            strategy: config.strategy,
+        }
+    }
+
+    /// Runs a sequence, as `burn::nn::Lstm::forward` does.
+    ///
+    /// `x` is `[B, T, I]`, or `[T, B, I]` without `batch_first`; so is the returned sequence of hidden
+    /// states, with H. Without a state the run starts from zeros.
+    ///
+    /// # Panics
+    ///
+    /// If shapes do not fit.
+    pub fn forward(&self, x: Tensor<3>, state: Option<SabLstmState>) -> (Tensor<3>, SabLstmState) {
+        let output = self.forward_with_reminders(x, state);
+        (output.hidden, output.state)
+    }
+
+    /// As [`forward`](Self::forward), with the summaries and with which slots were retrieved and how
+    /// strongly.
+    pub fn forward_with_reminders(
+        &self,
+        x: Tensor<3>,
+        state: Option<SabLstmState>,
+    ) -> SabLstmOutput {
+        let x = if self.batch_first {
+            x
+        } else {
+            x.swap_dims(0, 1)
+        };
+        let x = if self.reverse { x.flip([1]) } else { x };
+        let (outputs, state) = self.run(x, state);
+        SabLstmOutput {
+            hidden: self.as_given(outputs.hidden),
+            summary: self.as_given(outputs.summary),
+            slots: self.as_given(outputs.slots),
+            weights: self.as_given(outputs.weights),
+            state,
+        }
+    }
+
+    /// One time step of a stream: `x` is `[B, I]`, the returned hidden state `[B, H]`.
+    ///
+    /// # Panics
+    ///
+    /// If shapes do not fit.
+    pub fn step(&self, x: Tensor<2>, state: Option<SabLstmState>) -> (Tensor<2>, SabLstmState) {
+        let (_, state) = self.run(x.unsqueeze_dim(1), state);
+        (state.hidden.clone(), state)
+    }
+
+    /// Runs `[B, T, I]` in the order of time.
+    fn run(&self, x: Tensor<3>, state: Option<SabLstmState>) -> (SequenceOutputs, SabLstmState) {
+        let [batch, time, input] = x.dims();
+        let [d_input, packed] = self.weight_ih.shape().dims();
+        assert_eq!(
+            input,
+            d_input,
+            "SabLstm: the input {:?} has {input} features, the layer d_input = {d_input}",
+            x.dims()
+        );
+        let state = state.unwrap_or_else(|| {
+            let zeros = Tensor::zeros([batch, self.d_hidden], (&x.device(), x.dtype()));
+            SabLstmState::new(zeros.clone(), zeros)
+        });
+        assert_eq!(
+            state.hidden.dims(),
+            [batch, self.d_hidden],
+            "SabLstm: the state's shape does not fit an input of {:?} and d_hidden = {}",
+            x.dims(),
+            self.d_hidden
+        );
+        let mut slots = state.slots.clone();
+        if slots.is_empty() && state.step == 0 && self.initial_slot == InitialSlot::Hidden {
+            slots.push(state.hidden.clone().unsqueeze_dim(1));
+        }
+        let options = SabOptions {
+            k_top: self.k_top,
+            k_att: self.k_att,
+            k_trunc: self.k_trunc,
+            truncation_offset: self.truncation_offset,
+            sparsifier: self.sparsifier,
+            max_hops: self.max_hops,
+            first_step: state.step,
+            strategy: self.strategy,
+        };
+        let bias = match (&self.bias_ih, &self.bias_hh) {
+            (Some(ih), Some(hh)) => ih.val() + hh.val(),
+            (Some(bias), None) | (None, Some(bias)) => bias.val(),
+            (None, None) => Tensor::zeros([packed], (&x.device(), x.dtype())),
+        };
+        let mut state = SabLstmState { slots, ..state };
+        let inputs = SequenceInputs {
+            x,
+            w_ih: self.weight_ih.val(),
+            w_hh: self.weight_hh.val(),
+            bias,
+            h0: state.hidden,
+            c0: state.cell,
+            slots: SabLstmState::join(&state.slots),
+            score: self.scorer.tensors(),
+        };
+        let cell = self.cell();
+        let outputs = if cell.is_standard() {
+            op::sab_sequence(inputs, &options)
+        } else {
+            op::sab_sequence_with_cell(inputs, &options, &cell)
+        };
+        let stored: Vec<i64> = (0..time)
+            .filter(|t| options.stores_slot(*t))
+            .map(|t| t as i64)
+            .collect();
+        let hidden = outputs.hidden.clone();
+        if stored.len() == time {
+            state.slots.push(hidden.clone());
+        } else if !stored.is_empty() {
+            let stored = Tensor::<1, Int>::from_data(stored.as_slice(), &hidden.device());
+            state.slots.push(hidden.clone().select(1, stored));
+        }
+        let state = SabLstmState {
+            cell: outputs.cell.clone(),
+            hidden: hidden.narrow(1, time - 1, 1).squeeze_dim(1),
+            slots: state.slots,
+            step: options.first_step + time,
+        };
+        (outputs, state)
+    }
+
+    fn cell(&self) -> Cell {
+        Cell {
+            clip: self.clip,
+            input_forget: self.input_forget,
+            activations: self.activations.clone(),
+        }
+    }
+
+    /// From the order of time, batch first, to the layout of the input.
+    fn as_given<K: burn::tensor::kind::Basic>(&self, sequence: Tensor<3, K>) -> Tensor<3, K> {
+        let sequence = if self.reverse {
+            sequence.flip([1])
+        } else {
+            sequence
+        };
+        if self.batch_first {
+            sequence
+        } else {
+            sequence.swap_dims(0, 1)
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Which backend runs what.
+
+// NdArray and LibTorch are deprecated in Burn 0.22; users are still on them.
+#![allow(deprecated)]
+
+use burn::backend::{Backend, backend_extension};
+
+use super::primitives::{self, SavedSteps};
+use super::{SabGrads, SabInputs, SabOptions, SabOutputs, Strategy, UpstreamGrads};
+
+/// What a forward pass keeps for its backward pass.
+#[derive(Clone, Debug)]
+pub enum Saved<B: Backend> {
+    /// Of the pass in backend primitives.
+    Primitives(SavedSteps<B>),
+}
+
+/// The two passes on a plain backend. The default body runs on any; a backend with a kernel of its
+/// own overrides both methods.
+pub trait SabKernel: Backend {
+    /// Runs the sequence. Keeps what [`sab_backward`](Self::sab_backward) needs if `keep`.
+    fn sab_forward(
+        inputs: &SabInputs<Self>,
+        options: &SabOptions,
+        keep: bool,
+    ) -> (SabOutputs<Self>, Option<Saved<Self>>) {
+        assert!(
+            options.strategy != Strategy::Fused,
+            "Strategy::Fused: this backend has no kernel for the SAB sequence; use Strategy::Auto"
+        );
+        let (outputs, saved) = primitives::forward(inputs, options, keep);
+        (outputs, saved.map(Saved::Primitives))
+    }
+
+    /// Gradients of the inputs from those of the outputs; that of `x` only if `needs_x`.
+    fn sab_backward(
+        inputs: &SabInputs<Self>,
+        saved: Saved<Self>,
+        upstream: UpstreamGrads<Self>,
+        options: &SabOptions,
+        needs_x: bool,
+    ) -> SabGrads<Self> {
+        let Saved::Primitives(saved) = saved;
+        primitives::backward(inputs, saved, upstream, options, needs_x)
+    }
+}
+
+/// The public op, dispatched at run time to the backend that holds the tensors.
+#[backend_extension(
+    Cube: cfg(feature = "cube"),
+    Flex: cfg(feature = "flex"),
+    NdArray: cfg(feature = "ndarray"),
+    LibTorch: cfg(feature = "tch"),
+    Remote: cfg(feature = "remote"),
+    Autodiff: cfg(feature = "autodiff"),
+)]
+pub trait SabBackend: Backend {
+    /// Runs the sequence; see [`sab_sequence`](super::sab_sequence).
+    fn sab_sequence(
+        #[extension_type] inputs: SabInputs<Self>,
+        options: SabOptions,
+    ) -> SabOutputs<Self>;
+}
+
+macro_rules! plain_backends {
+    ($($feature:literal $backend:ident),* $(,)?) => {$(
+        #[cfg(feature = $feature)]
+        impl SabKernel for burn::backend::$backend {}
+
+        #[cfg(feature = $feature)]
+        impl SabBackend for burn::backend::$backend {
+            fn sab_sequence(inputs: SabInputs<Self>, options: SabOptions) -> SabOutputs<Self> {
+                Self::sab_forward(&inputs, &options, false).0
+            }
+        }
+    )*};
+}
+
+// `Cube` is every CubeCL runtime, under Burn's fusion or not: the alias says which.
+plain_backends!("cube" Cube, "flex" Flex, "ndarray" NdArray, "tch" LibTorch, "remote" Remote);

@@ -1,0 +1,231 @@
+//! The CPU kernel on the backends whose tensors are plain memory: flex and ndarray.
+//!
+//! The kernel reads slices. A tensor in row-major order is borrowed as it lies; a view in another order is
+//! copied once. Results are vectors that become tensors without a copy.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::{Backend, TensorMetadata, get_device_settings};
+use burn::tensor::{DType, Element, TensorData};
+
+use super::cpu::{self, Grads, Inputs, Keep, Needs, Score, Shape, UpGrads};
+use super::{Dims, SabGrads, SabInputs, SabOptions, SabOutputs, ScoreInputs, UpstreamGrads};
+
+/// A number that the kernel and the backends know.
+pub(crate) trait HostFloat: cpu::Float + Element {}
+impl HostFloat for f32 {}
+impl HostFloat for f64 {}
+
+/// A backend whose tensors can be read as slices.
+pub(crate) trait HostBackend: Backend {
+    /// The numbers of a tensor in row-major order; its data type is `T`.
+    fn slice<T: HostFloat>(tensor: &FloatTensor<Self>) -> Cow<'_, [T]>;
+}
+
+#[cfg(feature = "flex")]
+impl HostBackend for burn::backend::Flex {
+    fn slice<T: HostFloat>(tensor: &FloatTensor<Self>) -> Cow<'_, [T]> {
+        match tensor.as_slice::<T>() {
+            Some(slice) => Cow::Borrowed(slice),
+            None => Cow::Owned(tensor.to_contiguous().storage::<T>().to_vec()),
+        }
+    }
+}
+
+#[cfg(feature = "ndarray")]
+impl HostBackend for burn::backend::NdArray {
+    fn slice<T: HostFloat>(tensor: &FloatTensor<Self>) -> Cow<'_, [T]> {
+        use burn::backend::ndarray::NdArrayTensor::{F32, F64};
+        let (bytes, len) = match tensor {
+            F32(storage) => match storage.view().to_slice() {
+                Some(slice) => (bytemuck::cast_slice::<f32, u8>(slice), slice.len()),
+                None => return Cow::Owned(cast_vec(storage.view().iter().copied().collect::<Vec<f32>>())),
+            },
+            F64(storage) => match storage.view().to_slice() {
+                Some(slice) => (bytemuck::cast_slice::<f64, u8>(slice), slice.len()),
+                None => return Cow::Owned(cast_vec(storage.view().iter().copied().collect::<Vec<f64>>())),
+            },
+            other => unreachable!("a float tensor of the kernel's type, not {:?}", other.dtype()),
+        };
+        let slice = bytemuck::cast_slice(bytes);
+        debug_assert_eq!(slice.len(), len);
+        Cow::Borrowed(slice)
+    }
+}
+
+/// The same vector under the name of the type that it has.
+#[cfg(feature = "ndarray")]
+fn cast_vec<A: bytemuck::Pod, T: bytemuck::Pod>(values: Vec<A>) -> Vec<T> {
+    bytemuck::allocation::cast_vec(values)
+}
+
+/// What the kernel's forward pass keeps: its own notes and the hidden states that it gave out.
+#[derive(Clone, Debug)]
+pub struct SavedHost<B: Backend> {
+    notes: Notes,
+    hidden: FloatTensor<B>,
+}
+
+#[derive(Clone, Debug)]
+enum Notes {
+    F32(Arc<cpu::Saved<f32>>),
+    F64(Arc<cpu::Saved<f64>>),
+}
+
+/// Whether the kernel computes in this data type.
+pub(crate) fn covers(dtype: DType) -> bool {
+    matches!(dtype, DType::F32 | DType::F64)
+}
+
+/// Borrowed inputs and, per input, the memory of those that had to be copied.
+struct Slices<'a, T: HostFloat> {
+    tensors: [Cow<'a, [T]>; 7],
+    score: Vec<Cow<'a, [T]>>,
+    shape: Shape,
+    kind: &'static str,
+}
+
+impl<'a, T: HostFloat> Slices<'a, T> {
+    fn of<B: HostBackend>(inputs: &'a SabInputs<B>, options: &SabOptions) -> Self {
+        let Dims { batch, time, input, hidden, .. } = Dims::of(inputs, options);
+        let slots = match inputs.carried {
+            0 => Cow::Borrowed(&[][..]),
+            _ => B::slice(&inputs.slots),
+        };
+        let (kind, score, attention) = match &inputs.score {
+            ScoreInputs::Additive { u, v } => ("additive", vec![B::slice(u), B::slice(v)], 0),
+            ScoreInputs::Mlp { query, query_bias, memory, v } => {
+                let parameters = vec![B::slice(query), B::slice(query_bias), B::slice(memory), B::slice(v)];
+                ("mlp", parameters, query.shape()[1])
+            }
+            ScoreInputs::Dot { query, key } => ("dot", vec![B::slice(query), B::slice(key)], query.shape()[1]),
+        };
+        Self {
+            tensors: [
+                B::slice(&inputs.x),
+                B::slice(&inputs.w_ih),
+                B::slice(&inputs.w_hh),
+                B::slice(&inputs.bias),
+                B::slice(&inputs.h0),
+                B::slice(&inputs.c0),
+                slots,
+            ],
+            score,
+            shape: Shape { batch, time, input, hidden, carried: inputs.carried, attention },
+            kind,
+        }
+    }
+
+    fn inputs(&self) -> Inputs<'_, T> {
+        let [x, w_ih, w_hh, bias, h0, c0, slots] = &self.tensors;
+        let score = match (self.kind, self.score.as_slice()) {
+            ("additive", [u, v]) => Score::Additive { u, v },
+            ("mlp", [query, bias, memory, v]) => Score::Mlp { query, bias, memory, v },
+            (_, [query, key]) => Score::Dot { query, key },
+            _ => unreachable!("made by `of`"),
+        };
+        Inputs { shape: self.shape, x, w_ih, w_hh, bias, h0, c0, slots, score }
+    }
+}
+
+fn floats<B: Backend, T: HostFloat, const D: usize>(
+    values: Vec<T>,
+    shape: [usize; D],
+    device: &B::Device,
+) -> FloatTensor<B> {
+    B::float_from_data(TensorData::new(values, shape), device)
+}
+
+fn ints<B: Backend>(values: Vec<i32>, shape: [usize; 3], device: &B::Device) -> IntTensor<B> {
+    let dtype = get_device_settings::<B>(device).int_dtype;
+    B::int_from_data(TensorData::new(values, shape).convert_dtype(dtype.into()), device)
+}
+
+/// Runs the sequence through the kernel.
+pub(crate) fn forward<B: HostBackend>(
+    inputs: &SabInputs<B>,
+    options: &SabOptions,
+    keep: bool,
+) -> (SabOutputs<B>, Option<SavedHost<B>>) {
+    match inputs.x.dtype() {
+        DType::F64 => forward_as::<B, f64>(inputs, options, keep, Notes::F64),
+        _ => forward_as::<B, f32>(inputs, options, keep, Notes::F32),
+    }
+}
+
+fn forward_as<B: HostBackend, T: HostFloat>(
+    inputs: &SabInputs<B>,
+    options: &SabOptions,
+    keep: bool,
+    notes: fn(Arc<cpu::Saved<T>>) -> Notes,
+) -> (SabOutputs<B>, Option<SavedHost<B>>) {
+    let slices = Slices::<T>::of(inputs, options);
+    let keep = if keep { Keep::Auto } else { Keep::Nothing };
+    let (outputs, saved) = cpu::forward(&slices.inputs(), options, keep);
+    let device = inputs.x.device();
+    let dims = Dims::of(inputs, options);
+    let Dims { batch, time, hidden, .. } = dims;
+    let places = [batch, time, dims.width(options)];
+    let outputs = SabOutputs::<B> {
+        hidden: floats::<B, T, 3>(outputs.h, [batch, time, hidden], &device),
+        summary: floats::<B, T, 3>(outputs.s, [batch, time, hidden], &device),
+        cell: floats::<B, T, 2>(outputs.c, [batch, hidden], &device),
+        slots: ints::<B>(outputs.slots, places, &device),
+        weights: floats::<B, T, 3>(outputs.weights, places, &device),
+    };
+    let saved =
+        saved.map(|saved| SavedHost { notes: notes(Arc::new(saved)), hidden: outputs.hidden.clone() });
+    (outputs, saved)
+}
+
+/// Gradients through the kernel.
+pub(crate) fn backward<B: HostBackend>(
+    inputs: &SabInputs<B>,
+    saved: &SavedHost<B>,
+    upstream: &UpstreamGrads<B>,
+    options: &SabOptions,
+    needs_x: bool,
+) -> SabGrads<B> {
+    match &saved.notes {
+        Notes::F32(notes) => backward_as(inputs, notes, &saved.hidden, upstream, options, needs_x),
+        Notes::F64(notes) => backward_as(inputs, notes, &saved.hidden, upstream, options, needs_x),
+    }
+}
+
+fn backward_as<B: HostBackend, T: HostFloat>(
+    inputs: &SabInputs<B>,
+    notes: &cpu::Saved<T>,
+    hidden: &FloatTensor<B>,
+    upstream: &UpstreamGrads<B>,
+    options: &SabOptions,
+    needs_x: bool,
+) -> SabGrads<B> {
+    let slices = Slices::<T>::of(inputs, options);
+    let [h, s, c] = [&upstream.hidden, &upstream.summary, &upstream.cell]
+        .map(|grad| grad.as_ref().map(|grad| B::slice::<T>(grad)));
+    let up = UpGrads { h: h.as_deref(), s: s.as_deref(), c: c.as_deref() };
+    let needs = Needs { x: needs_x, ..Needs::ALL };
+    let grads: Grads<T> = cpu::backward(&slices.inputs(), notes, &B::slice::<T>(hidden), up, needs, options);
+
+    let device = inputs.x.device();
+    let like = |values: Vec<T>, tensor: &FloatTensor<B>| {
+        B::float_from_data(TensorData::new(values, tensor.shape()), &device)
+    };
+    let parameters: Vec<&FloatTensor<B>> = match &inputs.score {
+        ScoreInputs::Additive { u, v } => vec![u, v],
+        ScoreInputs::Mlp { query, query_bias, memory, v } => vec![query, query_bias, memory, v],
+        ScoreInputs::Dot { query, key } => vec![query, key],
+    };
+    SabGrads {
+        x: needs_x.then(|| like(grads.x, &inputs.x)),
+        w_ih: like(grads.w_ih, &inputs.w_ih),
+        w_hh: like(grads.w_hh, &inputs.w_hh),
+        bias: like(grads.bias, &inputs.bias),
+        h0: like(grads.h0, &inputs.h0),
+        c0: like(grads.c0, &inputs.c0),
+        slots: (inputs.carried > 0).then(|| like(grads.slots, &inputs.slots)),
+        score: grads.score.into_iter().zip(parameters).map(|(grad, of)| like(grad, of)).collect(),
+    }
+}

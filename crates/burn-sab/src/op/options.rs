@@ -1,0 +1,90 @@
+use serde::{Deserialize, Serialize};
+
+/// How raw scores become the sparse weights of at most `k_top` slots (specification, step 4).
+///
+/// M is the number of slots that are stored when the weights are computed; among equal scores the
+/// older slot wins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Sparsifier {
+    /// The paper's: `relu(a - delta)` normalised to sum to one, where `delta` is the
+    /// (k_top + 1)-th largest score, or the smallest score minus one while M <= k_top.
+    Threshold,
+    /// The authors' PyTorch release: `delta` is the k_top-th largest score plus 1e-7, so that at most
+    /// k_top - 1 slots are live; while M <= k_top the raw scores are the weights.
+    Released,
+    /// Softmax over the k_top largest scores.
+    Softmax,
+}
+
+/// Which implementation of the sequence op runs. All give the same numbers up to rounding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub enum Strategy {
+    /// The fastest one that covers the options, the backend and the data type.
+    #[default]
+    Auto,
+    /// The readable twin: ordinary tensor operations under Burn's own autodiff. Covers every option.
+    Reference,
+    /// Plain backend primitives with the hand-written backward pass, one autodiff node; any backend.
+    Primitives,
+    /// The backend's own kernel; an error where it has none.
+    Fused,
+}
+
+/// What the sequence op computes, apart from its tensors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SabOptions {
+    /// Slots that are retrieved per step (at least 1).
+    pub k_top: usize,
+    /// A slot is stored after every `k_att` steps (at least 1).
+    pub k_att: usize,
+    /// Steps in a truncation window (at least 1).
+    pub k_trunc: usize,
+    /// Shifts the truncation windows: a window starts where `(t + offset) % k_trunc == 0`, and with
+    /// an offset of zero never at t = 0 (where the initial state enters).
+    pub truncation_offset: usize,
+    /// From scores to weights.
+    pub sparsifier: Sparsifier,
+    /// Most reminders that a gradient path may use; `None` for no limit. Never changes a value.
+    pub max_hops: Option<usize>,
+    /// Steps processed before this call; both rules above count on from here.
+    pub first_step: usize,
+    /// Which implementation to use.
+    pub strategy: Strategy,
+}
+
+/// Keeps the normalising sum of the threshold sparsifiers away from zero (the authors' release).
+pub const EPSILON: f64 = 1e-7;
+
+impl SabOptions {
+    /// Whether gradient stops between step `t` of this call (0-based) and the step before it.
+    pub fn starts_window(&self, t: usize) -> bool {
+        let t = self.first_step + t;
+        (t > 0 || self.truncation_offset > 0)
+            && (t + self.truncation_offset).is_multiple_of(self.k_trunc)
+    }
+
+    /// Whether the hidden state of step `t` of this call (0-based) becomes a slot.
+    pub fn stores_slot(&self, t: usize) -> bool {
+        (self.first_step + t + 1).is_multiple_of(self.k_att)
+    }
+
+    /// Slots that this call adds over `time` steps.
+    pub fn slots_stored(&self, time: usize) -> usize {
+        (self.first_step + time) / self.k_att - self.first_step / self.k_att
+    }
+
+    /// How many of `slots` best scores decide the weights: the live ones and the one that supplies
+    /// the threshold.
+    pub fn ranks(&self, slots: usize) -> usize {
+        let most = match self.sparsifier {
+            Sparsifier::Threshold => self.k_top.saturating_add(1),
+            Sparsifier::Released | Sparsifier::Softmax => self.k_top,
+        };
+        most.min(slots)
+    }
+
+    /// Parallel gradients that the backward pass keeps: one per number of reminders used so far.
+    pub fn lanes(&self) -> usize {
+        self.max_hops.map_or(1, |hops| hops + 1)
+    }
+}

@@ -1,0 +1,178 @@
+//! The forward pass, step by step in backend primitives (specification, steps 1 to 7).
+
+use burn::backend::Backend;
+
+use super::score::Scorer;
+use super::sparsify;
+use super::tensor::Prim;
+use crate::op::{Dims, SabInputs, SabOptions, SabOutputs};
+
+/// What the backward pass needs of one step. `b` rows, `h` units, `n` ranks.
+#[derive(Clone, Debug)]
+pub(super) struct Step<B: Backend> {
+    /// Input, forget, cell and output gate after their activations, `[b, h]` each.
+    pub gates: [Prim<B>; 4],
+    /// tanh of the cell state, `[b, h]`.
+    pub cell_tanh: Prim<B>,
+    /// The cell state before the step, `[b, h]`.
+    pub cell_before: Prim<B>,
+    /// Absent while there are no slots.
+    pub recall: Option<Recall<B>>,
+}
+
+/// What was retrieved at one step.
+#[derive(Clone, Debug)]
+pub(super) struct Recall<B: Backend> {
+    /// Slots that were stored when the step looked back.
+    pub slots: usize,
+    /// Scores of the ranked slots, `[b, n]`.
+    pub values: Prim<B>,
+    /// Indices of the ranked slots, `[b, n]`, as floats.
+    pub indices: Prim<B>,
+}
+
+/// All that the backward pass needs beside the inputs.
+#[derive(Clone, Debug)]
+pub struct SavedSteps<B: Backend> {
+    pub(super) steps: Vec<Step<B>>,
+    /// Hidden states after each step, `[b, t, h]`.
+    pub(super) hidden: Prim<B>,
+    /// Every slot, carried and stored, `[b, m, h]`, and its key, `[b, m, a]`; absent if there are none.
+    pub(super) memory: Option<(Prim<B>, Prim<B>)>,
+}
+
+/// Row numbers in a `[rows * m, _]` matrix of the slots `indices` `[rows, n]`.
+pub(super) fn slot_rows<B: Backend>(indices: Prim<B>, m: usize) -> Prim<B> {
+    let [rows, n] = indices.dims();
+    let first = indices.iota(rows).reshape([rows, 1]).scale(m as f64);
+    (indices + first).reshape([rows * n])
+}
+
+/// Runs the sequence; keeps what the backward pass needs if `keep`.
+pub(crate) fn forward<B: Backend>(
+    inputs: &SabInputs<B>,
+    options: &SabOptions,
+    keep: bool,
+) -> (SabOutputs<B>, Option<SavedSteps<B>>) {
+    let dims = Dims::of(inputs, options);
+    let Dims {
+        batch: b,
+        time,
+        input,
+        hidden,
+        total_slots: m_end,
+        ..
+    } = dims;
+    let scorer = Scorer::new(&inputs.score);
+    let width = dims.width(options);
+
+    let x = Prim::<B>(inputs.x.clone()).reshape([b * time, input]);
+    let bias = Prim::<B>(inputs.bias.clone()).reshape([1, 4 * hidden]);
+    let projected = (x.matmul(Prim(inputs.w_ih.clone())) + bias).reshape([b, time, 4 * hidden]);
+    let w_hh = Prim::<B>(inputs.w_hh.clone());
+
+    let mut h = Prim::<B>(inputs.h0.clone());
+    let mut c = Prim::<B>(inputs.c0.clone());
+    let mut m = inputs.carried;
+    let mut memory = (m_end > 0).then(|| {
+        let slots = h.zeros([b, m_end, hidden]);
+        let keys = h.zeros([b, m_end, scorer.size()]);
+        if m == 0 {
+            return (slots, keys);
+        }
+        let carried = Prim::<B>(inputs.slots.clone());
+        let carried_keys = scorer.key(carried.clone().reshape([b * m, hidden]));
+        (
+            slots.assign(1, 0, m, carried),
+            keys.assign(1, 0, m, carried_keys.reshape([b, m, scorer.size()])),
+        )
+    });
+
+    let nothing = h.zeros([b, hidden]);
+    let no_weights = h.zeros([b, width]);
+    let (mut hs, mut ss, mut slots, mut weights) = (vec![], vec![], vec![], vec![]);
+    let mut steps = Vec::with_capacity(if keep { time } else { 0 });
+
+    for t in 0..time {
+        let gates = projected.narrow(1, t, t + 1).reshape([b, 4 * hidden]) + h.matmul(w_hh.clone());
+        let gate = |k: usize| gates.narrow(1, k * hidden, (k + 1) * hidden);
+        let (i, f, g, o) = (
+            gate(0).sigmoid(),
+            gate(1).sigmoid(),
+            gate(2).tanh(),
+            gate(3).sigmoid(),
+        );
+        let cell_before = c;
+        c = f.clone() * cell_before.clone() + i.clone() * g.clone();
+        let cell_tanh = c.clone().tanh();
+        let provisional = o.clone() * cell_tanh.clone();
+
+        let mut summary = nothing.clone();
+        let mut recall = None;
+        let (mut step_slots, mut step_weights) = (no_weights.clone(), no_weights.clone());
+        if let Some((slots, keys)) = memory.as_ref().filter(|_| m > 0) {
+            let scores = scorer.combine(scorer.query(provisional.clone()), keys.narrow(1, 0, m));
+            let (values, indices) = sparsify::select(scores, options.ranks(m));
+            let [_, n] = values.dims();
+            let w = sparsify::weights(options, values.clone(), m);
+            let rows = slots.clone().reshape([b * m_end, hidden]);
+            let ranked = rows
+                .rows(slot_rows(indices.clone(), m_end).to_int())
+                .reshape([b, n, hidden]);
+            summary = w
+                .clone()
+                .reshape([b, 1, n])
+                .matmul(ranked)
+                .reshape([b, hidden]);
+
+            let live = n.min(width);
+            step_slots = step_slots.assign(1, 0, live, indices.narrow(1, 0, live));
+            step_weights = step_weights.assign(1, 0, live, w.narrow(1, 0, live));
+            recall = Some(Recall {
+                slots: m,
+                values,
+                indices,
+            });
+        }
+        h = provisional + summary.clone();
+
+        if let Some((slots, keys)) = memory.take_if(|_| options.stores_slot(t)) {
+            let key = scorer.key(h.clone()).reshape([b, 1, scorer.size()]);
+            let slot = h.clone().reshape([b, 1, hidden]);
+            memory = Some((
+                slots.assign(1, m, m + 1, slot),
+                keys.assign(1, m, m + 1, key),
+            ));
+            m += 1;
+        }
+        hs.push(h.clone().reshape([b, 1, hidden]));
+        ss.push(summary.reshape([b, 1, hidden]));
+        slots.push(step_slots.reshape([b, 1, width]));
+        weights.push(step_weights.reshape([b, 1, width]));
+        if keep {
+            steps.push(Step {
+                gates: [i, f, g, o],
+                cell_tanh,
+                cell_before,
+                recall,
+            });
+        }
+    }
+
+    let hidden = Prim::cat(hs, 1);
+    let outputs = SabOutputs {
+        hidden: hidden.0.clone(),
+        summary: Prim::cat(ss, 1).0,
+        cell: c.0,
+        slots: Prim::cat(slots, 1).to_int(),
+        weights: Prim::cat(weights, 1).0,
+    };
+    (
+        outputs,
+        keep.then_some(SavedSteps {
+            steps,
+            hidden,
+            memory,
+        }),
+    )
+}

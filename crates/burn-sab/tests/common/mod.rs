@@ -1,0 +1,214 @@
+//! What the tests share: layers and inputs drawn from a seed, and a run that returns every value and every
+//! gradient under its name.
+
+#![allow(dead_code)] // each test binary uses its part
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{DType, Device, Gradients, Tensor, TensorData};
+use burn_sab::{SabLstm, SabLstmConfig, SabLstmState};
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+
+/// A named list of numbers.
+pub type Named = Vec<(String, Vec<f64>)>;
+
+/// The CPU backends of this build, each with autodiff.
+#[allow(deprecated)] // NdArray: users are still on it
+pub fn cpu_devices() -> Vec<Device> {
+    vec![
+        #[cfg(feature = "flex")]
+        Device::flex().autodiff(),
+        #[cfg(feature = "ndarray")]
+        Device::ndarray().autodiff(),
+    ]
+}
+
+/// One CPU device with autodiff.
+pub fn cpu() -> Device {
+    cpu_devices().swap_remove(0)
+}
+
+/// Standard normal numbers times `scale`.
+pub fn normal<const D: usize>(
+    rng: &mut ChaCha8Rng,
+    dims: [usize; D],
+    scale: f64,
+    dtype: DType,
+    device: &Device,
+) -> Tensor<D> {
+    let values = (0..dims.iter().product::<usize>())
+        .map(|_| {
+            let (a, b): (f64, f64) = (rng.random(), rng.random());
+            scale * (-2.0 * (1.0 - a).ln()).sqrt() * (std::f64::consts::TAU * b).cos()
+        })
+        .collect::<Vec<_>>();
+    Tensor::from_data(TensorData::new(values, dims), (device, dtype))
+}
+
+struct Randomise<'a> {
+    rng: &'a mut ChaCha8Rng,
+    dtype: DType,
+}
+
+impl ModuleMapper for Randomise<'_> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let (device, dims) = (param.device(), param.dims());
+        // Half of 1/sqrt(fan_in) keeps the gates out of saturation; scores stay distinct.
+        let fan_in = if D == 2 { dims[0] } else { 4 };
+        let scale = 1.0 / (fan_in as f64).sqrt();
+        Param::from_tensor(normal(self.rng, dims, scale, self.dtype, &device))
+    }
+}
+
+/// A layer, its input and its initial state, drawn from a seed.
+pub struct Setup {
+    pub layer: SabLstm,
+    pub x: Tensor<3>,
+    pub state: SabLstmState,
+    /// Upstream gradients of hidden, summary and last cell state.
+    pub up: (Tensor<3>, Tensor<3>, Tensor<2>),
+}
+
+/// Draws everything; the same numbers for every dtype and device.
+pub fn setup(
+    config: &SabLstmConfig,
+    batch: usize,
+    time: usize,
+    seed: u64,
+    dtype: DType,
+    device: &Device,
+) -> Setup {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let layer = config.init(device).map(&mut Randomise {
+        rng: &mut rng,
+        dtype,
+    });
+    let mut draw = |dims, scale| normal(&mut rng, dims, scale, dtype, device);
+    let (input, hidden) = (config.d_input, config.d_hidden);
+    let x = draw([batch, time, input], 1.0);
+    let up = (
+        draw([batch, time, hidden], 1.0),
+        draw([batch, time, hidden], 1.0),
+    );
+    let mut draw = |dims, scale| normal(&mut rng, dims, scale, dtype, device);
+    let state = SabLstmState::new(draw([batch, hidden], 0.5), draw([batch, hidden], 0.3));
+    Setup {
+        layer,
+        x,
+        state,
+        up: (up.0, up.1, draw([batch, hidden], 1.0)),
+    }
+}
+
+/// All numbers of a tensor; panics if one is not finite.
+pub fn numbers<const D: usize>(name: &str, tensor: &Tensor<D>) -> Vec<f64> {
+    let values: Vec<f64> = tensor.to_data().iter::<f64>().collect();
+    assert!(
+        values.iter().all(|value| value.is_finite()),
+        "{name} has a number that is not finite"
+    );
+    values
+}
+
+struct Collect<'a> {
+    grads: &'a Gradients,
+    path: Vec<String>,
+    found: Named,
+}
+
+impl ModuleVisitor for Collect<'_> {
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.to_owned());
+    }
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let name = self.path.join(".");
+        let grad = gradient(&name, &param.val(), self.grads);
+        self.found.push((name, grad));
+    }
+}
+
+/// The gradient of a tensor, zeros if none reached it.
+pub fn gradient<const D: usize>(name: &str, tensor: &Tensor<D>, grads: &Gradients) -> Vec<f64> {
+    match tensor.grad(grads) {
+        Some(grad) => numbers(name, &grad),
+        None => vec![0.0; tensor.dims().iter().product()],
+    }
+}
+
+/// Gradients of all parameters.
+pub fn parameter_gradients(layer: &SabLstm, grads: &Gradients) -> Named {
+    let mut collect = Collect {
+        grads,
+        path: vec![],
+        found: vec![],
+    };
+    layer.visit(&mut collect);
+    collect.found
+}
+
+impl Setup {
+    /// Outputs and gradients of `sum(up_h h) + sum(up_s s) + sum(up_c c)`, by name.
+    pub fn run(&self) -> (Named, Named) {
+        let x = self.x.clone().require_grad();
+        let mut state = self.state.clone();
+        state.cell = state.cell.require_grad();
+        state.hidden = state.hidden.require_grad();
+        let carried = self.state.slots().map(|slots| slots.require_grad());
+        if let Some(slots) = &carried {
+            state = state.with_slots(slots.clone());
+        }
+        let (h0, c0) = (state.hidden.clone(), state.cell.clone());
+        let output = self.layer.forward_with_reminders(x.clone(), Some(state));
+        let (up_h, up_s, up_c) = self.up.clone();
+        let loss = (up_h * output.hidden.clone()).sum()
+            + (up_s * output.summary.clone()).sum()
+            + (up_c * output.state.cell.clone()).sum();
+        let grads = loss.backward();
+        let slots: Vec<f64> = output.slots.to_data().iter::<f64>().collect();
+        let weights = numbers("weights", &output.weights);
+        // Where a weight is zero the slot is padding.
+        let slots = slots
+            .iter()
+            .zip(&weights)
+            .map(|(s, w)| if *w == 0.0 { 0.0 } else { *s })
+            .collect();
+        let values = vec![
+            ("hidden".to_owned(), numbers("hidden", &output.hidden)),
+            ("summary".to_owned(), numbers("summary", &output.summary)),
+            ("cell".to_owned(), numbers("cell", &output.state.cell)),
+            ("slots".to_owned(), slots),
+            ("weights".to_owned(), weights),
+        ];
+        let mut gradients = parameter_gradients(&self.layer, &grads);
+        gradients.push(("x".to_owned(), gradient("x", &x, &grads)));
+        gradients.push(("h0".to_owned(), gradient("h0", &h0, &grads)));
+        gradients.push(("c0".to_owned(), gradient("c0", &c0, &grads)));
+        if let Some(slots) = &carried {
+            gradients.push(("carried".to_owned(), gradient("carried", slots, &grads)));
+        }
+        (values, gradients)
+    }
+}
+
+/// Largest `|got - want| / max(1, max |want|)`; names and lengths have to agree.
+pub fn assert_close(what: &str, got: &Named, want: &Named, bound: f64) {
+    assert_eq!(got.len(), want.len(), "{what}: other lists");
+    for ((name, got), (other, want)) in got.iter().zip(want) {
+        assert_eq!(name, other, "{what}: other names");
+        assert_eq!(got.len(), want.len(), "{what}, {name}: other lengths");
+        let largest = want
+            .iter()
+            .fold(1.0, |largest: f64, value| largest.max(value.abs()));
+        for (at, (got, want)) in got.iter().zip(want).enumerate() {
+            let error = (got - want).abs() / largest;
+            assert!(
+                error <= bound,
+                "{what}, {name}[{at}]: {got} instead of {want}"
+            );
+        }
+    }
+}

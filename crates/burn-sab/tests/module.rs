@@ -1,0 +1,152 @@
+//! What any module of Burn does: display, records, `valid`, `fork`, devices, configuration files.
+
+mod common;
+
+use burn::config::Config;
+use burn::module::{AutodiffModule, Module};
+use burn::tensor::{DType, Tensor};
+use burn_sab::{ConfigError, SabLstm, SabLstmConfig, ScoreConfig, Sparsifier, Strategy};
+use common::{cpu_devices, normal, numbers};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+
+fn output(layer: &SabLstm) -> Vec<f64> {
+    let device = layer.weight_ih.device();
+    let x = normal(
+        &mut ChaCha8Rng::seed_from_u64(1),
+        [2, 9, 3],
+        1.0,
+        DType::F32,
+        &device,
+    );
+    numbers("hidden", &layer.forward(x, None).0)
+}
+
+#[test]
+fn display() {
+    for device in cpu_devices() {
+        let layer = SabLstmConfig::new(3, 5, true).init(&device);
+        assert_eq!(
+            layer.to_string(),
+            "SabLstm {d_input: 3, d_hidden: 5, bias: true, k_top: 10, k_att: 1, k_trunc: 10, \
+             score: Dot { d_attention: 64 }, sparsifier: Softmax, params: 840}"
+        );
+    }
+}
+
+#[rstest::rstest]
+fn record(
+    #[values(ScoreConfig::Additive, ScoreConfig::Mlp { d_attention: 4 }, ScoreConfig::Dot { d_attention: 4 })]
+    score: ScoreConfig,
+) {
+    let folder = tempfile::tempdir().unwrap();
+    for device in cpu_devices() {
+        let config = SabLstmConfig::new(3, 5, true).with_score(score);
+        let layer = config.init(&device);
+        let path = folder.path().join("layer.bpk");
+        layer.clone().into_record().save(&path).unwrap();
+        let other = config.init(&device);
+        assert_ne!(output(&other), output(&layer), "two random layers");
+        let record = burn::store::ModuleRecord::load(&path).unwrap();
+        let loaded = other.load_record(record);
+        assert_eq!(output(&loaded), output(&layer));
+    }
+}
+
+#[test]
+fn valid_fork_and_to_device() {
+    for device in cpu_devices() {
+        let layer = SabLstmConfig::new(3, 5, true).init(&device);
+        assert_eq!(output(&layer.valid()), output(&layer));
+        assert_eq!(output(&layer.clone().fork(&device)), output(&layer));
+        for other in cpu_devices() {
+            let moved = layer.clone().to_device(&other);
+            let difference = output(&moved)
+                .iter()
+                .zip(output(&layer))
+                .map(|(a, b)| (a - b).abs());
+            assert!(difference.fold(0.0, f64::max) < 1e-5);
+        }
+    }
+}
+
+#[test]
+fn config_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.json");
+    let config = SabLstmConfig::released(3, 5)
+        .with_max_hops(Some(2))
+        .with_strategy(Strategy::Reference);
+    config.save(&path).unwrap();
+    assert_eq!(
+        SabLstmConfig::load(&path).unwrap().to_string(),
+        config.to_string()
+    );
+}
+
+#[test]
+fn presets() {
+    let paper = SabLstmConfig::paper(3, 5);
+    assert_eq!(
+        (
+            paper.k_top,
+            paper.k_att,
+            paper.k_trunc,
+            paper.truncation_offset
+        ),
+        (5, 1, 5, 0)
+    );
+    assert_eq!(
+        (paper.score, paper.sparsifier),
+        (ScoreConfig::Additive, Sparsifier::Threshold)
+    );
+    let released = SabLstmConfig::released(3, 5);
+    assert_eq!(
+        (released.truncation_offset, released.sparsifier),
+        (1, Sparsifier::Released)
+    );
+}
+
+#[test]
+fn invalid_settings_say_what_to_change() {
+    let base = || SabLstmConfig::new(3, 5, true);
+    let message = |config: SabLstmConfig| config.validate().unwrap_err().to_string();
+    assert!(message(SabLstmConfig::new(0, 5, true)).contains("d_input = 0"));
+    assert!(message(SabLstmConfig::new(3, 0, true)).contains("d_hidden = 0"));
+    assert!(message(base().with_k_top(0)).contains("without_memory()"));
+    assert!(message(base().with_k_att(0)).contains("without_memory()"));
+    assert!(message(base().with_k_trunc(0)).contains("full_backpropagation()"));
+    assert!(
+        message(base().with_score(ScoreConfig::Dot { d_attention: 0 })).contains("d_attention = 0")
+    );
+    assert!(message(base().with_score_gain(f64::NAN)).contains("score_gain = NaN"));
+    assert!(message(base().with_clip(Some(-1.0))).contains("clip = -1"));
+    let uncovered = base()
+        .with_strategy(Strategy::Primitives)
+        .with_input_forget(true);
+    assert!(matches!(
+        uncovered.validate(),
+        Err(ConfigError::NotCovered {
+            option: "input_forget",
+            ..
+        })
+    ));
+    assert!(message(uncovered).contains("use Auto or Reference"));
+}
+
+#[test]
+#[should_panic(expected = "k_trunc = 0: it has to be at least 1")]
+fn init_panics_clearly() {
+    SabLstmConfig::new(3, 5, true)
+        .with_k_trunc(0)
+        .init(&cpu_devices()[0]);
+}
+
+#[test]
+#[should_panic(expected = "the input [2, 4, 7] has 7 features, the layer d_input = 3")]
+fn wrong_input_panics_clearly() {
+    let device = &cpu_devices()[0];
+    SabLstmConfig::new(3, 5, true)
+        .init(device)
+        .forward(Tensor::zeros([2, 4, 7], device), None);
+}
