@@ -1,7 +1,7 @@
 //! `SabLstm` where an `Lstm` was, and what it changes: how far credit reaches.
 //!
 //! ```sh
-//! cargo run --release -p burn-sab-examples --example drop_in
+//! cargo run --release --example drop_in
 //! ```
 //!
 //! The whole change in a program:
@@ -30,25 +30,15 @@ fn main() {
 
     let lstm = LstmConfig::new(8, 32, true).init(&device);
     let (hidden, state) = lstm.forward(x.clone(), None);
-    println!(
-        "Lstm             hidden {:?}, cell {:?}",
-        hidden.dims(),
-        state.cell.dims()
-    );
+    println!("Lstm             hidden {:?}, cell {:?}", hidden.dims(), state.cell.dims());
     let by_lstm = gradient_at_first_input(&x, hidden);
 
     let sab = SabLstmConfig::new(8, 32, true).init(&device);
     let (hidden, state) = sab.forward(x.clone(), None);
-    println!(
-        "SabLstm          hidden {:?}, cell {:?}",
-        hidden.dims(),
-        state.cell.dims()
-    );
+    println!("SabLstm          hidden {:?}, cell {:?}", hidden.dims(), state.cell.dims());
     let by_sab = gradient_at_first_input(&x, hidden);
 
-    let truncated = SabLstmConfig::new(8, 32, true)
-        .without_memory()
-        .init(&device);
+    let truncated = SabLstmConfig::new(8, 32, true).without_memory().init(&device);
     let (hidden, _) = truncated.forward(x.clone(), None);
     let by_truncated = gradient_at_first_input(&x, hidden);
 
@@ -56,10 +46,7 @@ fn main() {
     println!("  Lstm           {by_lstm:.1e}");
     println!("  SabLstm        {by_sab:.1e}");
     println!("  without slots  {by_truncated:.1e}");
-    assert!(
-        by_sab > 1e6 * by_lstm && by_sab.is_finite(),
-        "credit did not reach the first input"
-    );
+    assert!(by_sab > 1e6 * by_lstm && by_sab.is_finite(), "credit did not reach the first input");
     assert_eq!(by_truncated, 0.0, "credit crossed a truncation window");
 
     // A trained `Lstm` keeps its weights: parameters of the gates move over, the scores are new.
@@ -71,8 +58,6 @@ fn main() {
 fn gradient_at_first_input(x: &Tensor<3>, hidden: Tensor<3>) -> f32 {
     let last = hidden.dims()[1] - 1;
     let gradients = hidden.narrow(1, last, 1).sum().backward();
-    let gradient = x
-        .grad(&gradients)
-        .expect("the input asked for its gradient");
+    let gradient = x.grad(&gradients).expect("the input asked for its gradient");
     gradient.narrow(1, 0, 1).abs().max().into_scalar()
 }

@@ -1,7 +1,7 @@
 //! A stream: the state is carried from chunk to chunk and from step to step.
 //!
 //! ```sh
-//! cargo run --release -p burn-sab-examples --example streaming
+//! cargo run --release --example streaming
 //! ```
 //!
 //! Expect: chunks and single steps differ from the whole sequence by rounding only (below 1e-5).
@@ -27,18 +27,13 @@ fn main() {
     let stepped = difference(&whole, in_steps(&layer, &x));
     let without_slots = difference(
         &whole,
-        in_chunks(&layer, &x, |state| {
-            LstmState::new(state.cell, state.hidden).into()
-        }),
+        in_chunks(&layer, &x, |state| LstmState::new(state.cell, state.hidden).into()),
     );
     println!("largest difference from the whole sequence of {STEPS} steps");
     println!("  chunks of {CHUNK}               {chunked:.1e}");
     println!("  single steps               {stepped:.1e}");
     println!("  chunks, slots left behind  {without_slots:.1e}");
-    assert!(
-        chunked < 1e-5 && stepped < 1e-5,
-        "a stream has to equal the whole"
-    );
+    assert!(chunked < 1e-5 && stepped < 1e-5, "a stream has to equal the whole");
     assert!(without_slots > 1e-3, "the slots should matter");
 
     let attached = gradient_at_first_chunk(&layer, &x, |state| state);
@@ -94,8 +89,6 @@ fn gradient_at_first_chunk(
     let (later, _) = layer.forward(second, Some(carry(state)));
     // The first chunk's own outputs enter with weight 0, so that its input always has a gradient.
     let gradients = (later.sum() + hidden.sum() * 0.0).backward();
-    let gradient = first
-        .grad(&gradients)
-        .expect("the input asked for its gradient");
+    let gradient = first.grad(&gradients).expect("the input asked for its gradient");
     gradient.abs().max().into_scalar()
 }

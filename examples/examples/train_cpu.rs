@@ -1,7 +1,7 @@
 //! Training on the CPU: one symbol over a delay of twenty steps, with windows of ten.
 //!
 //! ```sh
-//! cargo run --release -p burn-sab-examples --example train_cpu
+//! cargo run --release --example train_cpu
 //! ```
 //!
 //! Expect: SAB names at least 95 % of the symbols. The negative control, the same layer without slots
@@ -15,9 +15,6 @@ fn main() {
     let updates = updates_or(150);
     let [by_sab, by_truncated] = compare(updates, &device);
     if updates >= 150 {
-        assert!(
-            by_sab >= 0.95 && by_truncated < 0.3,
-            "not what this example promises"
-        );
+        assert!(by_sab >= 0.95 && by_truncated < 0.3, "not what this example promises");
     }
 }

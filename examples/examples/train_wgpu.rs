@@ -1,7 +1,7 @@
 //! The program of `train_cpu` on any GPU that wgpu reaches (Vulkan, Metal, DX12).
 //!
 //! ```sh
-//! cargo run --release -p burn-sab-examples --features wgpu --example train_wgpu
+//! cargo run --release --features wgpu --example train_wgpu
 //! ```
 //!
 //! Expect: the numbers of `train_cpu` up to rounding. Without a GPU Mesa's software Vulkan does it,

@@ -11,10 +11,7 @@ use burn_sab::{SabLstm, SabLstmConfig};
 use burn_sab_tasks::{DataStream, Purpose, Target, Task};
 
 /// One symbol out of eight: chance is 12.5 %.
-const TASK: Task = Task::Copying {
-    symbols: 1,
-    alphabet: 8,
-};
+const TASK: Task = Task::Copying { symbols: 1, alphabet: 8 };
 /// Steps between the symbol and the question, twice what a window of the layer's default reaches.
 const DELAY: usize = 20;
 /// Sequences per update.
@@ -74,10 +71,7 @@ fn train(name: &str, config: &SabLstmConfig, updates: usize, device: &Device) ->
         let (sequences, symbols) = batch(&mut data, BATCH, &training_device);
         let loss = cross_entropy.forward(network.forward(sequences), symbols);
         if update == 1 || update.is_multiple_of(50) {
-            println!(
-                "{name:10} update {update:4}   loss {:.3}",
-                loss.clone().into_scalar::<f32>()
-            );
+            println!("{name:10} update {update:4}   loss {:.3}", loss.clone().into_scalar::<f32>());
         }
         let gradients = GradientsParams::from_grads(loss.backward(), &network);
         network = optimizer.step(5e-3, network, gradients);
@@ -91,9 +85,7 @@ fn train(name: &str, config: &SabLstmConfig, updates: usize, device: &Device) ->
 /// Sequences `[rows, time, d_input]` and their symbols `[rows]`.
 fn batch(data: &mut DataStream, rows: usize, device: &Device) -> (Tensor<3>, Tensor<1, Int>) {
     let batch = TASK.batch(data, DELAY, rows, device);
-    let Target::Symbols(symbols) = batch.target else {
-        unreachable!("copying asks for symbols")
-    };
+    let Target::Symbols(symbols) = batch.target else { unreachable!("copying asks for symbols") };
     (batch.input, symbols.squeeze_dim(1))
 }
 
@@ -103,9 +95,7 @@ fn batch(data: &mut DataStream, rows: usize, device: &Device) -> (Tensor<3>, Ten
 ///
 /// If the argument is not a whole number.
 pub fn updates_or(default: usize) -> usize {
-    std::env::args().nth(1).map_or(default, |argument| {
-        argument
-            .parse()
-            .expect("the number of updates, such as 150")
-    })
+    std::env::args()
+        .nth(1)
+        .map_or(default, |argument| argument.parse().expect("the number of updates, such as 150"))
 }

@@ -26,6 +26,8 @@ pub enum Command {
 
 /// Every flag that is left out keeps the value of --preset, of --config, or the default.
 #[derive(Debug, Args)]
+// So that a flag can be appended to a line that has it; and "-1" is a wrong value, not an unknown flag.
+#[command(args_override_self = true, allow_negative_numbers = true)]
 pub struct TrainArgs {
     /// What to learn
     #[arg(required_unless_present_any = ["resume", "config"])]
@@ -92,12 +94,7 @@ pub struct TrainArgs {
     pub alphabet: Option<usize>,
     /// Delays or lengths at which the trained networks are tested
     /// [default: copying: the delay, 10 and 100 times the delay; adding: the length]
-    #[arg(
-        long,
-        value_name = "LIST",
-        value_delimiter = ',',
-        help_heading = "Task"
-    )]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Task")]
     pub test_delays: Option<Vec<usize>>,
     /// Sequences per test [default: 64]
     #[arg(long, value_name = "N", help_heading = "Task")]

@@ -51,9 +51,7 @@ impl Backend {
 
     /// The backend that is used when none is asked for: the first that this build has.
     pub fn preferred() -> anyhow::Result<Self> {
-        let mut compiled = Self::value_variants()
-            .iter()
-            .filter(|backend| backend.is_compiled());
+        let mut compiled = Self::value_variants().iter().filter(|backend| backend.is_compiled());
         compiled.next().copied().ok_or_else(|| {
             usage!(
                 "this build has no backend; build it with a cargo feature such as `--features flex`"
@@ -63,8 +61,7 @@ impl Backend {
 
     /// The backend's name, which is also that of its cargo feature.
     pub fn name(self) -> String {
-        self.to_possible_value()
-            .map_or_else(String::new, |value| value.get_name().to_owned())
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
     }
 
     /// The backend's default device, without autodiff.
@@ -95,6 +92,8 @@ impl Backend {
             #[cfg(feature = "cpu")]
             Self::Cpu => Ok(Device::cpu()),
             #[cfg(feature = "tch")]
+            // Deprecated, but there for those who have it.
+            #[allow(deprecated)]
             Self::Tch => Ok(Device::libtorch()),
             #[allow(unreachable_patterns)] // with every feature on
             _ => Err(self.not_compiled()),
@@ -127,12 +126,7 @@ impl Backend {
     }
 }
 
-#[cfg(any(
-    feature = "wgpu",
-    feature = "vulkan",
-    feature = "metal",
-    feature = "webgpu"
-))]
+#[cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal", feature = "webgpu"))]
 mod wgpu {
     use burn::tensor::Device;
     pub use burn::tensor::wgpu::WgpuBackend as Api;

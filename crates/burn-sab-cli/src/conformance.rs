@@ -51,19 +51,11 @@ pub fn run(args: &ConformanceArgs) -> anyhow::Result<ExitCode> {
     let device = device.autodiff();
     let cases = list(&args.dir)?;
     let bound = tolerance(args.dtype);
-    let width = cases
-        .iter()
-        .filter_map(|path| path.file_stem())
-        .map(|name| name.len())
-        .max()
-        .unwrap_or(0);
+    let width =
+        cases.iter().filter_map(|path| path.file_stem()).map(|name| name.len()).max().unwrap_or(0);
     let (mut passed, mut failed) = (0, 0);
     for path in cases {
-        let name = path
-            .file_stem()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let errors = Case::read(&path).and_then(|case| case.check(args, dtype, &device));
         let verdict = match errors {
             Ok(errors) => {
@@ -87,35 +79,21 @@ pub fn run(args: &ConformanceArgs) -> anyhow::Result<ExitCode> {
         println!("{name:width$}  {verdict}");
     }
     println!("{passed} passed, {failed} failed");
-    Ok(if failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn list(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let entries = std::fs::read_dir(folder).map_err(|error| {
-        usage!(
-            "cannot read the folder of cases {}: {error}",
-            folder.display()
-        )
-    })?;
+    let entries = std::fs::read_dir(folder)
+        .map_err(|error| usage!("cannot read the folder of cases {}: {error}", folder.display()))?;
     let mut cases = Vec::new();
     for entry in entries {
         let path = entry?.path();
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "safetensors")
-        {
+        if path.extension().is_some_and(|extension| extension == "safetensors") {
             cases.push(path);
         }
     }
     if cases.is_empty() {
-        return Err(usage!(
-            "there is no case (*.safetensors) in {}",
-            folder.display()
-        ));
+        return Err(usage!("there is no case (*.safetensors) in {}", folder.display()));
     }
     cases.sort();
     Ok(cases)
@@ -142,49 +120,29 @@ impl Case {
         let bytes =
             std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         let (_, header) = SafeTensors::read_metadata(&bytes).context("not a SafeTensors file")?;
-        let settings = header
-            .metadata()
-            .clone()
-            .context("the file has no metadata")?;
+        let settings = header.metadata().clone().context("the file has no metadata")?;
         let mut tensors = HashMap::new();
         for (name, view) in SafeTensors::deserialize(&bytes)?.iter() {
-            ensure!(
-                view.dtype() == StoredType::F64,
-                "{name} is {:?}, not F64",
-                view.dtype()
-            );
+            ensure!(view.dtype() == StoredType::F64, "{name} is {:?}, not F64", view.dtype());
             let numbers = view.data().chunks_exact(8);
-            let values = numbers
-                .map(|b| f64::from_le_bytes(b.try_into().expect("eight bytes")))
-                .collect();
-            tensors.insert(
-                name.to_owned(),
-                Values {
-                    shape: view.shape().to_vec(),
-                    values,
-                },
-            );
+            let values =
+                numbers.map(|b| f64::from_le_bytes(b.try_into().expect("eight bytes"))).collect();
+            tensors.insert(name.to_owned(), Values { shape: view.shape().to_vec(), values });
         }
         Ok(Self { settings, tensors })
     }
 
     fn setting(&self, name: &str) -> anyhow::Result<&str> {
-        self.settings
-            .get(name)
-            .map(String::as_str)
-            .with_context(|| format!("no setting {name}"))
+        self.settings.get(name).map(String::as_str).with_context(|| format!("no setting {name}"))
     }
 
     fn count(&self, name: &str) -> anyhow::Result<usize> {
         let text = self.setting(name)?;
-        text.parse()
-            .map_err(|_| anyhow!("setting {name} = {text:?}: not a whole number"))
+        text.parse().map_err(|_| anyhow!("setting {name} = {text:?}: not a whole number"))
     }
 
     fn values(&self, name: &str) -> anyhow::Result<&Values> {
-        self.tensors
-            .get(name)
-            .with_context(|| format!("no tensor {name}"))
+        self.tensors.get(name).with_context(|| format!("no tensor {name}"))
     }
 
     fn tensor<const D: usize>(
@@ -194,32 +152,19 @@ impl Case {
         device: &Device,
     ) -> anyhow::Result<Tensor<D>> {
         let Values { shape, values } = self.values(name)?;
-        ensure!(
-            shape.len() == D,
-            "{name} has shape {shape:?}, not {D} sides"
-        );
-        Ok(Tensor::from_data(
-            TensorData::new(values.clone(), shape.clone()),
-            (device, dtype),
-        ))
+        ensure!(shape.len() == D, "{name} has shape {shape:?}, not {D} sides");
+        Ok(Tensor::from_data(TensorData::new(values.clone(), shape.clone()), (device, dtype)))
     }
 
     fn config(&self) -> anyhow::Result<SabLstmConfig> {
         let attention = || anyhow::Ok(self.values("score.query")?.shape[0]);
         let unknown = |name: &str| {
-            Err(anyhow!(
-                "unknown {name} {:?}",
-                self.setting(name).unwrap_or_default()
-            ))
+            Err(anyhow!("unknown {name} {:?}", self.setting(name).unwrap_or_default()))
         };
         let score = match self.setting("score")? {
             "additive" => ScoreConfig::Additive,
-            "mlp" => ScoreConfig::Mlp {
-                d_attention: attention()?,
-            },
-            "dot" => ScoreConfig::Dot {
-                d_attention: attention()?,
-            },
+            "mlp" => ScoreConfig::Mlp { d_attention: attention()? },
+            "dot" => ScoreConfig::Dot { d_attention: attention()? },
             _ => return unknown("score"),
         };
         let sparsifier = match self.setting("sparsifier")? {
@@ -258,9 +203,7 @@ impl Case {
     ) -> anyhow::Result<SabLstm> {
         let vector = |name| anyhow::Ok(Param::from_tensor(self.tensor::<1>(name, dtype, device)?));
         let matrix = |name| {
-            anyhow::Ok(Param::from_tensor(
-                self.tensor::<2>(name, dtype, device)?.transpose(),
-            ))
+            anyhow::Ok(Param::from_tensor(self.tensor::<2>(name, dtype, device)?.transpose()))
         };
         let mut layer = config.try_init(device)?;
         layer.weight_ih = matrix("w.ih")?;
@@ -309,10 +252,7 @@ impl Case {
         outputs.see("out.h", output.hidden.to_data())?;
         outputs.see("out.s", output.summary.to_data())?;
         outputs.see("out.c", output.state.cell.to_data())?;
-        outputs.see(
-            "out.slots",
-            TensorData::from([output.state.num_slots() as f64]),
-        )?;
+        outputs.see("out.slots", TensorData::from([output.state.num_slots() as f64]))?;
         outputs.see("out.weights", dense_weights(&output))?;
 
         let mut gradients = Worst::new(self);
@@ -352,20 +292,9 @@ impl Case {
                 matrix("grad.score.key", &scorer.key)?;
             }
         }
-        let expected = self
-            .tensors
-            .keys()
-            .filter(|name| name.starts_with("grad."))
-            .count();
-        ensure!(
-            gradients.seen == expected,
-            "compared {} of {expected} gradients",
-            gradients.seen
-        );
-        Ok(Errors {
-            outputs: outputs.error,
-            gradients: gradients.error,
-        })
+        let expected = self.tensors.keys().filter(|name| name.starts_with("grad.")).count();
+        ensure!(gradients.seen == expected, "compared {} of {expected} gradients", gradients.seen);
+        Ok(Errors { outputs: outputs.error, gradients: gradients.error })
     }
 }
 
@@ -378,27 +307,18 @@ struct Worst<'a> {
 
 impl<'a> Worst<'a> {
     fn new(case: &'a Case) -> Self {
-        Self {
-            case,
-            error: 0.0,
-            seen: 0,
-        }
+        Self { case, error: 0.0, seen: 0 }
     }
 
     fn see(&mut self, name: &str, got: TensorData) -> anyhow::Result<()> {
-        let Values {
-            shape,
-            values: want,
-        } = self.case.values(name)?;
+        let Values { shape, values: want } = self.case.values(name)?;
         ensure!(
             got.shape().as_slice() == &shape[..],
             "{name} has shape {:?}, not {shape:?}",
             got.shape()
         );
         let got: Vec<f64> = got.iter::<f64>().collect();
-        let largest = want
-            .iter()
-            .fold(1.0, |largest: f64, value| largest.max(value.abs()));
+        let largest = want.iter().fold(1.0, |largest: f64, value| largest.max(value.abs()));
         for (got, want) in got.iter().zip(want) {
             let error = (got - want).abs() / largest;
             // `max` would let a NaN pass.
@@ -413,18 +333,13 @@ impl<'a> Worst<'a> {
 
 fn gradient<const D: usize>(tensor: &Tensor<D>, grads: &Gradients) -> TensorData {
     // A tensor that no gradient reached has none.
-    tensor
-        .grad(grads)
-        .unwrap_or_else(|| tensor.clone().inner().zeros_like())
-        .to_data()
+    tensor.grad(grads).unwrap_or_else(|| tensor.clone().inner().zeros_like()).to_data()
 }
 
 fn transposed(data: TensorData) -> TensorData {
     let [rows, columns]: [usize; 2] = data.shape().dims();
     let values: Vec<f64> = data.iter::<f64>().collect();
-    let turned = (0..rows * columns)
-        .map(|at| values[(at % rows) * columns + at / rows])
-        .collect();
+    let turned = (0..rows * columns).map(|at| values[(at % rows) * columns + at / rows]).collect();
     TensorData::new(turned, [columns, rows])
 }
 

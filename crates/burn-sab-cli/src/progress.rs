@@ -71,9 +71,7 @@ impl Progress {
                     thousands(*update)
                 ));
             }
-            Event::Grown {
-                update, from, to, ..
-            } => {
+            Event::Grown { update, from, to, .. } => {
                 self.longest = *to;
                 self.line(&format!(
                     "update {}: masters a {} of {from}; training goes up to {to} from now on",
@@ -81,19 +79,10 @@ impl Progress {
                     self.span_name
                 ));
             }
-            Event::Evaluation {
-                update,
-                span,
-                metrics,
-                ..
-            } => {
+            Event::Evaluation { update, span, metrics, .. } => {
                 self.history.push(sign(metrics));
-                self.evaluated = format!(
-                    "at {} {}: {}",
-                    self.span_name,
-                    thousands(*span),
-                    describe(metrics)
-                );
+                self.evaluated =
+                    format!("at {} {}: {}", self.span_name, thousands(*span), describe(metrics));
                 if self.bar.is_none() {
                     let message = self.message();
                     self.line(&format!(
@@ -116,11 +105,7 @@ impl Progress {
 
     fn message(&self) -> String {
         let mut parts = vec![format!("loss {:.3}", self.loss.unwrap_or(f64::NAN))];
-        parts.push(format!(
-            "{} up to {}",
-            self.span_name,
-            thousands(self.longest)
-        ));
+        parts.push(format!("{} up to {}", self.span_name, thousands(self.longest)));
         if !self.evaluated.is_empty() {
             parts.push(format!("held out {}", self.evaluated));
         }
@@ -145,10 +130,7 @@ impl Progress {
 /// Metrics in words.
 pub fn describe(metrics: &Metrics) -> String {
     match metrics {
-        Metrics::Copying {
-            accuracy,
-            cross_entropy,
-        } => {
+        Metrics::Copying { accuracy, cross_entropy } => {
             format!("{:.1} % right, {cross_entropy:.3} nats", 100.0 * accuracy)
         }
         Metrics::Adding { mse } => format!("mean squared error {mse:.5}"),

@@ -33,7 +33,7 @@ pub struct ModelReport {
     pub ending: Option<Ending>,
     pub best: Option<Best>,
     /// The longest span of its training sequences.
-    pub longest: usize,
+    pub longest_trained: usize,
     pub tests: Vec<Test>,
 }
 
@@ -58,10 +58,7 @@ impl Report<'_> {
             format!("trained on {span_name}"),
         ];
         header.extend(
-            self.settings
-                .test_spans
-                .iter()
-                .map(|span| format!("{span_name} {}", thousands(*span))),
+            self.settings.test_spans.iter().map(|span| format!("{span_name} {}", thousands(*span))),
         );
         let mut rows = vec![header];
         for model in &self.models {
@@ -69,23 +66,14 @@ impl Report<'_> {
                 model.model.name().to_owned(),
                 thousands(model.updates),
                 duration(model.training_seconds),
-                format!("up to {}", thousands(model.longest)),
+                format!("up to {}", thousands(model.longest_trained)),
             ];
             row.extend(model.tests.iter().map(|test| cell(&test.metrics)));
             rows.push(row);
         }
-        let mut nothing = vec![
-            "(knowing nothing)".to_owned(),
-            String::new(),
-            String::new(),
-            String::new(),
-        ];
-        nothing.extend(
-            self.settings
-                .test_spans
-                .iter()
-                .map(|_| cell(&chance(&train.task))),
-        );
+        let mut nothing =
+            vec!["(knowing nothing)".to_owned(), String::new(), String::new(), String::new()];
+        nothing.extend(self.settings.test_spans.iter().map(|_| cell(&chance(&train.task))));
         rows.push(nothing);
         rows
     }
@@ -153,10 +141,7 @@ impl Report<'_> {
 
 fn cell(metrics: &Metrics) -> String {
     match metrics {
-        Metrics::Copying {
-            accuracy,
-            cross_entropy,
-        } => {
+        Metrics::Copying { accuracy, cross_entropy } => {
             format!("{:.1} % ({cross_entropy:.3})", 100.0 * accuracy)
         }
         Metrics::Adding { mse } => format!("{mse:.5}"),
@@ -168,10 +153,7 @@ fn chance(task: &Task) -> Metrics {
     match task {
         Task::Copying { alphabet, .. } => {
             let alphabet = *alphabet as f64;
-            Metrics::Copying {
-                accuracy: 1.0 / alphabet,
-                cross_entropy: alphabet.ln(),
-            }
+            Metrics::Copying { accuracy: 1.0 / alphabet, cross_entropy: alphabet.ln() }
         }
         Task::Adding => Metrics::Adding { mse: 1.0 / 6.0 },
     }
@@ -186,13 +168,7 @@ pub fn commit() -> String {
     let described = Command::new("git")
         .arg("-C")
         .arg(sources)
-        .args([
-            "describe",
-            "--always",
-            "--dirty",
-            "--abbrev=40",
-            "--exclude=*",
-        ])
+        .args(["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"])
         .output();
     match described {
         Ok(output) if output.status.success() => {

@@ -40,10 +40,7 @@ impl RunFolder {
         let path = match out {
             Some(path) => {
                 if path.is_file() {
-                    return Err(usage!(
-                        "{} is a file; name a folder with --out",
-                        path.display()
-                    ));
+                    return Err(usage!("{} is a file; name a folder with --out", path.display()));
                 }
                 if fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some()) {
                     return Err(usage!(
@@ -57,36 +54,31 @@ impl RunFolder {
                 path.to_owned()
             }
             None => {
-                let name = format!(
-                    "{}-{}",
-                    settings.train.task.name(),
-                    settings.train.model.name()
-                );
+                let name =
+                    format!("{}-{}", settings.train.task.name(), settings.train.model.name());
                 next_free(&name).with_context(|| {
                     format!("no folder can be made under {RUNS}; choose one with --out")
                 })?
             }
         };
         let folder = Self { path };
-        folder.write(CONFIG, &serde_json::to_string_pretty(settings)?)?;
+        folder.write_settings(settings)?;
         Ok(folder)
+    }
+
+    /// Writes `config.json`.
+    pub fn write_settings(&self, settings: &Settings) -> anyhow::Result<()> {
+        self.write(CONFIG, &serde_json::to_string_pretty(settings)?)?;
+        Ok(())
     }
 
     /// The folder of an earlier run, and its settings.
     pub fn open(path: &Path) -> anyhow::Result<(Self, Settings)> {
         if !path.is_dir() {
-            return Err(usage!(
-                "{} is not a folder; name the folder of a run",
-                path.display()
-            ));
+            return Err(usage!("{} is not a folder; name the folder of a run", path.display()));
         }
         let settings = Settings::read(&path.join(CONFIG))?;
-        Ok((
-            Self {
-                path: path.to_owned(),
-            },
-            settings,
-        ))
+        Ok((Self { path: path.to_owned() }, settings))
     }
 
     /// Where it is.
@@ -112,11 +104,7 @@ impl RunFolder {
     /// The folder in which the trainer of `model` keeps metrics and checkpoints: this one for the run's
     /// own model, one in it for each model that is compared.
     pub fn of_model(&self, model: ModelKind, own: ModelKind) -> anyhow::Result<ModelFolder> {
-        let path = if model == own {
-            self.path.clone()
-        } else {
-            self.path.join(model.name())
-        };
+        let path = if model == own { self.path.clone() } else { self.path.join(model.name()) };
         fs::create_dir_all(&path).with_context(|| format!("{} cannot be made", path.display()))?;
         Ok(ModelFolder { path })
     }
@@ -164,10 +152,7 @@ impl ModelFolder {
         let path = self.path.join(METRICS);
         let text = fs::read_to_string(&path)
             .with_context(|| format!("{} cannot be read", path.display()))?;
-        let events = text
-            .lines()
-            .map(serde_json::from_str)
-            .collect::<Result<_, _>>();
+        let events = text.lines().map(serde_json::from_str).collect::<Result<_, _>>();
         events.with_context(|| format!("{} is damaged", path.display()))
     }
 }

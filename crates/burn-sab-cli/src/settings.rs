@@ -99,10 +99,7 @@ impl Settings {
         if task.name() != self.train.task.name() {
             // Nothing of another task's training carries over but the layer.
             let layer = self.train.layer.clone();
-            self.train = TrainConfig {
-                layer,
-                ..TrainConfig::new(task)
-            };
+            self.train = TrainConfig { layer, ..TrainConfig::new(task) };
             self.test_spans.clear();
         }
         self.train.task = task;
@@ -130,10 +127,8 @@ impl Settings {
                 Task::Copying { .. } => &[1, 10, 100],
                 Task::Adding => &[1],
             };
-            self.test_spans = factors
-                .iter()
-                .map(|factor| self.train.span.saturating_mul(*factor))
-                .collect();
+            self.test_spans =
+                factors.iter().map(|factor| self.train.span.saturating_mul(*factor)).collect();
         }
         Ok(())
     }
@@ -171,9 +166,7 @@ impl Settings {
         });
         layer.score = match (score, args.attention) {
             (ScoreName::Additive, Some(_)) => {
-                return Err(usage!(
-                    "--attention has no meaning for additive scores; leave it out"
-                ));
+                return Err(usage!("--attention has no meaning for additive scores; leave it out"));
             }
             (ScoreName::Additive, None) => ScoreConfig::Additive,
             (ScoreName::Mlp, _) => ScoreConfig::Mlp { d_attention },
@@ -228,14 +221,10 @@ impl Settings {
     fn validate(&self) -> anyhow::Result<()> {
         self.train.validate()?;
         let shortest = self.train.task.shortest_span();
-        if let Some(span) = self
-            .test_spans
-            .iter()
-            .find(|span| !(shortest..=1 << 31).contains(*span))
+        if let Some(span) =
+            self.test_spans.iter().find(|span| !(shortest..=1 << 31).contains(*span))
         {
-            return Err(usage!(
-                "--test-delays has {span}, but it has to be at least {shortest}"
-            ));
+            return Err(usage!("--test-delays has {span}, but it has to be at least {shortest}"));
         }
         if self.test_sequences == 0 {
             return Err(usage!("--test-sequences is 0, but it has to be at least 1"));
@@ -266,10 +255,7 @@ fn task_of(args: &TrainArgs, base: Option<Task>) -> anyhow::Result<Task> {
             symbols: args.symbols.unwrap_or(symbols),
             alphabet: args.alphabet.unwrap_or(alphabet),
         }),
-        Task::Adding => match args
-            .symbols
-            .map(|_| "symbols")
-            .or(args.alphabet.map(|_| "alphabet"))
+        Task::Adding => match args.symbols.map(|_| "symbols").or(args.alphabet.map(|_| "alphabet"))
         {
             Some(flag) => Err(usage!("--{flag} belongs to the copying task; leave it out")),
             None => Ok(Task::Adding),
@@ -307,9 +293,7 @@ fn fixed_flag(args: &TrainArgs) -> Option<&'static str> {
         ("evaluate-every", args.evaluate_every.is_some()),
         ("checkpoint-every", args.checkpoint_every.is_some()),
     ];
-    flags
-        .into_iter()
-        .find_map(|(flag, given)| given.then_some(flag))
+    flags.into_iter().find_map(|(flag, given)| given.then_some(flag))
 }
 
 #[cfg(test)]
@@ -334,13 +318,7 @@ mod tests {
     #[test]
     fn the_main_job_needs_no_flags() {
         let settings = settings("copying").unwrap();
-        assert_eq!(
-            settings.train.task,
-            Task::Copying {
-                symbols: 10,
-                alphabet: 8
-            }
-        );
+        assert_eq!(settings.train.task, Task::Copying { symbols: 10, alphabet: 8 });
         assert_eq!(settings.train.model, ModelKind::Sab);
         assert_eq!(settings.compare, [ModelKind::Tbptt]);
         assert_eq!(settings.test_spans, [100, 1000, 10_000]);
@@ -367,5 +345,30 @@ mod tests {
     fn a_model_is_not_compared_with_itself() {
         let settings = settings("copying --compare lstm,sab,lstm,none").unwrap();
         assert_eq!(settings.compare, [ModelKind::Lstm]);
+    }
+
+    #[test]
+    fn a_resumed_run_refuses_every_setting_that_it_cannot_change() {
+        let changeable =
+            ["updates", "stop_at", "test_delays", "test_sequences", "backend", "threads"];
+        let other = ["task", "out", "resume", "config", "help"];
+        let command = Cli::command();
+        let train = command.find_subcommand("train").unwrap();
+        let run = settings("copying").unwrap();
+        for flag in train.get_arguments() {
+            let id = flag.get_id().as_str();
+            if other.contains(&id) {
+                continue;
+            }
+            let choices = flag.get_possible_values();
+            let value = choices.first().map_or("1", |choice| choice.get_name());
+            let flag = flag.get_long().unwrap();
+            let line = ["sab", "train", "--resume", "run", &format!("--{flag}"), value];
+            let Command::Train(args) = Cli::try_parse_from(line).unwrap().command else {
+                unreachable!("the line says train")
+            };
+            let outcome = run.clone().for_resumption(&args);
+            assert_eq!(outcome.is_ok(), changeable.contains(&id), "--{flag}: {outcome:?}");
+        }
     }
 }

@@ -46,17 +46,9 @@ pub fn table(rows: &[Vec<String>]) -> Vec<String> {
     let widths: Vec<usize> = (0..columns).map(width).collect();
     rows.iter()
         .map(|row| {
-            let cells = row
-                .iter()
-                .zip(&widths)
-                .enumerate()
-                .map(|(column, (cell, &width))| {
-                    if column == 0 {
-                        format!("{cell:<width$}")
-                    } else {
-                        format!("{cell:>width$}")
-                    }
-                });
+            let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| {
+                if column == 0 { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+            });
             cells.collect::<Vec<_>>().join("   ").trim_end().to_owned()
         })
         .collect()
@@ -68,9 +60,8 @@ pub fn markdown_table(rows: &[Vec<String>]) -> String {
     for (i, row) in rows.iter().enumerate() {
         text.push_str(&format!("| {} |\n", row.join(" | ")));
         if i == 0 {
-            let rules: Vec<&str> = (0..row.len())
-                .map(|column| if column == 0 { "---" } else { "---:" })
-                .collect();
+            let rules: Vec<&str> =
+                (0..row.len()).map(|column| if column == 0 { "---" } else { "---:" }).collect();
             text.push_str(&format!("| {} |\n", rules.join(" | ")));
         }
     }
@@ -84,10 +75,7 @@ mod tests {
     #[test]
     fn numbers_are_grouped() {
         let numbers = [0, 12, 999, 1000, 10_020, 1_234_567];
-        assert_eq!(
-            numbers.map(thousands),
-            ["0", "12", "999", "1,000", "10,020", "1,234,567"]
-        );
+        assert_eq!(numbers.map(thousands), ["0", "12", "999", "1,000", "10,020", "1,234,567"]);
     }
 
     #[test]
@@ -102,9 +90,6 @@ mod tests {
     fn tables_line_up() {
         let rows = [["model", "100"], ["sab", "99.8 %"]].map(|row| row.map(str::to_owned).to_vec());
         assert_eq!(table(&rows), ["model      100", "sab     99.8 %"]);
-        assert_eq!(
-            markdown_table(&rows),
-            "| model | 100 |\n| --- | ---: |\n| sab | 99.8 % |\n"
-        );
+        assert_eq!(markdown_table(&rows), "| model | 100 |\n| --- | ---: |\n| sab | 99.8 % |\n");
     }
 }

@@ -37,23 +37,18 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     };
     settings.backend.make_default();
     if let Some(threads) = settings.threads {
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build_global()
-            .context("--threads")?;
+        rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("--threads")?;
     }
     // Before the folder, so that a missing device leaves nothing behind.
     let device = settings.backend.device()?;
     let folder = match folder {
-        Some(folder) => folder,
+        Some(folder) => {
+            folder.write_settings(&settings)?;
+            folder
+        }
         None => RunFolder::create(args.out.as_deref(), &settings)?,
     };
-    Session {
-        settings,
-        device,
-        folder,
-    }
-    .run()
+    Session { settings, device, folder }.run()
 }
 
 struct Session {
@@ -89,8 +84,7 @@ impl Session {
             settings: &self.settings,
             models: trained.into_iter().map(|trained| trained.report).collect(),
         };
-        self.folder
-            .write("report.json", &serde_json::to_string_pretty(&report)?)?;
+        self.folder.write("report.json", &serde_json::to_string_pretty(&report)?)?;
         let written = self.folder.write(REPORT, &report.markdown(&pictures))?;
         say(&format!("\n{}:\n", report.caption()));
         for line in table(&report.rows()) {
@@ -98,10 +92,7 @@ impl Session {
         }
         say("");
         for (file, what) in &pictures {
-            say(&format!(
-                "{what}: {}",
-                self.folder.path().join(file).display()
-            ));
+            say(&format!("{what}: {}", self.folder.path().join(file).display()));
         }
         say(&format!("report: {}", written.display()));
         Ok(())
@@ -116,11 +107,7 @@ impl Session {
             trainer.extend(updates, self.settings.train.stop_at);
             trainer
         } else {
-            let config = TrainConfig {
-                model,
-                updates,
-                ..self.settings.train.clone()
-            };
+            let config = TrainConfig { model, updates, ..self.settings.train.clone() };
             Trainer::new(config, &self.device)?
         };
         let mut metrics = folder.metrics_after(trainer.update())?;
@@ -143,7 +130,7 @@ impl Session {
                 training_seconds: trainer.seconds(),
                 ending: Some(ending),
                 best: trainer.best(),
-                longest: trainer.longest(),
+                longest_trained: trainer.longest_trained(),
                 tests: Vec::new(),
             },
             config: trainer.config().clone(),
@@ -178,13 +165,7 @@ impl Session {
         let task = self.settings.train.task;
         let sequences = self.settings.test_sequences;
         for span in &self.settings.test_spans {
-            for Trained {
-                config,
-                model,
-                report,
-                ..
-            } in trained.iter_mut()
-            {
+            for Trained { config, model, report, .. } in trained.iter_mut() {
                 let started = Instant::now();
                 let stream = DataStream::new(config.seed, Purpose::Test);
                 let metrics = evaluate(model, &task, *span, sequences, stream, &self.device);
@@ -197,12 +178,7 @@ impl Session {
                     describe(&metrics),
                     duration(seconds),
                 ));
-                report.tests.push(Test {
-                    span: *span,
-                    sequences,
-                    metrics,
-                    seconds,
-                });
+                report.tests.push(Test { span: *span, sequences, metrics, seconds });
             }
         }
     }
@@ -211,10 +187,7 @@ impl Session {
     fn draw(&self, trained: &[Trained]) -> anyhow::Result<Vec<(String, &'static str)>> {
         let task = self.settings.train.task;
         let mut pictures = Vec::new();
-        if let Some(sab) = trained
-            .iter()
-            .find(|trained| trained.report.model == ModelKind::Sab)
-        {
+        if let Some(sab) = trained.iter().find(|trained| trained.report.model == ModelKind::Sab) {
             self.draw_reminders(sab)?;
             pictures.push((REMINDERS.to_owned(), "which moment reminded which"));
         }
@@ -238,14 +211,7 @@ impl Session {
         let task = self.settings.train.task;
         let span = self.settings.train.span.min(PICTURE_SPAN);
         let stream = DataStream::new(sab.config.seed, Purpose::Test);
-        let found = reminders(
-            &sab.model,
-            &sab.config.layer,
-            &task,
-            span,
-            stream,
-            &self.device,
-        );
+        let found = reminders(&sab.model, &sab.config.layer, &task, span, stream, &self.device);
         let title = format!(
             "Which moment reminded which: {}, {} {span}, one held-out sequence",
             task.name(),

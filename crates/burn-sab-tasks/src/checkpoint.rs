@@ -47,19 +47,20 @@ pub(crate) fn save(
     if finished.exists() {
         return Ok(());
     }
+    // Those of an interrupted program.
+    for (_, left_over) in list(folder, UNFINISHED)? {
+        remove(&left_over)?;
+    }
     let unfinished = folder.join(format!("{UNFINISHED}{name}"));
-    remove(&unfinished)?;
     fs::create_dir_all(&unfinished).map_err(at(&unfinished))?;
-    record(&unfinished.join(MODEL), |path| {
-        model.clone().save_file(path)
-    })?;
+    record(&unfinished.join(MODEL), |path| model.clone().save_file(path))?;
     if let Some(best) = best {
         record(&unfinished.join(BEST), |path| best.clone().save_file(path))?;
     }
     record(&unfinished.join(OPTIMIZER), |path| optimizer.save(path))?;
     write_json(&unfinished.join(STATE), state)?;
     fs::rename(&unfinished, &finished).map_err(at(&finished))?;
-    for (update, older) in list(folder)? {
+    for (update, older) in list(folder, PREFIX)? {
         if update < state.progress.update {
             remove(&older)?;
         }
@@ -69,7 +70,7 @@ pub(crate) fn save(
 
 /// The latest checkpoint in `folder`.
 pub(crate) fn latest(folder: &Path) -> Result<PathBuf, TrainError> {
-    match list(folder)?.into_iter().max() {
+    match list(folder, PREFIX)?.into_iter().max() {
         Some((_, path)) => Ok(path),
         None => Err(TrainError::Checkpoint {
             path: folder.to_owned(),
@@ -80,7 +81,7 @@ pub(crate) fn latest(folder: &Path) -> Result<PathBuf, TrainError> {
 
 /// Whether `folder` has a checkpoint.
 pub(crate) fn exists(folder: &Path) -> bool {
-    list(folder).is_ok_and(|found| !found.is_empty())
+    list(folder, PREFIX).is_ok_and(|found| !found.is_empty())
 }
 
 pub(crate) fn load_state(checkpoint: &Path) -> Result<SavedState, TrainError> {
@@ -104,13 +105,13 @@ pub(crate) fn load_optimizer(
     record(&checkpoint.join(OPTIMIZER), |path| into.load(path))
 }
 
-/// The finished checkpoints in `folder`, with their numbers of updates.
-fn list(folder: &Path) -> Result<Vec<(usize, PathBuf)>, TrainError> {
+/// The checkpoints in `folder` whose names begin with `prefix`, with their numbers of updates.
+fn list(folder: &Path, prefix: &str) -> Result<Vec<(usize, PathBuf)>, TrainError> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).map_err(at(folder))? {
         let path = entry.map_err(at(folder))?.path();
         let name = path.file_name().and_then(|name| name.to_str());
-        if let Some(update) = name.and_then(|name| name.strip_prefix(PREFIX)?.parse().ok()) {
+        if let Some(update) = name.and_then(|name| name.strip_prefix(prefix)?.parse().ok()) {
             found.push((update, path));
         }
     }
@@ -134,10 +135,7 @@ fn write_json(path: &Path, value: &impl Serialize) -> Result<(), TrainError> {
 }
 
 fn at(path: &Path) -> impl Fn(io::Error) -> TrainError {
-    move |source| TrainError::Io {
-        path: path.to_owned(),
-        source,
-    }
+    move |source| TrainError::Io { path: path.to_owned(), source }
 }
 
 fn record<T>(
@@ -148,8 +146,5 @@ fn record<T>(
 }
 
 fn damaged(path: &Path, error: &dyn std::error::Error) -> TrainError {
-    TrainError::Checkpoint {
-        path: path.to_owned(),
-        reason: error.to_string(),
-    }
+    TrainError::Checkpoint { path: path.to_owned(), reason: error.to_string() }
 }

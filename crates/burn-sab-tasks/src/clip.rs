@@ -15,23 +15,14 @@ pub(crate) fn clip_by_global_norm<M: Module>(
     model: &M,
     most: f64,
 ) -> f64 {
-    let mut squares = SumsOfSquares {
-        grads,
-        sums: Vec::new(),
-    };
+    let mut squares = SumsOfSquares { grads, sums: Vec::new() };
     model.visit(&mut squares);
     if squares.sums.is_empty() {
         return 0.0;
     }
-    let norm = Tensor::cat(squares.sums, 0)
-        .sum()
-        .sqrt()
-        .into_scalar::<f64>();
+    let norm = Tensor::cat(squares.sums, 0).sum().sqrt().into_scalar::<f64>();
     if norm.is_finite() && norm > most {
-        model.visit(&mut Scale {
-            grads,
-            factor: most / norm,
-        });
+        model.visit(&mut Scale { grads, factor: most / norm });
     }
     norm
 }
@@ -79,16 +70,8 @@ mod tests {
     }
 
     fn values(model: &Linear, grads: &GradientsParams) -> (f32, f32) {
-        let weight = grads
-            .get::<2>(model.weight.id)
-            .unwrap()
-            .mean()
-            .into_scalar();
-        let bias = grads
-            .get::<1>(model.bias.as_ref().unwrap().id)
-            .unwrap()
-            .mean()
-            .into_scalar();
+        let weight = grads.get::<2>(model.weight.id).unwrap().mean().into_scalar();
+        let bias = grads.get::<1>(model.bias.as_ref().unwrap().id).unwrap().mean().into_scalar();
         (weight, bias)
     }
 

@@ -109,10 +109,7 @@ impl TrainConfig {
 
     /// The learning rate of an update (counted from 1).
     pub fn lr_at(&self, update: usize) -> f64 {
-        self.lr
-            * self
-                .lr_decay
-                .powf((update - 1) as f64 / self.updates as f64)
+        self.lr * self.lr_decay.powf((update - 1) as f64 / self.updates as f64)
     }
 
     /// Checks every setting.
@@ -122,19 +119,11 @@ impl TrainConfig {
     /// The first setting that is out of its range, with the range.
     pub fn validate(&self) -> Result<(), TrainError> {
         let refuse = |setting, value: &dyn ToString, rule| {
-            Err(TrainError::Setting {
-                setting,
-                value: value.to_string(),
-                rule,
-            })
+            Err(TrainError::Setting { setting, value: value.to_string(), rule })
         };
         if let Task::Copying { symbols, alphabet } = self.task {
             if symbols == 0 {
-                return refuse(
-                    "symbols",
-                    &symbols,
-                    "there has to be at least 1 to remember",
-                );
+                return refuse("symbols", &symbols, "there has to be at least 1 to remember");
             }
             if !(2..=1 << 20).contains(&alphabet) {
                 return refuse("alphabet", &alphabet, "it has to be from 2 to 1048576");
@@ -163,11 +152,7 @@ impl TrainConfig {
             }
         }
         if !(self.lr_decay > 0.0 && self.lr_decay <= 1.0) {
-            return refuse(
-                "lr-decay",
-                &self.lr_decay,
-                "it has to be greater than 0 and at most 1",
-            );
+            return refuse("lr-decay", &self.lr_decay, "it has to be greater than 0 and at most 1");
         }
         if let Some(level) = self.stop_at
             && !(level > 0.0 && level.is_finite())
@@ -175,11 +160,7 @@ impl TrainConfig {
             return refuse("stop-at", &level, "it has to be greater than 0 and finite");
         }
         if self.layer.d_input != self.task.d_input() {
-            return refuse(
-                "d_input of the layer",
-                &self.layer.d_input,
-                "the task has another",
-            );
+            return refuse("d_input of the layer", &self.layer.d_input, "the task has another");
         }
         if !self.layer.batch_first || self.layer.reverse {
             return refuse(
@@ -220,18 +201,18 @@ mod tests {
     }
 
     #[rstest]
-    #[case("symbols", |c| c.task = Task::Copying { symbols: 0, alphabet: 8 })]
-    #[case("alphabet", |c| c.task = Task::Copying { symbols: 10, alphabet: 1 })]
-    #[case("delay", |c| c.span = 0)]
-    #[case("length", |c| { c.task = Task::Adding; c.span = 1 })]
-    #[case("batch", |c| c.batch = 0)]
-    #[case("64 GiB", |c| c.batch = 1 << 40)]
-    #[case("updates", |c| c.updates = 0)]
-    #[case("lr is -1", |c| c.lr = -1.0)]
-    #[case("lr is NaN", |c| c.lr = f64::NAN)]
-    #[case("clip-norm is 0", |c| c.clip_norm = 0.0)]
-    #[case("lr-decay is 1.5", |c| c.lr_decay = 1.5)]
-    #[case("stop-at is -0.5", |c| c.stop_at = Some(-0.5))]
+    #[case("symbols", |c: &mut TrainConfig| c.task = Task::Copying { symbols: 0, alphabet: 8 })]
+    #[case("alphabet", |c: &mut TrainConfig| c.task = Task::Copying { symbols: 10, alphabet: 1 })]
+    #[case("delay", |c: &mut TrainConfig| c.span = 0)]
+    #[case("length", |c: &mut TrainConfig| { c.task = Task::Adding; c.span = 1 })]
+    #[case("batch", |c: &mut TrainConfig| c.batch = 0)]
+    #[case("64 GiB", |c: &mut TrainConfig| c.batch = 1 << 40)]
+    #[case("updates", |c: &mut TrainConfig| c.updates = 0)]
+    #[case("lr is -1", |c: &mut TrainConfig| c.lr = -1.0)]
+    #[case("lr is NaN", |c: &mut TrainConfig| c.lr = f64::NAN)]
+    #[case("clip-norm is 0", |c: &mut TrainConfig| c.clip_norm = 0.0)]
+    #[case("lr-decay is 1.5", |c: &mut TrainConfig| c.lr_decay = 1.5)]
+    #[case("stop-at is -0.5", |c: &mut TrainConfig| c.stop_at = Some(-0.5))]
     fn a_wrong_setting_is_named(#[case] named: &str, #[case] change: fn(&mut TrainConfig)) {
         let mut config = TrainConfig::new(Task::copying());
         change(&mut config);
@@ -249,12 +230,8 @@ mod tests {
 
     #[test]
     fn the_learning_rate_falls_to_its_share_over_the_budget() {
-        let config = TrainConfig {
-            lr: 0.1,
-            lr_decay: 0.01,
-            updates: 100,
-            ..TrainConfig::new(Task::Adding)
-        };
+        let config =
+            TrainConfig { lr: 0.1, lr_decay: 0.01, updates: 100, ..TrainConfig::new(Task::Adding) };
         assert_eq!(config.lr_at(1), 0.1);
         assert!((config.lr_at(51) - 0.01).abs() < 1e-12);
         assert!((config.lr_at(101) - 0.001).abs() < 1e-12);

@@ -72,9 +72,7 @@ impl Curriculum {
 
     /// The longest span after `longest` was mastered.
     pub fn grown(longest: usize, target: usize) -> usize {
-        ((longest as f64 * GROWTH).round() as usize)
-            .max(longest + 1)
-            .min(target)
+        ((longest as f64 * GROWTH).round() as usize).max(longest + 1).min(target)
     }
 }
 
@@ -125,10 +123,7 @@ mod tests {
 
     #[test]
     fn mastered_is_above_90_percent_or_below_a_tenth_of_the_error() {
-        let copying = |accuracy| Metrics::Copying {
-            accuracy,
-            cross_entropy: 1.0,
-        };
+        let copying = |accuracy| Metrics::Copying { accuracy, cross_entropy: 1.0 };
         assert!(Curriculum::mastered(&copying(0.91)) && !Curriculum::mastered(&copying(0.9)));
         assert!(Curriculum::mastered(&Metrics::Adding { mse: 0.016 }));
         assert!(!Curriculum::mastered(&Metrics::Adding { mse: 0.017 }));

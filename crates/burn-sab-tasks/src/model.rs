@@ -77,10 +77,7 @@ impl TaskModel {
 
     fn forward_in_chunks(&self, input: Tensor<3>, answers: usize, chunk: usize) -> Tensor<3> {
         let [_, steps, _] = input.dims();
-        assert!(
-            answers <= steps,
-            "{answers} answers cannot be read from {steps} steps"
-        );
+        assert!(answers <= steps, "{answers} answers cannot be read from {steps} steps");
         let first_answer = steps - answers;
         let mut state = None;
         let mut parts = Vec::new();
@@ -110,11 +107,7 @@ impl TaskModel {
                 parts.push(self.read(last(hidden), summary.map(last)));
             }
         }
-        if parts.len() == 1 {
-            parts.remove(0)
-        } else {
-            Tensor::cat(parts, 1)
-        }
+        if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(parts, 1) }
     }
 
     fn read(&self, hidden: Tensor<3>, summary: Option<Tensor<3>>) -> Tensor<3> {
@@ -144,15 +137,10 @@ mod tests {
     use rstest::rstest;
 
     fn tiny(model: ModelKind) -> TrainConfig {
-        let task = Task::Copying {
-            symbols: 3,
-            alphabet: 4,
-        };
-        let mut config = TrainConfig {
-            model,
-            ..TrainConfig::new(task)
-        };
-        config.layer = config.layer.with_d_hidden(8).with_k_top(3).with_k_trunc(4);
+        let task = Task::Copying { symbols: 3, alphabet: 4 };
+        let mut config = TrainConfig { model, ..TrainConfig::new(task) };
+        config.layer.d_hidden = 8;
+        config.layer = config.layer.with_k_top(3).with_k_trunc(4);
         config
     }
 
@@ -170,9 +158,7 @@ mod tests {
         assert_eq!(whole.dims(), [2, 3, 4]);
         for chunk in [1, 2, 5, 16, 17, 40] {
             let parts = model.forward_in_chunks(batch.input.clone(), 3, chunk);
-            parts
-                .into_data()
-                .assert_approx_eq::<f32>(&whole.to_data(), Tolerance::absolute(1e-5));
+            parts.into_data().assert_approx_eq::<f32>(&whole.to_data(), Tolerance::absolute(1e-5));
         }
     }
 
@@ -180,16 +166,8 @@ mod tests {
     fn a_seed_gives_the_same_weights_again() {
         let device = Device::flex();
         let weights = |seed| {
-            let config = TrainConfig {
-                seed,
-                ..tiny(ModelKind::Sab)
-            };
-            TaskModel::new(&config, &device)
-                .unwrap()
-                .from_hidden
-                .weight
-                .val()
-                .into_data()
+            let config = TrainConfig { seed, ..tiny(ModelKind::Sab) };
+            TaskModel::new(&config, &device).unwrap().from_hidden.weight.val().into_data()
         };
         assert_eq!(weights(1), weights(1));
         assert_ne!(weights(1), weights(2));

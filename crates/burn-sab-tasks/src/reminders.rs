@@ -82,43 +82,25 @@ mod tests {
         let with = layer.clone().with_initial_slot(InitialSlot::Hidden);
         let without = layer.with_initial_slot(InitialSlot::None);
         let dates = |layer: &SabLstmConfig| [0, 1, 2].map(|slot| Moment::of_slot(slot, layer));
-        assert_eq!(
-            dates(&with),
-            [Moment::Initial, Moment::Step(2), Moment::Step(5)]
-        );
-        assert_eq!(
-            dates(&without),
-            [Moment::Step(2), Moment::Step(5), Moment::Step(8)]
-        );
+        assert_eq!(dates(&with), [Moment::Initial, Moment::Step(2), Moment::Step(5)]);
+        assert_eq!(dates(&without), [Moment::Step(2), Moment::Step(5), Moment::Step(8)]);
     }
 
     #[test]
     fn only_earlier_moments_remind_and_softmax_weights_sum_to_one() {
         let device = Device::flex();
-        let mut config = TrainConfig::new(Task::Copying {
-            symbols: 2,
-            alphabet: 3,
-        });
-        config.layer = config.layer.with_d_hidden(8).with_k_top(4);
+        let mut config = TrainConfig::new(Task::Copying { symbols: 2, alphabet: 3 });
+        config.layer.d_hidden = 8;
+        config.layer = config.layer.with_k_top(4);
         let model = TaskModel::new(&config, &device).unwrap();
         let stream = DataStream::new(1, Purpose::Test);
         let found = reminders(&model, &config.layer, &config.task, 6, stream, &device);
         for step in 0..config.task.steps(6) {
-            let of_step: Vec<_> = found
-                .iter()
-                .filter(|reminder| reminder.step == step)
-                .collect();
+            let of_step: Vec<_> = found.iter().filter(|reminder| reminder.step == step).collect();
             assert_eq!(of_step.len(), 4.min(step + 1));
-            assert!(
-                of_step
-                    .iter()
-                    .all(|reminder| reminder.moment < Moment::Step(step))
-            );
+            assert!(of_step.iter().all(|reminder| reminder.moment < Moment::Step(step)));
             let sum: f32 = of_step.iter().map(|reminder| reminder.weight).sum();
-            assert!(
-                (sum - 1.0).abs() < 1e-5,
-                "weights of step {step} sum to {sum}"
-            );
+            assert!((sum - 1.0).abs() < 1e-5, "weights of step {step} sum to {sum}");
         }
     }
 }

@@ -56,6 +56,7 @@ pub(crate) struct Progress {
     pub(crate) update: usize,
     stream: DataStream,
     longest: usize,
+    longest_trained: usize,
     skipped: usize,
     skipped_in_a_row: usize,
     best: Option<Best>,
@@ -97,6 +98,7 @@ impl Trainer {
             update: 0,
             stream: DataStream::new(config.seed, Purpose::Training),
             longest: config.curriculum.first_longest(config.span),
+            longest_trained: 0,
             skipped: 0,
             skipped_in_a_row: 0,
             best: None,
@@ -169,9 +171,14 @@ impl Trainer {
         self.progress.skipped
     }
 
-    /// The longest span of the curriculum so far.
+    /// The longest span of the curriculum so far: training batches reach up to it.
     pub fn longest(&self) -> usize {
         self.progress.longest
+    }
+
+    /// The longest span of the training batches so far.
+    pub fn longest_trained(&self) -> usize {
+        self.progress.longest_trained
     }
 
     /// Seconds spent in [`run`](Self::run), over all resumptions.
@@ -191,9 +198,7 @@ impl Trainer {
 
     /// The network of the best evaluation so far, or else the network as it is; without autodiff.
     pub fn best_model(&self) -> TaskModel {
-        self.best_model
-            .clone()
-            .unwrap_or_else(|| self.model.valid())
+        self.best_model.clone().unwrap_or_else(|| self.model.valid())
     }
 
     /// Trains until the run ends, telling `observe` what happens.
@@ -221,10 +226,7 @@ impl Trainer {
                 self.next_update(&mut observe)?;
             }
             self.progress.seconds = earlier + started.elapsed().as_secs_f64();
-            let due = self
-                .progress
-                .update
-                .is_multiple_of(self.config.checkpoint_every);
+            let due = self.progress.update.is_multiple_of(self.config.checkpoint_every);
             if let Some(folder) = checkpoints
                 && (due || self.progress.ending.is_some())
             {
@@ -241,11 +243,12 @@ impl Trainer {
         self.progress.update += 1;
         let update = self.progress.update;
         observe(&self.descend()?).map_err(TrainError::Observer)?;
-        if self.progress.longest < self.config.span && update.is_multiple_of(Curriculum::LOOK_EVERY)
+        let growing = self.progress.longest < self.config.span;
+        if growing
+            && update.is_multiple_of(Curriculum::LOOK_EVERY)
+            && let Some(event) = self.look()
         {
-            if let Some(event) = self.look() {
-                observe(&event).map_err(TrainError::Observer)?;
-            }
+            observe(&event).map_err(TrainError::Observer)?;
         }
         let last = update == self.config.updates;
         if last || update.is_multiple_of(self.config.evaluate_every) {
@@ -259,20 +262,14 @@ impl Trainer {
 
     /// Draws a batch and moves the weights along its gradient.
     fn descend(&mut self) -> Result<Event, TrainError> {
-        let Self {
-            config, progress, ..
-        } = self;
+        let Self { config, progress, .. } = self;
         let update = progress.update;
         let task = config.task;
-        let span = config
-            .curriculum
-            .draw(&mut progress.stream, &task, progress.longest);
+        let span = config.curriculum.draw(&mut progress.stream, &task, progress.longest);
+        progress.longest_trained = progress.longest_trained.max(span);
         let device = self.device.clone().autodiff();
         let batch = task.batch(&mut progress.stream, span, config.batch, &device);
-        let loss_tensor = task.loss(
-            self.model.forward(batch.input, task.answers()),
-            batch.target,
-        );
+        let loss_tensor = task.loss(self.model.forward(batch.input, task.answers()), batch.target);
         let loss = loss_tensor.clone().into_scalar::<f64>();
         if !loss.is_finite() {
             return self.skip(span, "loss");
@@ -285,13 +282,7 @@ impl Trainer {
         let lr = config.lr_at(update);
         self.model = self.optimizer.0.step(lr, self.model.clone(), grads);
         progress.skipped_in_a_row = 0;
-        Ok(Event::Update {
-            update,
-            span,
-            loss,
-            gradient_norm,
-            lr,
-        })
+        Ok(Event::Update { update, span, loss, gradient_norm, lr })
     }
 
     fn skip(&mut self, span: usize, what: &str) -> Result<Event, TrainError> {
@@ -304,11 +295,7 @@ impl Trainer {
                 skipped: MOST_SKIPPED_IN_A_ROW,
             });
         }
-        Ok(Event::Skipped {
-            update: progress.update,
-            span,
-            what: what.to_owned(),
-        })
+        Ok(Event::Skipped { update: progress.update, span, what: what.to_owned() })
     }
 
     /// Looks whether the longest span is mastered, and grows it if so.
@@ -318,12 +305,7 @@ impl Trainer {
         Curriculum::mastered(&metrics).then(|| {
             let to = Curriculum::grown(from, self.config.span);
             self.progress.longest = to;
-            Event::Grown {
-                update: self.progress.update,
-                metrics,
-                from,
-                to,
-            }
+            Event::Grown { update: self.progress.update, metrics, from, to }
         })
     }
 
@@ -332,47 +314,24 @@ impl Trainer {
         let span = self.config.span;
         let metrics = self.try_out(span, self.config.evaluate_sequences, Purpose::Validation);
         let update = self.progress.update;
-        let best = self
-            .progress
-            .best
-            .is_none_or(|best| metrics.is_better_than(&best.metrics));
+        let best = self.progress.best.is_none_or(|best| metrics.is_better_than(&best.metrics));
         if best {
             self.progress.best = Some(Best { update, metrics });
             self.best_model = Some(self.model.valid());
         }
-        if self
-            .config
-            .stop_at
-            .is_some_and(|level| metrics.reaches(level))
-        {
+        if self.config.stop_at.is_some_and(|level| metrics.reaches(level)) {
             self.progress.ending = Some(Ending::Reached);
         }
-        Event::Evaluation {
-            update,
-            span,
-            metrics,
-            best,
-            longest: self.progress.longest,
-        }
+        Event::Evaluation { update, span, metrics, best, longest: self.progress.longest }
     }
 
     fn try_out(&self, span: usize, sequences: usize, purpose: Purpose) -> Metrics {
         let stream = DataStream::new(self.config.seed, purpose);
-        evaluate(
-            &self.model.valid(),
-            &self.config.task,
-            span,
-            sequences,
-            stream,
-            &self.device,
-        )
+        evaluate(&self.model.valid(), &self.config.task, span, sequences, stream, &self.device)
     }
 
     fn save(&self, folder: &Path) -> Result<(), TrainError> {
-        let state = SavedState {
-            config: self.config.clone(),
-            progress: self.progress.clone(),
-        };
+        let state = SavedState { config: self.config.clone(), progress: self.progress.clone() };
         let best = self.best_model.as_ref();
         checkpoint::save(folder, &state, &self.model, best, &self.optimizer.0)
     }

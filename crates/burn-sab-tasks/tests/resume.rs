@@ -27,7 +27,8 @@ fn tiny(task: Task, model: ModelKind) -> TrainConfig {
         stop_at: None,
         ..TrainConfig::new(task)
     };
-    config.layer = config.layer.with_d_hidden(8).with_k_top(3).with_k_trunc(4);
+    config.layer.d_hidden = 8;
+    config.layer = config.layer.with_k_top(3).with_k_trunc(4);
     config
 }
 
@@ -85,11 +86,8 @@ fn a_resumed_run_is_the_uninterrupted_one(#[case] task: Task, #[case] model: Mod
 fn only_the_latest_checkpoint_is_kept_and_leftovers_do_no_harm() {
     let device = Device::flex();
     let folder = tempfile::tempdir().unwrap();
-    std::fs::create_dir(folder.path().join(".unfinished-checkpoint-00000020")).unwrap();
-    let task = Task::Copying {
-        symbols: 2,
-        alphabet: 3,
-    };
+    std::fs::create_dir(folder.path().join(".unfinished-checkpoint-00000033")).unwrap();
+    let task = Task::Copying { symbols: 2, alphabet: 3 };
     let fresh = Trainer::new(tiny(task, ModelKind::Sab), &device).unwrap();
     run_to_the_end(fresh, folder.path());
     let left: Vec<String> = std::fs::read_dir(folder.path())
@@ -103,10 +101,7 @@ fn only_the_latest_checkpoint_is_kept_and_leftovers_do_no_harm() {
 fn a_run_that_has_ended_can_be_extended() {
     let device = Device::flex();
     let folder = tempfile::tempdir().unwrap();
-    let task = Task::Copying {
-        symbols: 2,
-        alphabet: 3,
-    };
+    let task = Task::Copying { symbols: 2, alphabet: 3 };
     let fresh = Trainer::new(tiny(task, ModelKind::Sab), &device).unwrap();
     run_to_the_end(fresh, folder.path());
     let mut trainer = Trainer::resume(folder.path(), &device).unwrap();
@@ -114,10 +109,7 @@ fn a_run_that_has_ended_can_be_extended() {
     trainer.extend(70, None);
     let (lines, trainer) = run_to_the_end(trainer, folder.path());
     assert_eq!(trainer.update(), 70);
-    let updates = lines
-        .iter()
-        .filter(|line| line.contains("\"update\","))
-        .count();
+    let updates = lines.iter().filter(|line| line.contains("\"update\",")).count();
     assert_eq!(updates, 10);
 }
 
@@ -125,37 +117,24 @@ fn a_run_that_has_ended_can_be_extended() {
 fn missing_and_damaged_checkpoints_are_errors() {
     let device = Device::flex();
     let folder = tempfile::tempdir().unwrap();
-    let error = Trainer::resume(folder.path(), &device)
-        .unwrap_err()
-        .to_string();
+    let error = Trainer::resume(folder.path(), &device).unwrap_err().to_string();
     assert!(error.contains("no checkpoint"), "{error}");
 
-    let task = Task::Copying {
-        symbols: 2,
-        alphabet: 3,
-    };
+    let task = Task::Copying { symbols: 2, alphabet: 3 };
     let fresh = Trainer::new(tiny(task, ModelKind::Sab), &device).unwrap();
     run_to_the_end(fresh, folder.path());
     let model = folder.path().join("checkpoint-00000060/model.bpk");
     std::fs::write(&model, b"not a record").unwrap();
-    let error = Trainer::resume(folder.path(), &device)
-        .unwrap_err()
-        .to_string();
+    let error = Trainer::resume(folder.path(), &device).unwrap_err().to_string();
     assert!(error.contains("model.bpk"), "{error}");
 }
 
 #[test]
 fn training_stops_at_the_level_that_was_asked_for() {
     let device = Device::flex();
-    let task = Task::Copying {
-        symbols: 1,
-        alphabet: 2,
-    };
+    let task = Task::Copying { symbols: 1, alphabet: 2 };
     // Any accuracy will do, so the first evaluation ends the run.
-    let config = TrainConfig {
-        stop_at: Some(0.01),
-        ..tiny(task, ModelKind::Sab)
-    };
+    let config = TrainConfig { stop_at: Some(0.01), ..tiny(task, ModelKind::Sab) };
     let mut trainer = Trainer::new(config, &device).unwrap();
     assert_eq!(trainer.run(None, |_| Ok(())).unwrap(), Ending::Reached);
     assert_eq!(trainer.update(), 10);
@@ -164,27 +143,17 @@ fn training_stops_at_the_level_that_was_asked_for() {
 #[test]
 fn updates_that_are_not_finite_are_skipped_and_then_given_up() {
     let device = Device::flex();
-    let task = Task::Copying {
-        symbols: 2,
-        alphabet: 3,
-    };
+    let task = Task::Copying { symbols: 2, alphabet: 3 };
     // The first step throws the weights so far away that everything after it overflows.
-    let config = TrainConfig {
-        lr: 1e38,
-        updates: 1000,
-        evaluate_every: 1000,
-        ..tiny(task, ModelKind::Sab)
-    };
+    let config =
+        TrainConfig { lr: 1e38, updates: 1000, evaluate_every: 1000, ..tiny(task, ModelKind::Sab) };
     let mut trainer = Trainer::new(config, &device).unwrap();
     let mut skipped = 0;
     let outcome = trainer.run(None, |event| {
         skipped += usize::from(matches!(event, Event::Skipped { .. }));
         Ok(())
     });
-    assert!(
-        matches!(outcome, Err(TrainError::Diverged { .. })),
-        "{outcome:?}"
-    );
+    assert!(matches!(outcome, Err(TrainError::Diverged { .. })), "{outcome:?}");
     assert!(skipped >= 99, "{skipped}");
     assert_eq!(trainer.skipped(), skipped + 1);
 }
@@ -202,20 +171,9 @@ fn one_tiny_copying_task_is_learnt() {
         evaluate_every: 50,
         evaluate_sequences: 64,
         stop_at: Some(0.95),
-        ..tiny(
-            Task::Copying {
-                symbols: 1,
-                alphabet: 2,
-            },
-            ModelKind::Sab,
-        )
+        ..tiny(Task::Copying { symbols: 1, alphabet: 2 }, ModelKind::Sab)
     };
     let mut trainer = Trainer::new(config, &device).unwrap();
     assert!(trainer.best_model().num_params() > 0);
-    assert_eq!(
-        trainer.run(None, |_| Ok(())).unwrap(),
-        Ending::Reached,
-        "{:?}",
-        trainer.best()
-    );
+    assert_eq!(trainer.run(None, |_| Ok(())).unwrap(), Ending::Reached, "{:?}", trainer.best());
 }

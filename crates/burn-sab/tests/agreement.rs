@@ -7,6 +7,7 @@ use burn::tensor::{DType, Device};
 use burn_sab::{InitialSlot, SabLstmConfig, ScoreConfig, Sparsifier, Strategy};
 use common::{assert_close, cpu_devices, setup};
 use proptest::prelude::*;
+use proptest::strategy::Strategy as Generate;
 
 /// Strategies under test; `Auto` takes the backend's kernel where it has one.
 const STRATEGIES: [Strategy; 2] = [Strategy::Primitives, Strategy::Auto];
@@ -21,23 +22,12 @@ fn agree(
     // Sums of some hundred terms over some hundred steps; conformance is held to 1e-9 and 1e-4.
     let bound = if dtype == DType::F64 { 1e-10 } else { 1e-4 };
     let with = |strategy| {
-        let mut setup = setup(
-            &config.clone().with_strategy(strategy),
-            batch,
-            time,
-            seed,
-            dtype,
-            device,
-        );
+        let mut setup =
+            setup(&config.clone().with_strategy(strategy), batch, time, seed, dtype, device);
         if carried > 0 {
             let mut rng = rand_chacha::rand_core::SeedableRng::seed_from_u64(seed ^ 0xCA);
-            let slots = common::normal(
-                &mut rng,
-                [batch, carried, config.d_hidden],
-                1.0,
-                dtype,
-                device,
-            );
+            let slots =
+                common::normal(&mut rng, [batch, carried, config.d_hidden], 1.0, dtype, device);
             setup.state = setup.state.with_slots(slots);
             setup.state.step = carried * config.k_att;
         }
@@ -52,7 +42,7 @@ fn agree(
     }
 }
 
-fn scores() -> impl proptest::strategy::Strategy<Value = ScoreConfig> {
+fn scores() -> impl Generate<Value = ScoreConfig> {
     prop_oneof![
         Just(ScoreConfig::Additive),
         (1..6usize).prop_map(|d_attention| ScoreConfig::Mlp { d_attention }),
@@ -60,48 +50,25 @@ fn scores() -> impl proptest::strategy::Strategy<Value = ScoreConfig> {
     ]
 }
 
-fn sparsifiers() -> impl proptest::strategy::Strategy<Value = Sparsifier> {
-    prop_oneof![
-        Just(Sparsifier::Threshold),
-        Just(Sparsifier::Released),
-        Just(Sparsifier::Softmax)
-    ]
+fn sparsifiers() -> impl Generate<Value = Sparsifier> {
+    prop_oneof![Just(Sparsifier::Threshold), Just(Sparsifier::Released), Just(Sparsifier::Softmax)]
 }
 
-fn configs() -> impl proptest::strategy::Strategy<Value = SabLstmConfig> {
-    let memory = (
-        1..6usize,
-        1..5usize,
-        1..7usize,
-        0..3usize,
-        scores(),
-        sparsifiers(),
-    );
-    let rest = (
-        1..5usize,
-        1..7usize,
-        any::<bool>(),
-        prop::option::of(0..4usize),
-        any::<bool>(),
-    );
-    (memory, rest).prop_map(
-        |((k_top, k_att, k_trunc, offset, score, sparsifier), rest)| {
-            let (input, hidden, bias, max_hops, initial) = rest;
-            SabLstmConfig::new(input, hidden, bias)
-                .with_k_top(k_top)
-                .with_k_att(k_att)
-                .with_k_trunc(k_trunc)
-                .with_truncation_offset(offset)
-                .with_score(score)
-                .with_sparsifier(sparsifier)
-                .with_max_hops(max_hops)
-                .with_initial_slot(if initial {
-                    InitialSlot::Hidden
-                } else {
-                    InitialSlot::None
-                })
-        },
-    )
+fn configs() -> impl Generate<Value = SabLstmConfig> {
+    let memory = (1..6usize, 1..5usize, 1..7usize, 0..3usize, scores(), sparsifiers());
+    let rest = (1..5usize, 1..7usize, any::<bool>(), prop::option::of(0..4usize), any::<bool>());
+    (memory, rest).prop_map(|((k_top, k_att, k_trunc, offset, score, sparsifier), rest)| {
+        let (input, hidden, bias, max_hops, initial) = rest;
+        SabLstmConfig::new(input, hidden, bias)
+            .with_k_top(k_top)
+            .with_k_att(k_att)
+            .with_k_trunc(k_trunc)
+            .with_truncation_offset(offset)
+            .with_score(score)
+            .with_sparsifier(sparsifier)
+            .with_max_hops(max_hops)
+            .with_initial_slot(if initial { InitialSlot::Hidden } else { InitialSlot::None })
+    })
 }
 
 proptest! {

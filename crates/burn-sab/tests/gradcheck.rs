@@ -40,10 +40,7 @@ fn loss(layer: &SabLstm, setup: &Setup) -> (f64, Vec<i64>) {
     let loss = (up_h * output.hidden).sum()
         + (up_s * output.summary).sum()
         + (up_c * output.state.cell).sum();
-    (
-        loss.into_scalar::<f64>(),
-        output.slots.to_data().iter::<i64>().collect(),
-    )
+    (loss.into_scalar::<f64>(), output.slots.to_data().iter::<i64>().collect())
 }
 
 /// Full gradient (no truncation, no limit on hops) of every parameter.
@@ -79,10 +76,7 @@ fn parameters(
         }
         let difference = (above - below) / (2.0 * STEP);
         let error = (difference - gradient).abs() / gradient.abs().max(1.0);
-        assert!(
-            error < 1e-5,
-            "parameter {at}: {gradient}, by difference {difference}"
-        );
+        assert!(error < 1e-5, "parameter {at}: {gradient}, by difference {difference}");
         compared += 1;
     }
     assert!(

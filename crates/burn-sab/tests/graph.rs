@@ -13,27 +13,15 @@ use rand_chacha::rand_core::SeedableRng;
 fn nodes() -> u64 {
     let device = burn::tensor::Device::flex().autodiff();
     let fresh = Tensor::<1>::zeros([1], &device).require_grad();
-    fresh
-        .try_into_primitive::<Autodiff<Flex>>()
-        .expect("a flex tensor with autodiff")
-        .id()
-        .value
+    fresh.try_into_primitive::<Autodiff<Flex>>().expect("a flex tensor with autodiff").id().value
 }
 
 /// Nodes that one forward pass over `time` steps makes.
 fn nodes_of_a_pass(strategy: Strategy, time: usize) -> u64 {
     let device = burn::tensor::Device::flex().autodiff();
-    let layer = SabLstmConfig::new(3, 5, true)
-        .with_strategy(strategy)
-        .init(&device);
-    let x = normal(
-        &mut ChaCha8Rng::seed_from_u64(1),
-        [2, time, 3],
-        1.0,
-        DType::F32,
-        &device,
-    )
-    .require_grad();
+    let layer = SabLstmConfig::new(3, 5, true).with_strategy(strategy).init(&device);
+    let x = normal(&mut ChaCha8Rng::seed_from_u64(1), [2, time, 3], 1.0, DType::F32, &device)
+        .require_grad();
     let before = nodes();
     let (hidden, _) = layer.forward(x, None);
     let made = nodes() - before;

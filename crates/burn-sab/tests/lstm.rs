@@ -16,9 +16,7 @@ fn rng() -> ChaCha8Rng {
 }
 
 fn without_memory(lstm: &Lstm) -> SabLstm {
-    let config = SabLstmConfig::new(1, 1, true)
-        .without_memory()
-        .full_backpropagation();
+    let config = SabLstmConfig::new(1, 1, true).without_memory().full_backpropagation();
     config.try_init_from(lstm.clone()).unwrap()
 }
 
@@ -26,11 +24,7 @@ fn compare(config: &LstmConfig, with_state: bool, device: &Device) {
     let lstm = config.init(device);
     let layer = without_memory(&lstm);
     let (batch, time) = (3, 9);
-    let dims = if config.batch_first {
-        [batch, time, 4]
-    } else {
-        [time, batch, 4]
-    };
+    let dims = if config.batch_first { [batch, time, 4] } else { [time, batch, 4] };
     let mut rng = rng();
     let data = normal(&mut rng, dims, 1.0, DType::F32, device);
     let up = normal(&mut rng, [dims[0], dims[1], 5], 1.0, DType::F32, device);
@@ -60,11 +54,7 @@ fn compare(config: &LstmConfig, with_state: bool, device: &Device) {
         ]
     };
     let gate = &lstm.output_gate.hidden_transform;
-    let bias = |grads| {
-        gate.bias
-            .as_ref()
-            .map_or(vec![], |b| gradient("b", &b.val(), grads))
-    };
+    let bias = |grads| gate.bias.as_ref().map_or(vec![], |b| gradient("b", &b.val(), grads));
     let want = named(
         &hidden,
         &last.cell,
@@ -79,26 +69,12 @@ fn compare(config: &LstmConfig, with_state: bool, device: &Device) {
     let grads = ((up * hidden.clone()).sum() + last.cell.clone().sum() + last.hidden.clone().sum())
         .backward();
     let gates = if config.input_forget { 3 } else { 4 };
-    let w = layer
-        .weight_hh
-        .val()
-        .grad(&grads)
-        .unwrap()
-        .narrow(1, (gates - 1) * 5, 5);
+    let w = layer.weight_hh.val().grad(&grads).unwrap().narrow(1, (gates - 1) * 5, 5);
     let b = layer.bias_hh.as_ref().map_or(vec![], |b| {
-        numbers(
-            "b",
-            &b.val().grad(&grads).unwrap().narrow(0, (gates - 1) * 5, 5),
-        )
+        numbers("b", &b.val().grad(&grads).unwrap().narrow(0, (gates - 1) * 5, 5))
     });
-    let got = named(
-        &hidden,
-        &last.cell,
-        &last.hidden,
-        gradient("x", &x, &grads),
-        numbers("w", &w),
-        b,
-    );
+    let got =
+        named(&hidden, &last.cell, &last.hidden, gradient("x", &x, &grads), numbers("w", &w), b);
     assert_close(&format!("{config} on {device:?}"), &got, &want, 1e-6);
 }
 
@@ -110,9 +86,8 @@ fn equals_lstm(
     #[values(false, true)] with_state: bool,
 ) {
     for device in cpu_devices() {
-        let config = LstmConfig::new(4, 5, bias)
-            .with_reverse(reverse)
-            .with_batch_first(batch_first);
+        let config =
+            LstmConfig::new(4, 5, bias).with_reverse(reverse).with_batch_first(batch_first);
         compare(&config, with_state, &device);
     }
 }

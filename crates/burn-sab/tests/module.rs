@@ -12,13 +12,7 @@ use rand_chacha::rand_core::SeedableRng;
 
 fn output(layer: &SabLstm) -> Vec<f64> {
     let device = layer.weight_ih.device();
-    let x = normal(
-        &mut ChaCha8Rng::seed_from_u64(1),
-        [2, 9, 3],
-        1.0,
-        DType::F32,
-        &device,
-    );
+    let x = normal(&mut ChaCha8Rng::seed_from_u64(1), [2, 9, 3], 1.0, DType::F32, &device);
     numbers("hidden", &layer.forward(x, None).0)
 }
 
@@ -61,10 +55,7 @@ fn valid_fork_and_to_device() {
         assert_eq!(output(&layer.clone().fork(&device)), output(&layer));
         for other in cpu_devices() {
             let moved = layer.clone().to_device(&other);
-            let difference = output(&moved)
-                .iter()
-                .zip(output(&layer))
-                .map(|(a, b)| (a - b).abs());
+            let difference = output(&moved).iter().zip(output(&layer)).map(|(a, b)| (a - b).abs());
             assert!(difference.fold(0.0, f64::max) < 1e-5);
         }
     }
@@ -74,37 +65,19 @@ fn valid_fork_and_to_device() {
 fn config_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("config.json");
-    let config = SabLstmConfig::released(3, 5)
-        .with_max_hops(Some(2))
-        .with_strategy(Strategy::Reference);
+    let config =
+        SabLstmConfig::released(3, 5).with_max_hops(Some(2)).with_strategy(Strategy::Reference);
     config.save(&path).unwrap();
-    assert_eq!(
-        SabLstmConfig::load(&path).unwrap().to_string(),
-        config.to_string()
-    );
+    assert_eq!(SabLstmConfig::load(&path).unwrap().to_string(), config.to_string());
 }
 
 #[test]
 fn presets() {
     let paper = SabLstmConfig::paper(3, 5);
-    assert_eq!(
-        (
-            paper.k_top,
-            paper.k_att,
-            paper.k_trunc,
-            paper.truncation_offset
-        ),
-        (5, 1, 5, 0)
-    );
-    assert_eq!(
-        (paper.score, paper.sparsifier),
-        (ScoreConfig::Additive, Sparsifier::Threshold)
-    );
+    assert_eq!((paper.k_top, paper.k_att, paper.k_trunc, paper.truncation_offset), (5, 1, 5, 0));
+    assert_eq!((paper.score, paper.sparsifier), (ScoreConfig::Additive, Sparsifier::Threshold));
     let released = SabLstmConfig::released(3, 5);
-    assert_eq!(
-        (released.truncation_offset, released.sparsifier),
-        (1, Sparsifier::Released)
-    );
+    assert_eq!((released.truncation_offset, released.sparsifier), (1, Sparsifier::Released));
 }
 
 #[test]
@@ -121,15 +94,10 @@ fn invalid_settings_say_what_to_change() {
     );
     assert!(message(base().with_score_gain(f64::NAN)).contains("score_gain = NaN"));
     assert!(message(base().with_clip(Some(-1.0))).contains("clip = -1"));
-    let uncovered = base()
-        .with_strategy(Strategy::Primitives)
-        .with_input_forget(true);
+    let uncovered = base().with_strategy(Strategy::Primitives).with_input_forget(true);
     assert!(matches!(
         uncovered.validate(),
-        Err(ConfigError::NotCovered {
-            option: "input_forget",
-            ..
-        })
+        Err(ConfigError::NotCovered { option: "input_forget", .. })
     ));
     assert!(message(uncovered).contains("use Auto or Reference"));
 }
@@ -137,16 +105,12 @@ fn invalid_settings_say_what_to_change() {
 #[test]
 #[should_panic(expected = "k_trunc = 0: it has to be at least 1")]
 fn init_panics_clearly() {
-    SabLstmConfig::new(3, 5, true)
-        .with_k_trunc(0)
-        .init(&cpu_devices()[0]);
+    SabLstmConfig::new(3, 5, true).with_k_trunc(0).init(&cpu_devices()[0]);
 }
 
 #[test]
 #[should_panic(expected = "the input [2, 4, 7] has 7 features, the layer d_input = 3")]
 fn wrong_input_panics_clearly() {
     let device = &cpu_devices()[0];
-    SabLstmConfig::new(3, 5, true)
-        .init(device)
-        .forward(Tensor::zeros([2, 4, 7], device), None);
+    SabLstmConfig::new(3, 5, true).init(device).forward(Tensor::zeros([2, 4, 7], device), None);
 }

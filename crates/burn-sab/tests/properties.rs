@@ -6,10 +6,11 @@ use burn::tensor::{DType, Tensor, TensorData};
 use burn_sab::{InitialSlot, SabLstmConfig, SabLstmState, ScoreConfig, Sparsifier, Strategy};
 use common::{assert_close, cpu, cpu_devices, gradient, numbers, parameter_gradients, setup};
 use proptest::prelude::*;
+use proptest::strategy::Strategy as Generate;
 
 const F64: f64 = 1e-10;
 
-fn scores() -> impl proptest::strategy::Strategy<Value = ScoreConfig> {
+fn scores() -> impl Generate<Value = ScoreConfig> {
     prop_oneof![
         Just(ScoreConfig::Additive),
         Just(ScoreConfig::Mlp { d_attention: 4 }),
@@ -17,40 +18,23 @@ fn scores() -> impl proptest::strategy::Strategy<Value = ScoreConfig> {
     ]
 }
 
-fn sparsifiers() -> impl proptest::strategy::Strategy<Value = Sparsifier> {
-    prop_oneof![
-        Just(Sparsifier::Threshold),
-        Just(Sparsifier::Released),
-        Just(Sparsifier::Softmax)
-    ]
+fn sparsifiers() -> impl Generate<Value = Sparsifier> {
+    prop_oneof![Just(Sparsifier::Threshold), Just(Sparsifier::Released), Just(Sparsifier::Softmax)]
 }
 
-fn configs() -> impl proptest::strategy::Strategy<Value = SabLstmConfig> {
-    (
-        1..5usize,
-        1..4usize,
-        1..6usize,
-        0..2usize,
-        scores(),
-        sparsifiers(),
-        any::<bool>(),
+fn configs() -> impl Generate<Value = SabLstmConfig> {
+    (1..5usize, 1..4usize, 1..6usize, 0..2usize, scores(), sparsifiers(), any::<bool>()).prop_map(
+        |(k_top, k_att, k_trunc, offset, score, sparsifier, initial)| {
+            SabLstmConfig::new(2, 5, true)
+                .with_k_top(k_top)
+                .with_k_att(k_att)
+                .with_k_trunc(k_trunc)
+                .with_truncation_offset(offset)
+                .with_score(score)
+                .with_sparsifier(sparsifier)
+                .with_initial_slot(if initial { InitialSlot::Hidden } else { InitialSlot::None })
+        },
     )
-        .prop_map(
-            |(k_top, k_att, k_trunc, offset, score, sparsifier, initial)| {
-                SabLstmConfig::new(2, 5, true)
-                    .with_k_top(k_top)
-                    .with_k_att(k_att)
-                    .with_k_trunc(k_trunc)
-                    .with_truncation_offset(offset)
-                    .with_score(score)
-                    .with_sparsifier(sparsifier)
-                    .with_initial_slot(if initial {
-                        InitialSlot::Hidden
-                    } else {
-                        InitialSlot::None
-                    })
-            },
-        )
 }
 
 proptest! {
@@ -163,26 +147,18 @@ proptest! {
 fn reached(config: &SabLstmConfig, time: usize, seed: u64) -> (Vec<bool>, Vec<Vec<usize>>) {
     let setup = setup(config, 1, time, seed, DType::F64, &cpu());
     let x = setup.x.clone().require_grad();
-    let output = setup
-        .layer
-        .forward_with_reminders(x.clone(), Some(setup.state.clone()));
+    let output = setup.layer.forward_with_reminders(x.clone(), Some(setup.state.clone()));
     let grads = output.hidden.narrow(1, time - 1, 1).sum().backward();
     let features = config.d_input;
-    let reached = gradient("x", &x, &grads)
-        .chunks(features)
-        .map(|g| g.iter().any(|v| *v != 0.0))
-        .collect();
+    let reached =
+        gradient("x", &x, &grads).chunks(features).map(|g| g.iter().any(|v| *v != 0.0)).collect();
     let [_, _, places] = output.slots.dims();
     let slots: Vec<i64> = output.slots.to_data().iter::<i64>().collect();
     let weights = numbers("weights", &output.weights);
     let live = slots.chunks(places).zip(weights.chunks(places));
     let live = live
         .map(|(s, w)| {
-            s.iter()
-                .zip(w)
-                .filter(|(_, w)| **w != 0.0)
-                .map(|(s, _)| *s as usize)
-                .collect()
+            s.iter().zip(w).filter(|(_, w)| **w != 0.0).map(|(s, _)| *s as usize).collect()
         })
         .collect();
     (reached, live)
@@ -264,11 +240,7 @@ fn ties_go_to_the_older_slot() {
             let output = setup.layer.forward_with_reminders(setup.x, None);
             let slots: Vec<i64> = output.slots.to_data().iter::<i64>().collect();
             let expected = [[0, 0], [0, 0], [0, 1], [0, 1], [0, 1], [0, 1], [0, 1]].concat();
-            assert_eq!(
-                slots,
-                [expected.clone(), expected].concat(),
-                "{strategy:?} {device:?}"
-            );
+            assert_eq!(slots, [expected.clone(), expected].concat(), "{strategy:?} {device:?}");
         }
     }
 }
@@ -278,9 +250,7 @@ fn ties_go_to_the_older_slot() {
 fn missing_gradients_are_zeros() {
     for device in cpu_devices() {
         for strategy in [Strategy::Primitives, Strategy::Auto] {
-            let config = SabLstmConfig::new(2, 4, true)
-                .with_k_trunc(3)
-                .with_strategy(strategy);
+            let config = SabLstmConfig::new(2, 4, true).with_k_trunc(3).with_strategy(strategy);
             let setup = setup(&config, 2, 7, 1, DType::F64, &device);
             let x = setup.x.clone().require_grad();
             let (hidden, state) = setup.layer.forward(x.clone(), None);
@@ -290,10 +260,8 @@ fn missing_gradients_are_zeros() {
             let x = setup.x.clone().require_grad();
             let (_, second) = setup.layer.forward(x.clone(), None);
             let grads = second.cell.sum().backward();
-            let reached: Vec<bool> = gradient("x", &x, &grads)
-                .chunks(2)
-                .map(|g| g.iter().any(|v| *v != 0.0))
-                .collect();
+            let reached: Vec<bool> =
+                gradient("x", &x, &grads).chunks(2).map(|g| g.iter().any(|v| *v != 0.0)).collect();
             assert!(reached[6] && reached[13], "the last step's input");
             drop(state);
         }
@@ -304,14 +272,7 @@ fn missing_gradients_are_zeros() {
 #[test]
 fn detach_cuts_the_past() {
     for device in cpu_devices() {
-        let setup = setup(
-            &SabLstmConfig::new(2, 4, true),
-            2,
-            6,
-            1,
-            DType::F64,
-            &device,
-        );
+        let setup = setup(&SabLstmConfig::new(2, 4, true), 2, 6, 1, DType::F64, &device);
         for cut in [false, true] {
             let x = setup.x.clone().require_grad();
             let (_, state) = setup.layer.forward(x.clone(), None);
@@ -342,14 +303,8 @@ fn nan_stays_in_its_row() {
                     .require_grad();
                 let (hidden, _) = layer.forward(x.clone(), None);
                 let rows: Vec<f32> = hidden.to_data().iter::<f32>().collect();
-                assert!(
-                    rows[4 * 8..].iter().all(|v| v.is_finite()),
-                    "{strategy:?}: the other row"
-                );
-                assert!(
-                    rows[4 * 8 - 1].is_nan(),
-                    "{strategy:?}: NaN must not be hidden"
-                );
+                assert!(rows[4 * 8..].iter().all(|v| v.is_finite()), "{strategy:?}: the other row");
+                assert!(rows[4 * 8 - 1].is_nan(), "{strategy:?}: NaN must not be hidden");
                 hidden.sum().backward();
             }
         }

@@ -7,11 +7,7 @@ use super::{DrawingError, FONT, INK};
 use crate::text::thousands;
 
 /// Colours that the colour-blind can tell apart (Okabe and Ito).
-const COLORS: [RGBColor; 3] = [
-    RGBColor(0, 114, 178),
-    RGBColor(213, 94, 0),
-    RGBColor(0, 158, 115),
-];
+const COLORS: [RGBColor; 3] = [RGBColor(0, 114, 178), RGBColor(213, 94, 0), RGBColor(0, 158, 115)];
 
 /// Draws a curve for each model: its accuracy (copying) or mean squared error (adding) on held-out
 /// sequences at the target span.
@@ -20,23 +16,15 @@ pub fn learning_curves(
     task: &Task,
     title: &str,
 ) -> Result<String, DrawingError> {
-    let curves: Vec<(&str, Vec<(f64, f64)>)> = models
-        .iter()
-        .map(|(model, events)| (*model, curve(events)))
-        .collect();
-    let updates = models
-        .iter()
-        .flat_map(|(_, events)| events)
-        .map(Event::update)
-        .max()
-        .unwrap_or(1);
+    let curves: Vec<(&str, Vec<(f64, f64)>)> =
+        models.iter().map(|(model, events)| (*model, curve(events))).collect();
+    let updates =
+        models.iter().flat_map(|(_, events)| events).map(Event::update).max().unwrap_or(1);
     let points = || curves.iter().flat_map(|(_, points)| points);
     let (top, label, chance) = match task {
-        Task::Copying { alphabet, .. } => (
-            100.0,
-            "symbols right on held-out sequences (%)",
-            100.0 / *alphabet as f64,
-        ),
+        Task::Copying { alphabet, .. } => {
+            (100.0, "symbols right on held-out sequences (%)", 100.0 / *alphabet as f64)
+        }
         Task::Adding => {
             let most = points().map(|(_, error)| *error).fold(0.2, f64::max);
             (most, "mean squared error on held-out sequences", 1.0 / 6.0)
@@ -70,10 +58,7 @@ pub fn learning_curves(
             .legend(|(x, y)| PathElement::new([(x, y), (x + 18, y)], INK.mix(0.6).stroke_width(1)));
         for ((model, points), color) in curves.iter().zip(COLORS.iter().cycle()) {
             chart
-                .draw_series(LineSeries::new(
-                    points.iter().copied(),
-                    color.stroke_width(2),
-                ))?
+                .draw_series(LineSeries::new(points.iter().copied(), color.stroke_width(2)))?
                 .label(*model)
                 .legend(move |(x, y)| {
                     PathElement::new([(x, y), (x + 18, y)], color.stroke_width(2))
@@ -93,9 +78,7 @@ pub fn learning_curves(
 
 fn curve(events: &[Event]) -> Vec<(f64, f64)> {
     let point = |event: &Event| match event {
-        Event::Evaluation {
-            update, metrics, ..
-        } => {
+        Event::Evaluation { update, metrics, .. } => {
             let height = match metrics {
                 Metrics::Copying { accuracy, .. } => 100.0 * accuracy,
                 Metrics::Adding { mse } => *mse,
@@ -104,11 +87,7 @@ fn curve(events: &[Event]) -> Vec<(f64, f64)> {
         }
         _ => None,
     };
-    events
-        .iter()
-        .filter_map(point)
-        .filter(|(_, height)| height.is_finite())
-        .collect()
+    events.iter().filter_map(point).filter(|(_, height)| height.is_finite()).collect()
 }
 
 #[cfg(test)]
@@ -120,10 +99,7 @@ mod tests {
         let evaluation = |update, accuracy| Event::Evaluation {
             update,
             span: 5,
-            metrics: Metrics::Copying {
-                accuracy,
-                cross_entropy: 1.0,
-            },
+            metrics: Metrics::Copying { accuracy, cross_entropy: 1.0 },
             best: true,
             longest: 5,
         };

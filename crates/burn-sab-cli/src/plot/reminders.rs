@@ -18,10 +18,7 @@ pub fn heat_map(
     title: &str,
     marks: &[(usize, &str)],
 ) -> Result<String, DrawingError> {
-    let largest = reminders
-        .iter()
-        .map(|reminder| reminder.weight.abs())
-        .fold(0.0, f32::max);
+    let largest = reminders.iter().map(|reminder| reminder.weight.abs()).fold(0.0, f32::max);
     let mut svg = String::new();
     {
         let root = SVGBackend::with_string(&mut svg, (900, 760)).into_drawing_area();
@@ -52,9 +49,7 @@ pub fn heat_map(
             chart.draw_series(LineSeries::new([(at, -0.5), (at, last)], line))?;
             chart.draw_series(LineSeries::new([(-1.5, at), (last, at)], line))?;
         }
-        let visible = reminders
-            .iter()
-            .filter(|reminder| reminder.weight.abs() > VISIBLE * largest);
+        let visible = reminders.iter().filter(|reminder| reminder.weight.abs() > VISIBLE * largest);
         chart.draw_series(visible.map(|reminder| {
             let (from, to) = match reminder.moment {
                 Moment::Initial => (-1.5, -0.5),
@@ -86,19 +81,13 @@ fn color_bar<DB: DrawingBackend>(
     let (left, top, height, width) = (10, 90, 480, 22);
     for i in 0..SHADES {
         let share = (SHADES - 1 - i) as f32 / (SHADES - 1) as f32;
-        let corners = [
-            (left, top + i * height / SHADES),
-            (left + width, top + (i + 1) * height / SHADES),
-        ];
+        let corners =
+            [(left, top + i * height / SHADES), (left + width, top + (i + 1) * height / SHADES)];
         area.draw(&Rectangle::new(corners, shade(share).filled()))?;
     }
-    area.draw(&Rectangle::new(
-        [(left, top), (left + width, top + height)],
-        INK.stroke_width(1),
-    ))?;
-    let style = TextStyle::from((FONT, 13).into_font())
-        .color(&INK)
-        .pos(Pos::new(HPos::Left, VPos::Center));
+    area.draw(&Rectangle::new([(left, top), (left + width, top + height)], INK.stroke_width(1)))?;
+    let style =
+        TextStyle::from((FONT, 13).into_font()).color(&INK).pos(Pos::new(HPos::Left, VPos::Center));
     for quarter in 0..=4 {
         let share = quarter as f32 / 4.0;
         let y = top + height - (share * height as f32) as i32;
@@ -120,11 +109,7 @@ fn shade(share: f32) -> RGBColor {
         (1.0, [8.0, 24.0, 60.0]),
     ];
     let share = share.clamp(0.0, 1.0);
-    let upper = STOPS
-        .iter()
-        .position(|(at, _)| share <= *at)
-        .unwrap_or(STOPS.len() - 1)
-        .max(1);
+    let upper = STOPS.iter().position(|(at, _)| share <= *at).unwrap_or(STOPS.len() - 1).max(1);
     let ((from, a), (to, b)) = (STOPS[upper - 1], STOPS[upper]);
     let part = (share - from) / (to - from);
     let mix = |i: usize| (a[i] + part * (b[i] - a[i])).round() as u8;
@@ -138,50 +123,22 @@ mod tests {
     #[test]
     fn the_picture_has_axes_a_legend_and_a_cell_for_every_visible_reminder() {
         let reminders = [
-            Reminder {
-                step: 3,
-                moment: Moment::Initial,
-                weight: 0.25,
-            },
-            Reminder {
-                step: 5,
-                moment: Moment::Step(1),
-                weight: 0.5,
-            },
-            Reminder {
-                step: 5,
-                moment: Moment::Step(2),
-                weight: 0.0001,
-            },
+            Reminder { step: 3, moment: Moment::Initial, weight: 0.25 },
+            Reminder { step: 5, moment: Moment::Step(1), weight: 0.5 },
+            Reminder { step: 5, moment: Moment::Step(2), weight: 0.0001 },
         ];
         let svg = heat_map(&reminders, 8, 1, "a title", &[(4, "recall")]).unwrap();
-        for text in [
-            "a title",
-            "remembered",
-            "was reminded",
-            "weight",
-            "recall",
-            "0.50",
-        ] {
+        for text in ["a title", "remembered", "was reminded", "weight", "recall", "0.50"] {
             assert!(svg.contains(text), "{text} is missing");
         }
-        let dark = format!(
-            "#{:02X}{:02X}{:02X}",
-            shade(1.0).0,
-            shade(1.0).1,
-            shade(1.0).2
-        );
+        let dark = format!("#{:02X}{:02X}{:02X}", shade(1.0).0, shade(1.0).1, shade(1.0).2);
         // One cell and the end of the colour bar.
         assert_eq!(svg.matches(&dark).count(), 2);
     }
 
     #[test]
     fn a_sequence_without_reminders_is_drawn_empty() {
-        assert!(
-            heat_map(&[], 8, 1, "nothing", &[])
-                .unwrap()
-                .contains("</svg>")
-        );
+        assert!(heat_map(&[], 8, 1, "nothing", &[]).unwrap().contains("</svg>"));
     }
 
     #[test]

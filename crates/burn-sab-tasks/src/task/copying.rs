@@ -74,10 +74,7 @@ mod tests {
         for symbol in 0..8 {
             let count = said.iter().filter(|&&s| s == symbol).count();
             // 1,250 expected; 5 standard deviations are 165.
-            assert!(
-                (1085..1415).contains(&count),
-                "symbol {symbol} came {count} times"
-            );
+            assert!((1085..1415).contains(&count), "symbol {symbol} came {count} times");
         }
     }
 }

@@ -28,14 +28,8 @@ impl Metrics {
     pub fn is_better_than(&self, other: &Self) -> bool {
         match (self, other) {
             (
-                Self::Copying {
-                    accuracy,
-                    cross_entropy,
-                },
-                Self::Copying {
-                    accuracy: other,
-                    cross_entropy: other_entropy,
-                },
+                Self::Copying { accuracy, cross_entropy },
+                Self::Copying { accuracy: other, cross_entropy: other_entropy },
             ) => accuracy > other || (accuracy == other && cross_entropy < other_entropy),
             (Self::Adding { mse }, Self::Adding { mse: other }) => mse < other,
             _ => false,
@@ -53,10 +47,7 @@ impl Metrics {
     /// The metrics by name, in the order in which tables show them.
     pub fn named(&self) -> Vec<(&'static str, f64)> {
         match *self {
-            Self::Copying {
-                accuracy,
-                cross_entropy,
-            } => {
+            Self::Copying { accuracy, cross_entropy } => {
                 vec![("accuracy", accuracy), ("cross_entropy", cross_entropy)]
             }
             Self::Adding { mse } => vec![("mse", mse)],
@@ -99,9 +90,7 @@ impl Tally {
                 accuracy: per_answer(self.right),
                 cross_entropy: per_answer(self.loss),
             },
-            Task::Adding => Metrics::Adding {
-                mse: per_answer(self.loss),
-            },
+            Task::Adding => Metrics::Adding { mse: per_answer(self.loss) },
         }
     }
 }
@@ -126,19 +115,12 @@ mod tests {
         let said = Target::Symbols(Tensor::from_data([[0i64, 1, 1]], &device));
         let mut tally = Tally::default();
         tally.add(answers, said);
-        let Metrics::Copying {
-            accuracy,
-            cross_entropy,
-        } = tally.metrics(&Task::copying())
-        else {
+        let Metrics::Copying { accuracy, cross_entropy } = tally.metrics(&Task::copying()) else {
             panic!("metrics of another task")
         };
         let expected = -(2.0 * 0.75f64.ln() + 0.25f64.ln()) / 3.0;
         assert!((accuracy - 2.0 / 3.0).abs() < 1e-11);
-        assert!(
-            (cross_entropy - expected).abs() < 1e-6,
-            "{cross_entropy} {expected}"
-        );
+        assert!((cross_entropy - expected).abs() < 1e-6, "{cross_entropy} {expected}");
     }
 
     #[test]
@@ -151,20 +133,12 @@ mod tests {
                 Target::Sums(Tensor::from_data([[sum]], &device)),
             );
         }
-        assert_eq!(
-            tally.metrics(&Task::Adding),
-            Metrics::Adding {
-                mse: (0.25 + 1.0) / 2.0
-            }
-        );
+        assert_eq!(tally.metrics(&Task::Adding), Metrics::Adding { mse: (0.25 + 1.0) / 2.0 });
     }
 
     #[test]
     fn better_means_more_right_then_surer() {
-        let copying = |accuracy, cross_entropy| Metrics::Copying {
-            accuracy,
-            cross_entropy,
-        };
+        let copying = |accuracy, cross_entropy| Metrics::Copying { accuracy, cross_entropy };
         assert!(copying(0.9, 1.0).is_better_than(&copying(0.8, 0.1)));
         assert!(copying(0.9, 0.1).is_better_than(&copying(0.9, 0.2)));
         assert!(!copying(0.9, 0.1).is_better_than(&copying(0.9, 0.1)));

@@ -59,10 +59,7 @@ pub enum Target {
 impl Task {
     /// The copying task as the literature has it: 10 symbols out of 8.
     pub fn copying() -> Self {
-        Self::Copying {
-            symbols: 10,
-            alphabet: 8,
-        }
+        Self::Copying { symbols: 10, alphabet: 8 }
     }
 
     /// The name by which the task is called in run folders.
@@ -155,10 +152,9 @@ impl Task {
     /// `answers` is `[batch, answers, d_output]`: logits, or the sum.
     pub fn loss(&self, answers: Tensor<3>, target: Target) -> Tensor<1> {
         match target {
-            Target::Symbols(symbols) => log_softmax(answers, 2)
-                .gather(2, symbols.unsqueeze_dim(2))
-                .mean()
-                .neg(),
+            Target::Symbols(symbols) => {
+                log_softmax(answers, 2).gather(2, symbols.unsqueeze_dim(2)).mean().neg()
+            }
             Target::Sums(sums) => (answers.squeeze_dim::<2>(2) - sums).square().mean(),
         }
     }

@@ -150,22 +150,13 @@ impl SabLstmConfig {
             Self { d_input: 0, .. } => return zero("d_input", ""),
             Self { d_hidden: 0, .. } => return zero("d_hidden", ""),
             Self { k_top: 0, .. } => {
-                return zero(
-                    "k_top",
-                    " (for a layer without memory use without_memory())",
-                );
+                return zero("k_top", " (for a layer without memory use without_memory())");
             }
             Self { k_att: 0, .. } => {
-                return zero(
-                    "k_att",
-                    " (for a layer without memory use without_memory())",
-                );
+                return zero("k_att", " (for a layer without memory use without_memory())");
             }
             Self { k_trunc: 0, .. } => {
-                return zero(
-                    "k_trunc",
-                    " (to switch truncation off use full_backpropagation())",
-                );
+                return zero("k_trunc", " (to switch truncation off use full_backpropagation())");
             }
             _ => {}
         }
@@ -175,10 +166,7 @@ impl SabLstmConfig {
             return zero("d_attention", "");
         }
         let positive = [("score_gain", Some(self.score_gain)), ("clip", self.clip)];
-        for (name, value) in positive
-            .into_iter()
-            .filter_map(|(name, value)| Some((name, value?)))
-        {
+        for (name, value) in positive.into_iter().filter_map(|(name, value)| Some((name, value?))) {
             if !(value.is_finite() && value > 0.0) {
                 return Err(ConfigError::NotPositive { name, value });
             }
@@ -190,9 +178,7 @@ impl SabLstmConfig {
         };
         let option = match self {
             Self { clip: Some(_), .. } => "clip",
-            Self {
-                input_forget: true, ..
-            } => "input_forget",
+            Self { input_forget: true, .. } => "input_forget",
             _ if !self.has_standard_activations() => "activations other than sigmoid and tanh",
             _ => return Ok(()),
         };
@@ -221,7 +207,6 @@ impl SabLstmConfig {
     ///
     /// If the settings are not [valid](Self::validate).
     pub fn init(&self, device: &Device) -> SabLstm {
-        self.try_init(device)
-            .unwrap_or_else(|error| panic!("SabLstmConfig: {error}"))
+        self.try_init(device).unwrap_or_else(|error| panic!("SabLstmConfig: {error}"))
     }
 }

@@ -33,24 +33,18 @@ impl SabLstmConfig {
         let mut layer = SabLstm::from_config(&config, &device);
 
         // The packed order: i, f, g, o.
-        let gates: Vec<GateController> = [
-            Some(lstm.input_gate),
-            lstm.forget_gate,
-            Some(lstm.cell_gate),
-            Some(lstm.output_gate),
-        ]
-        .into_iter()
-        .flatten()
-        .collect();
+        let gates: Vec<GateController> =
+            [Some(lstm.input_gate), lstm.forget_gate, Some(lstm.cell_gate), Some(lstm.output_gate)]
+                .into_iter()
+                .flatten()
+                .collect();
         let weight = |part: fn(&GateController) -> &Linear| {
             let gates = gates.iter().map(|gate| part(gate).weight.val()).collect();
             Param::from_tensor(Tensor::cat(gates, 1).detach())
         };
         let bias = |part: fn(&GateController) -> &Linear| {
-            let gates: Option<Vec<_>> = gates
-                .iter()
-                .map(|gate| Some(part(gate).bias.as_ref()?.val()))
-                .collect();
+            let gates: Option<Vec<_>> =
+                gates.iter().map(|gate| Some(part(gate).bias.as_ref()?.val())).collect();
             gates.map(|gates| Param::from_tensor(Tensor::cat(gates, 0).detach()))
         };
         layer.weight_ih = weight(|gate| &gate.input_transform);
@@ -60,11 +54,7 @@ impl SabLstmConfig {
         layer.batch_first = lstm.batch_first;
         layer.reverse = lstm.reverse;
         layer.clip = lstm.clip;
-        let activations = (
-            &lstm.gate_activation,
-            &lstm.cell_activation,
-            &lstm.hidden_activation,
-        );
+        let activations = (&lstm.gate_activation, &lstm.cell_activation, &lstm.hidden_activation);
         layer.activations = match activations {
             (Activation::Sigmoid(_), Activation::Tanh(_), Activation::Tanh(_)) => None,
             _ => Some(Activations {
@@ -81,9 +71,7 @@ impl SabLstmConfig {
 /// [`SabLstmConfig::try_init_from`] for others.
 impl From<Lstm> for SabLstm {
     fn from(lstm: Lstm) -> Self {
-        SabLstmConfig::new(1, 1, true)
-            .try_init_from(lstm)
-            .expect("the defaults are valid")
+        SabLstmConfig::new(1, 1, true).try_init_from(lstm).expect("the defaults are valid")
     }
 }
 
@@ -109,9 +97,7 @@ impl From<SabLstm> for Lstm {
         };
         let bias = |packed: &Option<Param<Tensor<1>>>, gate: usize| {
             let packed = packed.as_ref()?.val();
-            Some(Param::from_tensor(
-                packed.narrow(0, gate * d_hidden, d_hidden).detach(),
-            ))
+            Some(Param::from_tensor(packed.narrow(0, gate * d_hidden, d_hidden).detach()))
         };
         let gates = [
             Some(&mut lstm.input_gate),

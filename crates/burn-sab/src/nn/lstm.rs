@@ -78,9 +78,7 @@ pub struct SabLstmOutput {
 
 impl ModuleDisplay for SabLstm {
     fn custom_settings(&self) -> Option<DisplaySettings> {
-        DisplaySettings::new()
-            .with_new_line_after_attribute(false)
-            .optional()
+        DisplaySettings::new().with_new_line_after_attribute(false).optional()
     }
 
     fn custom_content(&self, content: Content) -> Option<Content> {
@@ -100,12 +98,7 @@ impl ModuleDisplay for SabLstm {
 impl SabLstm {
     /// Of settings that were found valid.
     pub(super) fn from_config(config: &SabLstmConfig, device: &Device) -> Self {
-        let SabLstmConfig {
-            d_input,
-            d_hidden,
-            initializer,
-            ..
-        } = config;
+        let SabLstmConfig { d_input, d_hidden, initializer, .. } = config;
         let gates = if config.input_forget { 3 } else { 4 };
         // Gate by gate, as Burn's Lstm does: an initializer such as Orthogonal sees one gate's matrix.
         let matrix = |rows: usize| {
@@ -166,11 +159,7 @@ impl SabLstm {
         x: Tensor<3>,
         state: Option<SabLstmState>,
     ) -> SabLstmOutput {
-        let x = if self.batch_first {
-            x
-        } else {
-            x.swap_dims(0, 1)
-        };
+        let x = if self.batch_first { x } else { x.swap_dims(0, 1) };
         let x = if self.reverse { x.flip([1]) } else { x };
         let (outputs, state) = self.run(x, state);
         SabLstmOutput {
@@ -213,9 +202,9 @@ impl SabLstm {
             x.dims(),
             self.d_hidden
         );
-        let mut slots = state.slots.clone();
-        if slots.is_empty() && state.step == 0 && self.initial_slot == InitialSlot::Hidden {
-            slots.push(state.hidden.clone().unsqueeze_dim(1));
+        let mut slots = state.slots();
+        if slots.is_none() && state.step == 0 && self.initial_slot == InitialSlot::Hidden {
+            slots = Some(state.hidden.clone().unsqueeze_dim(1));
         }
         let options = SabOptions {
             k_top: self.k_top,
@@ -232,7 +221,6 @@ impl SabLstm {
             (Some(bias), None) | (None, Some(bias)) => bias.val(),
             (None, None) => Tensor::zeros([packed], (&x.device(), x.dtype())),
         };
-        let mut state = SabLstmState { slots, ..state };
         let inputs = SequenceInputs {
             x,
             w_ih: self.weight_ih.val(),
@@ -240,7 +228,7 @@ impl SabLstm {
             bias,
             h0: state.hidden,
             c0: state.cell,
-            slots: SabLstmState::join(&state.slots),
+            slots: slots.clone(),
             score: self.scorer.tensors(),
         };
         let cell = self.cell();
@@ -249,21 +237,21 @@ impl SabLstm {
         } else {
             op::sab_sequence_with_cell(inputs, &options, &cell)
         };
-        let stored: Vec<i64> = (0..time)
-            .filter(|t| options.stores_slot(*t))
-            .map(|t| t as i64)
-            .collect();
+        // What was joined for this call stays joined; the new part waits for the next.
+        let mut slots: Vec<Tensor<3>> = slots.into_iter().collect();
+        let stored: Vec<i64> =
+            (0..time).filter(|t| options.stores_slot(*t)).map(|t| t as i64).collect();
         let hidden = outputs.hidden.clone();
         if stored.len() == time {
-            state.slots.push(hidden.clone());
+            slots.push(hidden.clone());
         } else if !stored.is_empty() {
             let stored = Tensor::<1, Int>::from_data(stored.as_slice(), &hidden.device());
-            state.slots.push(hidden.clone().select(1, stored));
+            slots.push(hidden.clone().select(1, stored));
         }
         let state = SabLstmState {
             cell: outputs.cell.clone(),
             hidden: hidden.narrow(1, time - 1, 1).squeeze_dim(1),
-            slots: state.slots,
+            slots,
             step: options.first_step + time,
         };
         (outputs, state)
@@ -279,15 +267,7 @@ impl SabLstm {
 
     /// From the order of time, batch first, to the layout of the input.
     fn as_given<K: burn::tensor::kind::Basic>(&self, sequence: Tensor<3, K>) -> Tensor<3, K> {
-        let sequence = if self.reverse {
-            sequence.flip([1])
-        } else {
-            sequence
-        };
-        if self.batch_first {
-            sequence
-        } else {
-            sequence.swap_dims(0, 1)
-        }
+        let sequence = if self.reverse { sequence.flip([1]) } else { sequence };
+        if self.batch_first { sequence } else { sequence.swap_dims(0, 1) }
     }
 }

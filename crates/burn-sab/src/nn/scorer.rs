@@ -50,10 +50,7 @@ impl Scorer {
     /// Parameters drawn from `gain · U(±1/sqrt(fan_in))`; a gain of 1 is what `torch.nn.Linear` does.
     pub(super) fn new(score: ScoreConfig, gain: f64, hidden: usize, device: &Device) -> Self {
         // Kaiming's bound is gain * sqrt(3 / fan_in).
-        let uniform = Initializer::KaimingUniform {
-            gain: gain / 3f64.sqrt(),
-            fan_out_only: false,
-        };
+        let uniform = Initializer::KaimingUniform { gain: gain / 3f64.sqrt(), fan_out_only: false };
         let vector =
             |size: usize, fan_in: usize| uniform.init_with([size], Some(fan_in), None, device);
         let matrix = |size: usize| uniform.init_with([hidden, size], Some(hidden), None, device);
@@ -68,10 +65,9 @@ impl Scorer {
                 memory: matrix(size),
                 v: vector(size, size),
             }),
-            ScoreConfig::Dot { d_attention: size } => Self::Dot(DotScorer {
-                query: matrix(size),
-                key: matrix(size),
-            }),
+            ScoreConfig::Dot { d_attention: size } => {
+                Self::Dot(DotScorer { query: matrix(size), key: matrix(size) })
+            }
         }
     }
 
@@ -79,31 +75,25 @@ impl Scorer {
     pub fn config(&self) -> ScoreConfig {
         match self {
             Self::Additive(_) => ScoreConfig::Additive,
-            Self::Mlp(scorer) => ScoreConfig::Mlp {
-                d_attention: scorer.query.shape()[1],
-            },
-            Self::Dot(scorer) => ScoreConfig::Dot {
-                d_attention: scorer.query.shape()[1],
-            },
+            Self::Mlp(scorer) => ScoreConfig::Mlp { d_attention: scorer.query.shape()[1] },
+            Self::Dot(scorer) => ScoreConfig::Dot { d_attention: scorer.query.shape()[1] },
         }
     }
 
     pub(super) fn tensors(&self) -> ScoreTensors {
         match self {
-            Self::Additive(scorer) => ScoreTensors::Additive {
-                u: scorer.u.val(),
-                v: scorer.v.val(),
-            },
+            Self::Additive(scorer) => {
+                ScoreTensors::Additive { u: scorer.u.val(), v: scorer.v.val() }
+            }
             Self::Mlp(scorer) => ScoreTensors::Mlp {
                 query: scorer.query.val(),
                 query_bias: scorer.query_bias.val(),
                 memory: scorer.memory.val(),
                 v: scorer.v.val(),
             },
-            Self::Dot(scorer) => ScoreTensors::Dot {
-                query: scorer.query.val(),
-                key: scorer.key.val(),
-            },
+            Self::Dot(scorer) => {
+                ScoreTensors::Dot { query: scorer.query.val(), key: scorer.key.val() }
+            }
         }
     }
 }

@@ -20,17 +20,8 @@ pub struct SabLstmState {
 impl SabLstmState {
     /// A state at step 0 with an empty memory; both tensors `[B, H]`.
     pub fn new(cell: Tensor<2>, hidden: Tensor<2>) -> Self {
-        assert_eq!(
-            cell.dims(),
-            hidden.dims(),
-            "cell and hidden state differ in shape"
-        );
-        Self {
-            cell,
-            hidden,
-            slots: vec![],
-            step: 0,
-        }
+        assert_eq!(cell.dims(), hidden.dims(), "cell and hidden state differ in shape");
+        Self { cell, hidden, slots: vec![], step: 0 }
     }
 
     /// Zeros.
@@ -40,11 +31,7 @@ impl SabLstmState {
 
     /// The memory, oldest slot first, `[B, M, H]`; `None` while it is empty.
     pub fn slots(&self) -> Option<Tensor<3>> {
-        Self::join(&self.slots)
-    }
-
-    pub(super) fn join(parts: &[Tensor<3>]) -> Option<Tensor<3>> {
-        match parts {
+        match self.slots.as_slice() {
             [] => None,
             [slots] => Some(slots.clone()),
             parts => Some(Tensor::cat(parts.to_vec(), 1)),

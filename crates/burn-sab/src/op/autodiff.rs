@@ -44,37 +44,12 @@ impl<B: SabKernel> Backward<B, INPUTS> for SabSequence {
 
     fn backward(self, ops: Ops<Kept<B>, INPUTS>, grads: &mut Gradients, _: &mut Checkpointer) {
         let _token = grads.consume::<B>(&ops.node);
-        let Kept {
-            inputs,
-            saved,
-            options,
-            mailbox,
-        } = ops.state;
-        let none = UpstreamGrads {
-            hidden: None,
-            summary: None,
-            cell: None,
-        };
+        let Kept { inputs, saved, options, mailbox } = ops.state;
+        let none = UpstreamGrads { hidden: None, summary: None, cell: None };
         let upstream = std::mem::replace(&mut *mailbox.lock().expect("no port panics"), none);
-        let SabGrads {
-            x,
-            w_ih,
-            w_hh,
-            bias,
-            h0,
-            c0,
-            slots,
-            score,
-        } = B::sab_backward(&inputs, saved, upstream, &options, ops.parents[0].is_some());
-        let values = [
-            x,
-            Some(w_ih),
-            Some(w_hh),
-            Some(bias),
-            Some(h0),
-            Some(c0),
-            slots,
-        ];
+        let SabGrads { x, w_ih, w_hh, bias, h0, c0, slots, score } =
+            B::sab_backward(&inputs, saved, upstream, &options, ops.parents[0].is_some());
+        let values = [x, Some(w_ih), Some(w_hh), Some(bias), Some(h0), Some(c0), slots];
         let values = values.into_iter().chain(score.into_iter().map(Some));
         for (parent, grad) in ops.parents.into_iter().zip(values) {
             if let (Some(parent), Some(grad)) = (parent, grad) {
@@ -149,25 +124,16 @@ fn into_parts<B: Backend, C: CheckpointStrategy>(
         slots: part(inputs.slots),
         carried: inputs.carried,
         score: match inputs.score {
-            ScoreInputs::Additive { u, v } => ScoreInputs::Additive {
-                u: part(u),
-                v: part(v),
-            },
-            ScoreInputs::Mlp {
-                query,
-                query_bias,
-                memory,
-                v,
-            } => ScoreInputs::Mlp {
+            ScoreInputs::Additive { u, v } => ScoreInputs::Additive { u: part(u), v: part(v) },
+            ScoreInputs::Mlp { query, query_bias, memory, v } => ScoreInputs::Mlp {
                 query: part(query),
                 query_bias: part(query_bias),
                 memory: part(memory),
                 v: part(v),
             },
-            ScoreInputs::Dot { query, key } => ScoreInputs::Dot {
-                query: part(query),
-                key: part(key),
-            },
+            ScoreInputs::Dot { query, key } => {
+                ScoreInputs::Dot { query: part(query), key: part(key) }
+            }
         },
     };
     while guards.len() < INPUTS {
@@ -193,22 +159,12 @@ impl<B: SabKernel, C: CheckpointStrategy> SabBackend for Autodiff<B, C> {
             OpsKind::Tracked(prep) => {
                 let (outputs, saved) = B::sab_forward(&inputs, &options, true);
                 let saved = saved.expect("a tracked forward pass keeps its steps");
-                let mailbox = Arc::new(Mutex::new(UpstreamGrads {
-                    hidden: None,
-                    summary: None,
-                    cell: None,
-                }));
+                let mailbox =
+                    Arc::new(Mutex::new(UpstreamGrads { hidden: None, summary: None, cell: None }));
                 let (device, dtype) = (inputs.x.device(), inputs.x.dtype());
                 let token = B::float_zeros(Shape::from([1]), &device, dtype.into());
-                let token = prep.finish(
-                    Kept {
-                        inputs,
-                        saved,
-                        options,
-                        mailbox: mailbox.clone(),
-                    },
-                    token,
-                );
+                let token =
+                    prep.finish(Kept { inputs, saved, options, mailbox: mailbox.clone() }, token);
                 SabOutputs {
                     hidden: Port::Hidden.open::<B, C>(&token, &mailbox, outputs.hidden),
                     summary: Port::Summary.open::<B, C>(&token, &mailbox, outputs.summary),

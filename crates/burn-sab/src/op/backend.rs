@@ -3,8 +3,12 @@
 // NdArray and LibTorch are deprecated in Burn 0.22; users are still on them.
 #![allow(deprecated)]
 
+#[cfg(any(feature = "flex", feature = "ndarray"))]
+use burn::backend::TensorMetadata;
 use burn::backend::{Backend, backend_extension};
 
+#[cfg(any(feature = "flex", feature = "ndarray"))]
+use super::host::{self, SavedHost};
 use super::primitives::{self, SavedSteps};
 use super::{SabGrads, SabInputs, SabOptions, SabOutputs, Strategy, UpstreamGrads};
 
@@ -13,6 +17,9 @@ use super::{SabGrads, SabInputs, SabOptions, SabOutputs, Strategy, UpstreamGrads
 pub enum Saved<B: Backend> {
     /// Of the pass in backend primitives.
     Primitives(SavedSteps<B>),
+    /// Of the CPU kernel.
+    #[cfg(any(feature = "flex", feature = "ndarray"))]
+    Host(SavedHost<B>),
 }
 
 /// The two passes on a plain backend. The default body runs on any; a backend with a kernel of its
@@ -40,8 +47,13 @@ pub trait SabKernel: Backend {
         options: &SabOptions,
         needs_x: bool,
     ) -> SabGrads<Self> {
-        let Saved::Primitives(saved) = saved;
-        primitives::backward(inputs, saved, upstream, options, needs_x)
+        match saved {
+            Saved::Primitives(saved) => {
+                primitives::backward(inputs, saved, upstream, options, needs_x)
+            }
+            #[cfg(any(feature = "flex", feature = "ndarray"))]
+            Saved::Host(_) => unreachable!("made by the host backends, which override this"),
+        }
     }
 }
 
@@ -62,10 +74,10 @@ pub trait SabBackend: Backend {
     ) -> SabOutputs<Self>;
 }
 
-macro_rules! plain_backends {
-    ($($feature:literal $backend:ident),* $(,)?) => {$(
+macro_rules! backends {
+    ($($feature:literal $backend:ident $kernel:tt),* $(,)?) => {$(
         #[cfg(feature = $feature)]
-        impl SabKernel for burn::backend::$backend {}
+        impl SabKernel for burn::backend::$backend $kernel
 
         #[cfg(feature = $feature)]
         impl SabBackend for burn::backend::$backend {
@@ -77,4 +89,47 @@ macro_rules! plain_backends {
 }
 
 // `Cube` is every CubeCL runtime, under Burn's fusion or not: the alias says which.
-plain_backends!("cube" Cube, "flex" Flex, "ndarray" NdArray, "tch" LibTorch, "remote" Remote);
+backends!("cube" Cube {}, "tch" LibTorch {}, "remote" Remote {});
+
+macro_rules! host_backends {
+    ($($feature:literal $backend:ident),*) => {
+        backends!($($feature $backend {
+            fn sab_forward(
+                inputs: &SabInputs<Self>,
+                options: &SabOptions,
+                keep: bool,
+            ) -> (SabOutputs<Self>, Option<Saved<Self>>) {
+                let dtype = inputs.x.dtype();
+                let covered = host::covers(dtype);
+                assert!(
+                    covered || options.strategy != Strategy::Fused,
+                    "Strategy::Fused: the CPU kernel computes in f32 and f64, not in {dtype:?}"
+                );
+                if covered && options.strategy != Strategy::Primitives {
+                    let (outputs, saved) = host::forward(inputs, options, keep);
+                    (outputs, saved.map(Saved::Host))
+                } else {
+                    let (outputs, saved) = primitives::forward(inputs, options, keep);
+                    (outputs, saved.map(Saved::Primitives))
+                }
+            }
+
+            fn sab_backward(
+                inputs: &SabInputs<Self>,
+                saved: Saved<Self>,
+                upstream: UpstreamGrads<Self>,
+                options: &SabOptions,
+                needs_x: bool,
+            ) -> SabGrads<Self> {
+                match saved {
+                    Saved::Primitives(saved) => {
+                        primitives::backward(inputs, saved, upstream, options, needs_x)
+                    }
+                    Saved::Host(saved) => host::backward(inputs, &saved, &upstream, options, needs_x),
+                }
+            }
+        }),*);
+    };
+}
+
+host_backends!("flex" Flex, "ndarray" NdArray);

@@ -3,6 +3,9 @@
 //! The kernel reads slices. A tensor in row-major order is borrowed as it lies; a view in another order is
 //! copied once. Results are vectors that become tensors without a copy.
 
+// NdArray is deprecated in Burn 0.22; users are still on it.
+#![allow(deprecated)]
+
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -14,7 +17,7 @@ use super::cpu::{self, Grads, Inputs, Keep, Needs, Score, Shape, UpGrads};
 use super::{Dims, SabGrads, SabInputs, SabOptions, SabOutputs, ScoreInputs, UpstreamGrads};
 
 /// A number that the kernel and the backends know.
-pub(crate) trait HostFloat: cpu::Float + Element {}
+pub(crate) trait HostFloat: cpu::Float + Element + bytemuck::Pod {}
 impl HostFloat for f32 {}
 impl HostFloat for f64 {}
 
@@ -38,27 +41,20 @@ impl HostBackend for burn::backend::Flex {
 impl HostBackend for burn::backend::NdArray {
     fn slice<T: HostFloat>(tensor: &FloatTensor<Self>) -> Cow<'_, [T]> {
         use burn::backend::ndarray::NdArrayTensor::{F32, F64};
-        let (bytes, len) = match tensor {
+        use bytemuck::{allocation::cast_vec, cast_slice};
+        // The casts change nothing: `T` is the type of the variant.
+        match tensor {
             F32(storage) => match storage.view().to_slice() {
-                Some(slice) => (bytemuck::cast_slice::<f32, u8>(slice), slice.len()),
-                None => return Cow::Owned(cast_vec(storage.view().iter().copied().collect::<Vec<f32>>())),
+                Some(slice) => Cow::Borrowed(cast_slice(slice)),
+                None => Cow::Owned(cast_vec(storage.view().iter().copied().collect())),
             },
             F64(storage) => match storage.view().to_slice() {
-                Some(slice) => (bytemuck::cast_slice::<f64, u8>(slice), slice.len()),
-                None => return Cow::Owned(cast_vec(storage.view().iter().copied().collect::<Vec<f64>>())),
+                Some(slice) => Cow::Borrowed(cast_slice(slice)),
+                None => Cow::Owned(cast_vec(storage.view().iter().copied().collect())),
             },
             other => unreachable!("a float tensor of the kernel's type, not {:?}", other.dtype()),
-        };
-        let slice = bytemuck::cast_slice(bytes);
-        debug_assert_eq!(slice.len(), len);
-        Cow::Borrowed(slice)
+        }
     }
-}
-
-/// The same vector under the name of the type that it has.
-#[cfg(feature = "ndarray")]
-fn cast_vec<A: bytemuck::Pod, T: bytemuck::Pod>(values: Vec<A>) -> Vec<T> {
-    bytemuck::allocation::cast_vec(values)
 }
 
 /// What the kernel's forward pass keeps: its own notes and the hidden states that it gave out.
@@ -97,10 +93,13 @@ impl<'a, T: HostFloat> Slices<'a, T> {
         let (kind, score, attention) = match &inputs.score {
             ScoreInputs::Additive { u, v } => ("additive", vec![B::slice(u), B::slice(v)], 0),
             ScoreInputs::Mlp { query, query_bias, memory, v } => {
-                let parameters = vec![B::slice(query), B::slice(query_bias), B::slice(memory), B::slice(v)];
+                let parameters =
+                    vec![B::slice(query), B::slice(query_bias), B::slice(memory), B::slice(v)];
                 ("mlp", parameters, query.shape()[1])
             }
-            ScoreInputs::Dot { query, key } => ("dot", vec![B::slice(query), B::slice(key)], query.shape()[1]),
+            ScoreInputs::Dot { query, key } => {
+                ("dot", vec![B::slice(query), B::slice(key)], query.shape()[1])
+            }
         };
         Self {
             tensors: [
@@ -128,6 +127,11 @@ impl<'a, T: HostFloat> Slices<'a, T> {
         };
         Inputs { shape: self.shape, x, w_ih, w_hh, bias, h0, c0, slots, score }
     }
+}
+
+/// The same options with at most as many places as there are slots: the kernel writes `k_top` per step.
+fn bounded<B: Backend>(inputs: &SabInputs<B>, options: &SabOptions) -> SabOptions {
+    SabOptions { k_top: Dims::of(inputs, options).width(options), ..*options }
 }
 
 fn floats<B: Backend, T: HostFloat, const D: usize>(
@@ -161,6 +165,7 @@ fn forward_as<B: HostBackend, T: HostFloat>(
     keep: bool,
     notes: fn(Arc<cpu::Saved<T>>) -> Notes,
 ) -> (SabOutputs<B>, Option<SavedHost<B>>) {
+    let options = &bounded(inputs, options);
     let slices = Slices::<T>::of(inputs, options);
     let keep = if keep { Keep::Auto } else { Keep::Nothing };
     let (outputs, saved) = cpu::forward(&slices.inputs(), options, keep);
@@ -175,8 +180,8 @@ fn forward_as<B: HostBackend, T: HostFloat>(
         slots: ints::<B>(outputs.slots, places, &device),
         weights: floats::<B, T, 3>(outputs.weights, places, &device),
     };
-    let saved =
-        saved.map(|saved| SavedHost { notes: notes(Arc::new(saved)), hidden: outputs.hidden.clone() });
+    let saved = saved
+        .map(|saved| SavedHost { notes: notes(Arc::new(saved)), hidden: outputs.hidden.clone() });
     (outputs, saved)
 }
 
@@ -202,12 +207,14 @@ fn backward_as<B: HostBackend, T: HostFloat>(
     options: &SabOptions,
     needs_x: bool,
 ) -> SabGrads<B> {
+    let options = &bounded(inputs, options);
     let slices = Slices::<T>::of(inputs, options);
     let [h, s, c] = [&upstream.hidden, &upstream.summary, &upstream.cell]
         .map(|grad| grad.as_ref().map(|grad| B::slice::<T>(grad)));
     let up = UpGrads { h: h.as_deref(), s: s.as_deref(), c: c.as_deref() };
     let needs = Needs { x: needs_x, ..Needs::ALL };
-    let grads: Grads<T> = cpu::backward(&slices.inputs(), notes, &B::slice::<T>(hidden), up, needs, options);
+    let grads: Grads<T> =
+        cpu::backward(&slices.inputs(), notes, &B::slice::<T>(hidden), &up, needs, options);
 
     let device = inputs.x.device();
     let like = |values: Vec<T>, tensor: &FloatTensor<B>| {

@@ -5,6 +5,7 @@
 //! | [`options`] | what is computed, apart from the tensors |
 //! | `reference` | the readable twin: ordinary tensor operations under Burn's own autodiff |
 //! | `primitives` | forward and hand-written backward in backend primitives, for every backend |
+//! | `cpu`, `host` | the fused CPU kernel over slices, and flex and ndarray on it |
 //! | `autodiff` | the one node that ties the two into Burn's graph |
 //! | `backend` | which backend runs what |
 //!
@@ -14,6 +15,10 @@
 #[cfg(feature = "autodiff")]
 mod autodiff;
 mod backend;
+#[cfg(any(feature = "flex", feature = "ndarray"))]
+mod cpu;
+#[cfg(any(feature = "flex", feature = "ndarray"))]
+mod host;
 mod options;
 mod primitives;
 mod reference;
@@ -250,10 +255,7 @@ pub fn sab_sequence(inputs: SequenceInputs, options: &SabOptions) -> SequenceOut
     }
     let [_, time, _] = inputs.x.dims();
     // A path uses at most one reminder per step: a higher limit is none, and costs no lanes.
-    let options = SabOptions {
-        max_hops: options.max_hops.filter(|hops| *hops < time),
-        ..*options
-    };
+    let options = SabOptions { max_hops: options.max_hops.filter(|hops| *hops < time), ..*options };
     let carried = inputs.slots.as_ref().map_or(0, |slots| slots.dims()[1]);
     let inputs = SabInputs::<Dispatch> {
         slots: match inputs.slots {
@@ -269,25 +271,18 @@ pub fn sab_sequence(inputs: SequenceInputs, options: &SabOptions) -> SequenceOut
         h0: inputs.h0.into_dispatch(),
         c0: inputs.c0.into_dispatch(),
         score: match inputs.score {
-            ScoreTensors::Additive { u, v } => ScoreInputs::Additive {
-                u: u.into_dispatch(),
-                v: v.into_dispatch(),
-            },
-            ScoreTensors::Mlp {
-                query,
-                query_bias,
-                memory,
-                v,
-            } => ScoreInputs::Mlp {
+            ScoreTensors::Additive { u, v } => {
+                ScoreInputs::Additive { u: u.into_dispatch(), v: v.into_dispatch() }
+            }
+            ScoreTensors::Mlp { query, query_bias, memory, v } => ScoreInputs::Mlp {
                 query: query.into_dispatch(),
                 query_bias: query_bias.into_dispatch(),
                 memory: memory.into_dispatch(),
                 v: v.into_dispatch(),
             },
-            ScoreTensors::Dot { query, key } => ScoreInputs::Dot {
-                query: query.into_dispatch(),
-                key: key.into_dispatch(),
-            },
+            ScoreTensors::Dot { query, key } => {
+                ScoreInputs::Dot { query: query.into_dispatch(), key: key.into_dispatch() }
+            }
         },
     };
     let outputs = Dispatch::sab_sequence(inputs, options);

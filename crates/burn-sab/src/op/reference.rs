@@ -34,11 +34,7 @@ pub struct Activations {
 impl Cell {
     /// The plain LSTM cell, which is what the fast paths cover.
     pub fn standard() -> Self {
-        Self {
-            clip: None,
-            input_forget: false,
-            activations: None,
-        }
+        Self { clip: None, input_forget: false, activations: None }
     }
 
     /// Whether this is [`Cell::standard`].
@@ -118,17 +114,10 @@ fn unroll(
     let [batch, time, _] = inputs.x.dims();
     let (mut h, mut c) = (inputs.h0.clone(), inputs.c0.clone());
     let mut slots: Vec<Tensor<2>> = match &inputs.slots {
-        Some(slots) => slots
-            .clone()
-            .iter_dim(1)
-            .map(|slot| slot.squeeze_dim(1))
-            .collect(),
+        Some(slots) => slots.clone().iter_dim(1).map(|slot| slot.squeeze_dim(1)).collect(),
         None => vec![],
     };
-    let width = options
-        .k_top
-        .min(slots.len() + options.slots_stored(time))
-        .max(1);
+    let width = options.k_top.min(slots.len() + options.slots_stored(time)).max(1);
     let (mut hidden, mut summaries, mut indices, mut weights) = (vec![], vec![], vec![], vec![]);
 
     for t in 0..time {
@@ -155,9 +144,7 @@ fn unroll(
             let [_, _, d_hidden] = memory.dims();
             let rows: Tensor<3, Int> = order.clone().unsqueeze_dim(2);
             let nearest = memory.gather(1, rows.expand([batch, n, d_hidden]));
-            summary = (w.clone().unsqueeze_dim(2) * nearest)
-                .sum_dim(1)
-                .squeeze_dim(1);
+            summary = (w.clone().unsqueeze_dim(2) * nearest).sum_dim(1).squeeze_dim(1);
 
             let live = n.min(width);
             step_indices = step_indices.slice_assign([0..batch, 0..live], order.narrow(1, 0, live));
@@ -188,17 +175,10 @@ fn score(score: &ScoreTensors, h: Tensor<2>, memory: Tensor<3>) -> Tensor<2> {
     match score {
         ScoreTensors::Additive { u, v } => {
             let query: Tensor<2> = (h.tanh() * u.clone().unsqueeze()).sum_dim(1);
-            let keys: Tensor<2> = (memory.tanh() * v.clone().unsqueeze())
-                .sum_dim(2)
-                .squeeze_dim(2);
+            let keys: Tensor<2> = (memory.tanh() * v.clone().unsqueeze()).sum_dim(2).squeeze_dim(2);
             query + keys
         }
-        ScoreTensors::Mlp {
-            query,
-            query_bias,
-            memory: weight,
-            v,
-        } => {
+        ScoreTensors::Mlp { query, query_bias, memory: weight, v } => {
             let query: Tensor<2> = h.matmul(query.clone()) + query_bias.clone().unsqueeze();
             let keys = memory.matmul(weight.clone().unsqueeze());
             ((query.unsqueeze_dim(1) + keys).tanh() * v.clone().unsqueeze())

@@ -80,34 +80,20 @@ pub fn setup(
     device: &Device,
 ) -> Setup {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let layer = config.init(device).map(&mut Randomise {
-        rng: &mut rng,
-        dtype,
-    });
+    let layer = config.init(device).map(&mut Randomise { rng: &mut rng, dtype });
     let mut draw = |dims, scale| normal(&mut rng, dims, scale, dtype, device);
     let (input, hidden) = (config.d_input, config.d_hidden);
     let x = draw([batch, time, input], 1.0);
-    let up = (
-        draw([batch, time, hidden], 1.0),
-        draw([batch, time, hidden], 1.0),
-    );
+    let up = (draw([batch, time, hidden], 1.0), draw([batch, time, hidden], 1.0));
     let mut draw = |dims, scale| normal(&mut rng, dims, scale, dtype, device);
     let state = SabLstmState::new(draw([batch, hidden], 0.5), draw([batch, hidden], 0.3));
-    Setup {
-        layer,
-        x,
-        state,
-        up: (up.0, up.1, draw([batch, hidden], 1.0)),
-    }
+    Setup { layer, x, state, up: (up.0, up.1, draw([batch, hidden], 1.0)) }
 }
 
 /// All numbers of a tensor; panics if one is not finite.
 pub fn numbers<const D: usize>(name: &str, tensor: &Tensor<D>) -> Vec<f64> {
     let values: Vec<f64> = tensor.to_data().iter::<f64>().collect();
-    assert!(
-        values.iter().all(|value| value.is_finite()),
-        "{name} has a number that is not finite"
-    );
+    assert!(values.iter().all(|value| value.is_finite()), "{name} has a number that is not finite");
     values
 }
 
@@ -141,11 +127,7 @@ pub fn gradient<const D: usize>(name: &str, tensor: &Tensor<D>, grads: &Gradient
 
 /// Gradients of all parameters.
 pub fn parameter_gradients(layer: &SabLstm, grads: &Gradients) -> Named {
-    let mut collect = Collect {
-        grads,
-        path: vec![],
-        found: vec![],
-    };
+    let mut collect = Collect { grads, path: vec![], found: vec![] };
     layer.visit(&mut collect);
     collect.found
 }
@@ -171,11 +153,8 @@ impl Setup {
         let slots: Vec<f64> = output.slots.to_data().iter::<f64>().collect();
         let weights = numbers("weights", &output.weights);
         // Where a weight is zero the slot is padding.
-        let slots = slots
-            .iter()
-            .zip(&weights)
-            .map(|(s, w)| if *w == 0.0 { 0.0 } else { *s })
-            .collect();
+        let slots =
+            slots.iter().zip(&weights).map(|(s, w)| if *w == 0.0 { 0.0 } else { *s }).collect();
         let values = vec![
             ("hidden".to_owned(), numbers("hidden", &output.hidden)),
             ("summary".to_owned(), numbers("summary", &output.summary)),
@@ -200,15 +179,10 @@ pub fn assert_close(what: &str, got: &Named, want: &Named, bound: f64) {
     for ((name, got), (other, want)) in got.iter().zip(want) {
         assert_eq!(name, other, "{what}: other names");
         assert_eq!(got.len(), want.len(), "{what}, {name}: other lengths");
-        let largest = want
-            .iter()
-            .fold(1.0, |largest: f64, value| largest.max(value.abs()));
+        let largest = want.iter().fold(1.0, |largest: f64, value| largest.max(value.abs()));
         for (at, (got, want)) in got.iter().zip(want).enumerate() {
             let error = (got - want).abs() / largest;
-            assert!(
-                error <= bound,
-                "{what}, {name}[{at}]: {got} instead of {want}"
-            );
+            assert!(error <= bound, "{what}, {name}[{at}]: {got} instead of {want}");
         }
     }
 }

@@ -29,31 +29,17 @@ pub(crate) fn backward<B: Backend>(
     needs_x: bool,
 ) -> SabGrads<B> {
     let dims = Dims::of(inputs, options);
-    let Dims {
-        batch: b,
-        time,
-        input,
-        hidden,
-        total_slots: m_end,
-        ..
-    } = dims;
+    let Dims { batch: b, time, input, hidden, total_slots: m_end, .. } = dims;
     let scorer = Scorer::new(&inputs.score);
     let (l, a) = (options.lanes(), scorer.size());
     let h0 = Prim::<B>(inputs.h0.clone());
     let w_hh = Prim::<B>(inputs.w_hh.clone());
-    let SavedSteps {
-        steps,
-        hidden: hs,
-        memory,
-    } = saved;
+    let SavedSteps { steps, hidden: hs, memory } = saved;
 
     // Upstream gradients enter lane 0.
     let enter = |grad: Prim<B>| match l {
         1 => grad.reshape([1, b, hidden]),
-        _ => Prim::cat(
-            vec![grad.reshape([1, b, hidden]), h0.zeros([l - 1, b, hidden])],
-            0,
-        ),
+        _ => Prim::cat(vec![grad.reshape([1, b, hidden]), h0.zeros([l - 1, b, hidden])], 0),
     };
     let at = |grad: &Option<Prim<B>>, t: usize| grad.as_ref().map(|g| enter(g.narrow(1, t, t + 1)));
     let up_h = upstream.hidden.map(Prim::<B>);
@@ -71,12 +57,7 @@ pub(crate) fn backward<B: Backend>(
     let zero = h0.zeros([l, b, hidden]);
 
     for (t, step) in steps.into_iter().enumerate().rev() {
-        let Step {
-            gates: [i, f, g, o],
-            cell_tanh,
-            cell_before,
-            recall,
-        } = step;
+        let Step { gates: [i, f, g, o], cell_tanh, cell_before, recall } = step;
         let mut grad = add(grad_h.take(), at(&up_h, t));
 
         if options.stores_slot(t)
@@ -84,10 +65,7 @@ pub(crate) fn backward<B: Backend>(
         {
             m -= 1;
             let slot = slots.narrow(1, m, m + 1).reshape([b, hidden]);
-            grad = add(
-                grad,
-                passed_on(grads, &scorer, slot, m, [l, b, m_end], options),
-            );
+            grad = add(grad, passed_on(grads, &scorer, slot, m, [l, b, m_end], options));
         }
 
         // ĥ passes the gradient of h on; the summary takes it too, to the slots and to the scores.
@@ -97,20 +75,12 @@ pub(crate) fn backward<B: Backend>(
         if let (Some((recall, grad_s)), Some((slots, keys))) = (reached, &memory) {
             let [_, n] = recall.values.dims();
             let rows = slot_rows(recall.indices.clone(), m_end).to_int();
-            let ranked = slots
-                .clone()
-                .reshape([b * m_end, hidden])
-                .rows(rows.clone());
-            let ranked_keys = keys
-                .clone()
-                .reshape([b * m_end, a])
-                .rows(rows)
-                .reshape([b, n, a]);
+            let ranked = slots.clone().reshape([b * m_end, hidden]).rows(rows.clone());
+            let ranked_keys = keys.clone().reshape([b * m_end, a]).rows(rows).reshape([b, n, a]);
             let grad_s = grad_s.reshape([l, b, 1, hidden]);
 
-            let grad_w = (grad_s.clone() * ranked.reshape([1, b, n, hidden]))
-                .sum(3)
-                .reshape([l, b, n]);
+            let grad_w =
+                (grad_s.clone() * ranked.reshape([1, b, n, hidden])).sum(3).reshape([l, b, n]);
             let w = sparsify::weights(options, recall.values.clone(), recall.slots);
             let grad_a = sparsify::weights_backward(options, recall.values, recall.slots, grad_w);
             let query = scorer.query(provisional.clone());
@@ -124,11 +94,7 @@ pub(crate) fn backward<B: Backend>(
             query_grads.push(grad_q.sum(0).reshape([b, a]));
 
             if let Some(grads) = memory_grads.take() {
-                let lanes = recall
-                    .indices
-                    .reshape([1, b, n])
-                    .expand([l, b, n])
-                    .reshape([l * b, n]);
+                let lanes = recall.indices.reshape([1, b, n]).expand([l, b, n]).reshape([l * b, n]);
                 let rows = slot_rows(lanes, m_end).to_int();
                 let to_slots = (grad_s * w.reshape([1, b, n, 1])).reshape([l * b * n, hidden]);
                 memory_grads = Some(MemoryGrads {
@@ -164,40 +130,23 @@ pub(crate) fn backward<B: Backend>(
     let gate_grads = Prim::cat(gate_grads, 1).reshape([b * time, 4 * hidden]);
     let before = match time {
         1 => h0.clone().reshape([b, 1, hidden]),
-        _ => Prim::cat(
-            vec![
-                h0.clone().reshape([b, 1, hidden]),
-                hs.narrow(1, 0, time - 1),
-            ],
-            1,
-        ),
+        _ => Prim::cat(vec![h0.clone().reshape([b, 1, hidden]), hs.narrow(1, 0, time - 1)], 1),
     };
     let x = Prim::<B>(inputs.x.clone()).reshape([b * time, input]);
     let w_ih = Prim::<B>(inputs.w_ih.clone());
-    let all_lanes = |grad: Option<Prim<B>>| {
-        grad.unwrap_or_else(|| zero.clone())
-            .sum(0)
-            .reshape([b, hidden])
-    };
+    let all_lanes =
+        |grad: Option<Prim<B>>| grad.unwrap_or_else(|| zero.clone()).sum(0).reshape([b, hidden]);
 
     let (carried, score) = match (memory, memory_grads) {
         (Some((slots, _)), Some(grads)) => {
-            let keys = grads
-                .keys
-                .clone()
-                .reshape([l, b * m_end, a])
-                .sum(0)
-                .reshape([b * m_end, a]);
+            let keys = grads.keys.clone().reshape([l, b * m_end, a]).sum(0).reshape([b * m_end, a]);
             let queries = match states.is_empty() {
                 true => (h0.zeros([1, hidden]), h0.zeros([1, a])),
                 false => (Prim::cat(states, 0), Prim::cat(query_grads, 0)),
             };
             let memory = (slots.clone().reshape([b * m_end, hidden]), keys);
             let score = scorer.parameter_grads(queries, memory, grad_v);
-            (
-                carried(&grads, &scorer, inputs, [l, b, m_end], hidden),
-                score,
-            )
+            (carried(&grads, &scorer, inputs, [l, b, m_end], hidden), score)
         }
         _ => {
             let none = |n| (h0.zeros([1, hidden]), h0.zeros([1, n]));
@@ -263,11 +212,7 @@ fn carried<B: Backend>(
         return None;
     }
     let first = |rows: &Prim<B>, size: usize| {
-        rows.clone()
-            .reshape([l, b, m_end, size])
-            .narrow(2, 0, m)
-            .sum(0)
-            .reshape([1, b * m, size])
+        rows.clone().reshape([l, b, m_end, size]).narrow(2, 0, m).sum(0).reshape([1, b * m, size])
     };
     let slots = Prim::<B>(inputs.slots.clone()).reshape([b * m, hidden]);
     let grad = first(&grads.slots, hidden) + scorer.key_backward(slots, first(&grads.keys, a));

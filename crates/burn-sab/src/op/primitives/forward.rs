@@ -55,14 +55,7 @@ pub(crate) fn forward<B: Backend>(
     keep: bool,
 ) -> (SabOutputs<B>, Option<SavedSteps<B>>) {
     let dims = Dims::of(inputs, options);
-    let Dims {
-        batch: b,
-        time,
-        input,
-        hidden,
-        total_slots: m_end,
-        ..
-    } = dims;
+    let Dims { batch: b, time, input, hidden, total_slots: m_end, .. } = dims;
     let scorer = Scorer::new(&inputs.score);
     let width = dims.width(options);
 
@@ -96,12 +89,8 @@ pub(crate) fn forward<B: Backend>(
     for t in 0..time {
         let gates = projected.narrow(1, t, t + 1).reshape([b, 4 * hidden]) + h.matmul(w_hh.clone());
         let gate = |k: usize| gates.narrow(1, k * hidden, (k + 1) * hidden);
-        let (i, f, g, o) = (
-            gate(0).sigmoid(),
-            gate(1).sigmoid(),
-            gate(2).tanh(),
-            gate(3).sigmoid(),
-        );
+        let (i, f, g, o) =
+            (gate(0).sigmoid(), gate(1).sigmoid(), gate(2).tanh(), gate(3).sigmoid());
         let cell_before = c;
         c = f.clone() * cell_before.clone() + i.clone() * g.clone();
         let cell_tanh = c.clone().tanh();
@@ -116,33 +105,21 @@ pub(crate) fn forward<B: Backend>(
             let [_, n] = values.dims();
             let w = sparsify::weights(options, values.clone(), m);
             let rows = slots.clone().reshape([b * m_end, hidden]);
-            let ranked = rows
-                .rows(slot_rows(indices.clone(), m_end).to_int())
-                .reshape([b, n, hidden]);
-            summary = w
-                .clone()
-                .reshape([b, 1, n])
-                .matmul(ranked)
-                .reshape([b, hidden]);
+            let ranked =
+                rows.rows(slot_rows(indices.clone(), m_end).to_int()).reshape([b, n, hidden]);
+            summary = w.clone().reshape([b, 1, n]).matmul(ranked).reshape([b, hidden]);
 
             let live = n.min(width);
             step_slots = step_slots.assign(1, 0, live, indices.narrow(1, 0, live));
             step_weights = step_weights.assign(1, 0, live, w.narrow(1, 0, live));
-            recall = Some(Recall {
-                slots: m,
-                values,
-                indices,
-            });
+            recall = Some(Recall { slots: m, values, indices });
         }
         h = provisional + summary.clone();
 
         if let Some((slots, keys)) = memory.take_if(|_| options.stores_slot(t)) {
             let key = scorer.key(h.clone()).reshape([b, 1, scorer.size()]);
             let slot = h.clone().reshape([b, 1, hidden]);
-            memory = Some((
-                slots.assign(1, m, m + 1, slot),
-                keys.assign(1, m, m + 1, key),
-            ));
+            memory = Some((slots.assign(1, m, m + 1, slot), keys.assign(1, m, m + 1, key)));
             m += 1;
         }
         hs.push(h.clone().reshape([b, 1, hidden]));
@@ -150,12 +127,7 @@ pub(crate) fn forward<B: Backend>(
         slots.push(step_slots.reshape([b, 1, width]));
         weights.push(step_weights.reshape([b, 1, width]));
         if keep {
-            steps.push(Step {
-                gates: [i, f, g, o],
-                cell_tanh,
-                cell_before,
-                recall,
-            });
+            steps.push(Step { gates: [i, f, g, o], cell_tanh, cell_before, recall });
         }
     }
 
@@ -167,12 +139,5 @@ pub(crate) fn forward<B: Backend>(
         slots: Prim::cat(slots, 1).to_int(),
         weights: Prim::cat(weights, 1).0,
     };
-    (
-        outputs,
-        keep.then_some(SavedSteps {
-            steps,
-            hidden,
-            memory,
-        }),
-    )
+    (outputs, keep.then_some(SavedSteps { steps, hidden, memory }))
 }

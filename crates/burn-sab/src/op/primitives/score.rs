@@ -14,36 +14,16 @@ use super::tensor::Prim;
 use crate::op::ScoreInputs;
 
 pub(super) enum Scorer<B: Backend> {
-    Additive {
-        u: Prim<B>,
-        v: Prim<B>,
-    },
-    Mlp {
-        query: Prim<B>,
-        query_bias: Prim<B>,
-        memory: Prim<B>,
-        v: Prim<B>,
-    },
-    Dot {
-        query: Prim<B>,
-        key: Prim<B>,
-        scale: f64,
-    },
+    Additive { u: Prim<B>, v: Prim<B> },
+    Mlp { query: Prim<B>, query_bias: Prim<B>, memory: Prim<B>, v: Prim<B> },
+    Dot { query: Prim<B>, key: Prim<B>, scale: f64 },
 }
 
 impl<B: Backend> Scorer<B> {
     pub fn new(score: &ScoreInputs<B>) -> Self {
         match score.clone() {
-            ScoreInputs::Additive { u, v } => Self::Additive {
-                u: Prim(u),
-                v: Prim(v),
-            },
-            ScoreInputs::Mlp {
-                query,
-                query_bias,
-                memory,
-                v,
-            } => Self::Mlp {
+            ScoreInputs::Additive { u, v } => Self::Additive { u: Prim(u), v: Prim(v) },
+            ScoreInputs::Mlp { query, query_bias, memory, v } => Self::Mlp {
                 query: Prim(query),
                 query_bias: Prim(query_bias),
                 memory: Prim(memory),
@@ -52,11 +32,7 @@ impl<B: Backend> Scorer<B> {
             ScoreInputs::Dot { query, key } => {
                 let query = Prim(query);
                 let [_, a] = query.dims();
-                Self::Dot {
-                    query,
-                    key: Prim(key),
-                    scale: (a as f64).sqrt().recip(),
-                }
+                Self::Dot { query, key: Prim(key), scale: (a as f64).sqrt().recip() }
             }
         }
     }
@@ -73,9 +49,7 @@ impl<B: Backend> Scorer<B> {
     pub fn query(&self, state: Prim<B>) -> Prim<B> {
         match self {
             Self::Additive { u, .. } => state.tanh().matmul(column(u)),
-            Self::Mlp {
-                query, query_bias, ..
-            } => {
+            Self::Mlp { query, query_bias, .. } => {
                 let [a] = query_bias.dims();
                 state.matmul(query.clone()) + query_bias.clone().reshape([1, a])
             }
@@ -123,19 +97,11 @@ impl<B: Backend> Scorer<B> {
                 let slope = hidden.clone().tanh_slope() * v.clone().reshape([1, 1, a]);
                 let grad_keys = grad.clone() * slope.reshape([1, b, n, a]);
                 let grad_v = (grad.sum(0).reshape([b * n, 1]) * hidden.reshape([b * n, a])).sum(0);
-                (
-                    grad_keys.clone().sum(2).reshape([l, b, a]),
-                    grad_keys,
-                    Some(grad_v.reshape([a])),
-                )
+                (grad_keys.clone().sum(2).reshape([l, b, a]), grad_keys, Some(grad_v.reshape([a])))
             }
             Self::Dot { .. } => {
                 let grad_query = (grad.clone() * keys.reshape([1, b, n, a])).sum(2);
-                (
-                    grad_query.reshape([l, b, a]),
-                    grad * query.reshape([1, b, 1, a]),
-                    None,
-                )
+                (grad_query.reshape([l, b, a]), grad * query.reshape([1, b, 1, a]), None)
             }
         }
     }
@@ -182,10 +148,7 @@ impl<B: Backend> Scorer<B> {
                 ]
             }
             Self::Dot { scale, .. } => {
-                vec![
-                    outer(states, grad_queries).scale(*scale).0,
-                    outer(slots, grad_keys).0,
-                ]
+                vec![outer(states, grad_queries).scale(*scale).0, outer(slots, grad_keys).0]
             }
         }
     }
@@ -207,9 +170,7 @@ fn through_tanh<B: Backend>(x: Prim<B>, grad: Prim<B>, w: &Prim<B>) -> Prim<B> {
 pub(super) fn through_matrix<B: Backend>(grad: Prim<B>, weight: &Prim<B>) -> Prim<B> {
     let [l, b, a] = grad.dims();
     let [h, _] = weight.dims();
-    grad.reshape([l * b, a])
-        .matmul(weight.clone().swap(0, 1))
-        .reshape([l, b, h])
+    grad.reshape([l * b, a]).matmul(weight.clone().swap(0, 1)).reshape([l, b, h])
 }
 
 /// `xᵀ g`: `[n, i]`, `[n, o]` to `[i, o]`.

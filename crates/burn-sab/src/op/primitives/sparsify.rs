@@ -19,19 +19,12 @@ pub(super) fn select<B: Backend>(mut scores: Prim<B>, n: usize) -> (Prim<B>, Pri
         let best = scores.clone().max(1);
         let first = scores
             .clone()
-            .select_equal(
-                best.clone().expand([b, m]),
-                position.clone(),
-                outside.clone(),
-            )
+            .select_equal(best.clone().expand([b, m]), position.clone(), outside.clone())
             .min(1)
             // A row of NaN equals nothing; its values stay NaN, its indices must stay in range.
             .clamp_max((m - 1) as f64);
-        scores = scores.fill_equal(
-            position.clone(),
-            first.clone().expand([b, m]),
-            f64::NEG_INFINITY,
-        );
+        scores =
+            scores.fill_equal(position.clone(), first.clone().expand([b, m]), f64::NEG_INFINITY);
         values.push(best);
         indices.push(first);
     }

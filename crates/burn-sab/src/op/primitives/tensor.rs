@@ -20,21 +20,13 @@ impl<B: Backend> Prim<B> {
 
     /// Zeros on the device and in the data type of `self`.
     pub fn zeros<const D: usize>(&self, dims: [usize; D]) -> Self {
-        Self(B::float_zeros(
-            Shape::from(dims),
-            &self.0.device(),
-            self.0.dtype().into(),
-        ))
+        Self(B::float_zeros(Shape::from(dims), &self.0.device(), self.0.dtype().into()))
     }
 
     /// `[0, 1, .., n - 1]` as floats, on the device and in the data type of `self`.
     pub fn iota(&self, n: usize) -> Self {
         let device = self.0.device();
-        let ints = B::int_arange(
-            0..n as i64,
-            &device,
-            get_device_settings::<B>(&device).int_dtype,
-        );
+        let ints = B::int_arange(0..n as i64, &device, get_device_settings::<B>(&device).int_dtype);
         Self(B::int_into_float(ints, self.0.dtype().into()))
     }
 
@@ -57,10 +49,7 @@ impl<B: Backend> Prim<B> {
 
     /// `start..end` along `dim`.
     pub fn narrow(&self, dim: usize, start: usize, end: usize) -> Self {
-        Self(B::float_slice(
-            self.0.clone(),
-            &self.slices(dim, start, end),
-        ))
+        Self(B::float_slice(self.0.clone(), &self.slices(dim, start, end)))
     }
 
     /// Overwrites `start..end` along `dim`.
@@ -71,9 +60,8 @@ impl<B: Backend> Prim<B> {
 
     fn slices(&self, dim: usize, start: usize, end: usize) -> Vec<Slice> {
         let shape = self.0.shape();
-        let mut slices: Vec<Slice> = (0..shape.num_dims())
-            .map(|d| Slice::from(0..shape[d]))
-            .collect();
+        let mut slices: Vec<Slice> =
+            (0..shape.num_dims()).map(|d| Slice::from(0..shape[d])).collect();
         slices[dim] = Slice::from(start..end);
         slices
     }
@@ -85,13 +73,7 @@ impl<B: Backend> Prim<B> {
 
     /// Adds `value` to rows `indices` of a matrix.
     pub fn add_rows(self, indices: IntTensor<B>, value: Self) -> Self {
-        Self(B::float_select_assign(
-            self.0,
-            0,
-            indices,
-            value.0,
-            IndexingUpdateOp::Add,
-        ))
+        Self(B::float_select_assign(self.0, 0, indices, value.0, IndexingUpdateOp::Add))
     }
 
     pub fn cat(parts: Vec<Self>, dim: usize) -> Self {
@@ -149,10 +131,7 @@ impl<B: Backend> Prim<B> {
     pub fn positive(self) -> Self {
         let dtype = get_device_settings::<B>(&self.0.device()).bool_dtype;
         let float = self.0.dtype().into();
-        Self(B::bool_into_float(
-            B::float_greater_elem(self.0, 0.0.into(), dtype),
-            float,
-        ))
+        Self(B::bool_into_float(B::float_greater_elem(self.0, 0.0.into(), dtype), float))
     }
 
     /// `value` where `self == other` (same shape), `otherwise` elsewhere.

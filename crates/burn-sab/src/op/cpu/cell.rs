@@ -1,0 +1,154 @@
+//! The LSTM cell on one row, between its matrix products.
+
+use super::float::{Float, sigmoid, tanh, tanh_and_slope};
+
+/// Lengths of one row's gates, in their order in memory: input, forget, candidate, output.
+#[inline(always)]
+fn gates<T>(row: &[T], hidden: usize) -> [&[T]; 4] {
+    let (i, rest) = row.split_at(hidden);
+    let (f, rest) = rest.split_at(hidden);
+    let (g, rest) = rest.split_at(hidden);
+    [i, f, g, &rest[..hidden]]
+}
+
+#[inline(always)]
+fn gates_mut<T>(row: &mut [T], hidden: usize) -> [&mut [T]; 4] {
+    let (i, rest) = row.split_at_mut(hidden);
+    let (f, rest) = rest.split_at_mut(hidden);
+    let (g, rest) = rest.split_at_mut(hidden);
+    [i, f, g, &mut rest[..hidden]]
+}
+
+/// Turns pre-activations into gates, in place, and steps the cell: `cell` goes from c_{t-1} to c_t,
+/// `provisional` becomes the LSTM's output before retrieval. `record` holds the four gates and
+/// room for c_t behind them, `[5 H]`.
+#[inline(always)]
+pub fn forward<T: Float>(record: &mut [T], cell: &mut [T], provisional: &mut [T]) {
+    let hidden = cell.len();
+    let (gates, kept_cell) = record.split_at_mut(4 * hidden);
+    let [i, f, g, o] = gates_mut(gates, hidden);
+    forward_loop(i, f, g, o, cell, &mut kept_cell[..hidden], provisional);
+}
+
+// Apart from `forward`, because the compiler learns from the parameters of a function, and from
+// nothing else, that slices do not overlap; without that it does not vectorise.
+#[inline(always)]
+fn forward_loop<T: Float>(
+    i: &mut [T],
+    f: &mut [T],
+    g: &mut [T],
+    o: &mut [T],
+    cell: &mut [T],
+    kept_cell: &mut [T],
+    provisional: &mut [T],
+) {
+    let n = cell.len();
+    let (i, f, g, o) = (&mut i[..n], &mut f[..n], &mut g[..n], &mut o[..n]);
+    let (kept_cell, provisional) = (&mut kept_cell[..n], &mut provisional[..n]);
+    for k in 0..n {
+        i[k] = sigmoid(i[k]);
+        f[k] = sigmoid(f[k]);
+        g[k] = tanh(g[k]);
+        o[k] = sigmoid(o[k]);
+        let c = f[k] * cell[k] + i[k] * g[k];
+        cell[k] = c;
+        kept_cell[k] = c;
+        provisional[k] = o[k] * tanh(c);
+    }
+}
+
+/// From a record: tanh(c_t), its derivative, and the provisional hidden state o * tanh(c_t).
+#[inline(always)]
+pub fn provisional<T: Float>(
+    record: &[T],
+    tanh_cell: &mut [T],
+    slope: &mut [T],
+    provisional: &mut [T],
+) {
+    let n = tanh_cell.len();
+    let [_, _, _, o] = gates(record, n);
+    provisional_loop(o, &record[4 * n..5 * n], tanh_cell, slope, provisional);
+}
+
+#[inline(always)]
+fn provisional_loop<T: Float>(
+    o: &[T],
+    cell: &[T],
+    tanh_cell: &mut [T],
+    slope: &mut [T],
+    provisional: &mut [T],
+) {
+    let n = tanh_cell.len();
+    let (o, cell, slope, provisional) =
+        (&o[..n], &cell[..n], &mut slope[..n], &mut provisional[..n]);
+    for k in 0..n {
+        (tanh_cell[k], slope[k]) = tanh_and_slope(cell[k]);
+        provisional[k] = o[k] * tanh_cell[k];
+    }
+}
+
+/// Gradients of the four pre-activations (`out`, `[4 H]`) from those of the provisional hidden state
+/// and of c_t, with what [`provisional`] gave; `grad_cell` becomes the gradient of c_{t-1}.
+#[inline(always)]
+pub fn backward<T: Float>(
+    record: &[T],
+    tanh_cell: &[T],
+    slope: &[T],
+    previous_cell: &[T],
+    grad_provisional: &[T],
+    grad_cell: &mut [T],
+    out: &mut [T],
+) {
+    let hidden = grad_cell.len();
+    let [i, f, g, o] = gates(record, hidden);
+    let [di, df, dg, d_o] = gates_mut(out, hidden);
+    backward_loop(
+        i,
+        f,
+        g,
+        o,
+        tanh_cell,
+        slope,
+        previous_cell,
+        grad_provisional,
+        grad_cell,
+        di,
+        df,
+        dg,
+        d_o,
+    );
+}
+
+#[inline(always)]
+#[allow(clippy::too_many_arguments, reason = "each must be a parameter, see `forward_loop`")]
+fn backward_loop<T: Float>(
+    i: &[T],
+    f: &[T],
+    g: &[T],
+    o: &[T],
+    tanh_cell: &[T],
+    slope: &[T],
+    previous_cell: &[T],
+    grad_provisional: &[T],
+    grad_cell: &mut [T],
+    di: &mut [T],
+    df: &mut [T],
+    dg: &mut [T],
+    d_o: &mut [T],
+) {
+    let n = grad_cell.len();
+    let (i, f, g, o) = (&i[..n], &f[..n], &g[..n], &o[..n]);
+    let (tanh_cell, slope) = (&tanh_cell[..n], &slope[..n]);
+    let (previous_cell, grad_provisional) = (&previous_cell[..n], &grad_provisional[..n]);
+    let (di, df, dg, d_o) = (&mut di[..n], &mut df[..n], &mut dg[..n], &mut d_o[..n]);
+    let one = T::ONE;
+    for k in 0..n {
+        let gh = grad_provisional[k];
+        let gc = grad_cell[k] + gh * o[k] * slope[k];
+        di[k] = gc * g[k] * i[k] * (one - i[k]);
+        df[k] = gc * previous_cell[k] * f[k] * (one - f[k]);
+        dg[k] = gc * i[k] * (one - g[k] * g[k]);
+        d_o[k] = gh * tanh_cell[k] * o[k] * (one - o[k]);
+        grad_cell[k] = gc * f[k];
+    }
+}

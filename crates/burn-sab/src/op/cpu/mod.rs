@@ -1,0 +1,324 @@
+//! The fused CPU kernel of the sequence op, over plain slices; f32 and f64.
+//!
+//! Rows of the batch are independent, so the batch is cut into tiles of rows, and each tile runs
+//! the whole sequence on one thread: all state of a tile stays in the processor's second-level
+//! cache, and threads never meet. The cut depends on the batch alone and sums over tiles have a
+//! fixed order: the number of threads changes no bit of any result.
+//!
+//! - `forward`: per step one matrix product `[1 | x_t | h_{t-1}] [bias; W_ih; W_hh]` (the input
+//!   projection rides along, so that no `[B, T, 4H]` array is ever written), gates, scores from
+//!   keys that were computed once when their slot was stored, the best few, retrieval.
+//! - `backward`, `sweep`: the reverse sweep over live rows only; gradients of slots exist only where
+//!   something was retrieved. Weight gradients are sums over pairs of rows, which are collected
+//!   and multiplied in blocks.
+//! - `replay`: what backward needs about a step is either kept by forward ([`Keep::Gates`]) or
+//!   recomputed from the hidden states and a few cell states ([`Keep::Cells`]).
+//!
+//! Slots that are stored during the call are never copied: slot j *is* a row of the output `h`.
+//! All arrays are dense, row after row, in the shapes given; weights are `[in, out]`, gates in the
+//! order input, forget, candidate, output.
+
+mod backward;
+mod cell;
+mod float;
+mod forward;
+mod matrix;
+mod pairs;
+mod replay;
+mod schedule;
+mod score;
+mod score_backward;
+mod select;
+mod slot_gradients;
+mod sparsify;
+mod sweep;
+mod vector;
+
+use super::options::SabOptions;
+pub use backward::backward;
+pub use float::Float;
+pub use forward::forward;
+
+/// Sizes of a call; all at least 1 except `carried` and `attention`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Rows of the batch, B.
+    pub batch: usize,
+    /// Steps, T.
+    pub time: usize,
+    /// Input features, I.
+    pub input: usize,
+    /// Hidden size, H.
+    pub hidden: usize,
+    /// Slots that exist before the first step, M0.
+    pub carried: usize,
+    /// Attention size, A; without meaning for additive scores.
+    pub attention: usize,
+}
+
+/// The score function and its parameters.
+#[derive(Debug, Clone, Copy)]
+pub enum Score<'a, T> {
+    /// `u . tanh(h) + v . tanh(m)`.
+    Additive {
+        /// `[H]`
+        u: &'a [T],
+        /// `[H]`
+        v: &'a [T],
+    },
+    /// `v . tanh(h W_q + b + m W_m)`.
+    Mlp {
+        /// `[H, A]`
+        query: &'a [T],
+        /// `[A]`
+        bias: &'a [T],
+        /// `[H, A]`
+        memory: &'a [T],
+        /// `[A]`
+        v: &'a [T],
+    },
+    /// `(h W_q) . (m W_k) / sqrt(A)`.
+    Dot {
+        /// `[H, A]`
+        query: &'a [T],
+        /// `[H, A]`
+        key: &'a [T],
+    },
+}
+
+/// The inputs of a call.
+#[derive(Debug, Clone, Copy)]
+pub struct Inputs<'a, T> {
+    /// All sizes.
+    pub shape: Shape,
+    /// `[B, T, I]`
+    pub x: &'a [T],
+    /// `[I, 4H]`
+    pub w_ih: &'a [T],
+    /// `[H, 4H]`
+    pub w_hh: &'a [T],
+    /// `[4H]`
+    pub bias: &'a [T],
+    /// `[B, H]`
+    pub h0: &'a [T],
+    /// `[B, H]`
+    pub c0: &'a [T],
+    /// `[B, M0, H]`
+    pub slots: &'a [T],
+    /// The score function.
+    pub score: Score<'a, T>,
+}
+
+/// What a forward pass gives.
+#[derive(Debug, Clone)]
+pub struct Outputs<T> {
+    /// Hidden states after retrieval, `[B, T, H]`.
+    pub h: Vec<T>,
+    /// Summaries, `[B, T, H]`.
+    pub s: Vec<T>,
+    /// The last cell state, `[B, H]`.
+    pub c: Vec<T>,
+    /// Slots that have weight, best first, `[B, T, k_top]`; 0 where `weights` is 0.
+    pub slots: Vec<i32>,
+    /// Their weights, `[B, T, k_top]`, padded with 0.
+    pub weights: Vec<T>,
+}
+
+/// Memory that a forward pass writes its results to, every element; shapes as in [`Outputs`].
+#[derive(Debug)]
+pub struct OutputsMut<'a, T> {
+    /// `[B, T, H]`
+    pub h: &'a mut [T],
+    /// `[B, T, H]`
+    pub s: &'a mut [T],
+    /// `[B, H]`
+    pub c: &'a mut [T],
+    /// `[B, T, k_top]`
+    pub slots: &'a mut [i32],
+    /// `[B, T, k_top]`
+    pub weights: &'a mut [T],
+}
+
+/// What a forward pass keeps for the backward pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// Nothing: inference.
+    Nothing,
+    /// Selections and keys, and the gates of every step: 5 H + A numbers a step and row.
+    Gates,
+    /// Selections and keys, and the cell state once in 32 steps, from which gates are recomputed
+    /// where gradient comes by: one matrix product more, H / 32 numbers a step and row.
+    Cells,
+    /// [`Keep::Gates`] while that takes at most 256 MiB, else [`Keep::Cells`].
+    Auto,
+}
+
+/// What the forward pass kept. Opaque: made by [`forward`], read by [`backward`].
+#[derive(Debug, Clone)]
+pub struct Saved<T> {
+    /// Ranked slots, `[B, T, width]`.
+    ranks: Vec<u32>,
+    /// Their weights (0 for a rank that only supplies the threshold), `[B, T, width]`.
+    weights: Vec<T>,
+    /// What the weights were divided by, `[B, T]`.
+    sums: Vec<T>,
+    /// Keys of all slots, `[B, M, key width]`.
+    keys: Vec<T>,
+    trace: Trace<T>,
+}
+
+/// Where backward finds gates and cell states.
+#[derive(Debug, Clone)]
+enum Trace<T> {
+    /// A record per step; tile after tile, in a tile `[T, rows, record]`.
+    Gates(Vec<T>),
+    /// c just before each segment's first step, `[B, segments, H]`.
+    Cells(Vec<T>),
+}
+
+impl<T> Saved<T> {
+    /// Bytes of memory that this holds.
+    pub fn bytes(&self) -> usize {
+        let trace = match &self.trace {
+            Trace::Gates(values) | Trace::Cells(values) => values.len(),
+        };
+        size_of_val(&self.ranks[..])
+            + (self.weights.len() + self.sums.len() + self.keys.len() + trace) * size_of::<T>()
+    }
+}
+
+/// Gradients of the loss with respect to a call's outputs. None: no gradient comes that way.
+#[derive(Debug, Clone, Copy)]
+pub struct UpGrads<'a, T> {
+    /// `[B, T, H]`
+    pub h: Option<&'a [T]>,
+    /// `[B, T, H]`
+    pub s: Option<&'a [T]>,
+    /// `[B, H]`
+    pub c: Option<&'a [T]>,
+}
+
+/// Which gradients are wanted; the others come back empty, and their work is skipped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Needs {
+    /// The input sequence.
+    pub x: bool,
+    /// w_ih, w_hh and bias, which come out of one product.
+    pub weights: bool,
+    /// Initial hidden and cell state.
+    pub state: bool,
+    /// Carried slots.
+    pub slots: bool,
+    /// Parameters of the score function.
+    pub score: bool,
+}
+
+impl Needs {
+    /// All of them.
+    pub const ALL: Self = Self { x: true, weights: true, state: true, slots: true, score: true };
+}
+
+/// Gradients of the loss with respect to a call's inputs, in the inputs' shapes; empty where not
+/// wanted.
+#[derive(Debug, Clone)]
+pub struct Grads<T> {
+    /// `[B, T, I]`
+    pub x: Vec<T>,
+    /// `[I, 4H]`
+    pub w_ih: Vec<T>,
+    /// `[H, 4H]`
+    pub w_hh: Vec<T>,
+    /// `[4H]`
+    pub bias: Vec<T>,
+    /// `[B, H]`
+    pub h0: Vec<T>,
+    /// `[B, H]`
+    pub c0: Vec<T>,
+    /// `[B, M0, H]`
+    pub slots: Vec<T>,
+    /// In the order of the fields of the [`Score`] variant.
+    pub score: Vec<Vec<T>>,
+}
+
+/// What every tile of a call shares.
+struct Call<'a, T> {
+    inputs: &'a Inputs<'a, T>,
+    options: &'a SabOptions,
+    schedule: schedule::Schedule,
+    /// `[bias; W_ih; W_hh]`, `[1 + I + H, 4 H]`.
+    stacked: Vec<T>,
+    /// Ranks per step that have room in the saved arrays.
+    width: usize,
+}
+
+/// Rows of a tile. 16 rows make the recurrent product run at full speed (measured with H 128, f32,
+/// AVX-512: 114 GFLOP/s for 16 rows, 111 for 4, 37 for 1) while a tile's working set fits the
+/// second-level cache; small batches are cut finer so that two threads have something to do.
+fn tile_rows(batch: usize) -> usize {
+    batch.div_ceil(2).min(16)
+}
+
+/// Numbers in one row of `[1 | x_t | h_{t-1}]`.
+fn augmented(shape: &Shape) -> usize {
+    1 + shape.input + shape.hidden
+}
+
+impl<'a, T: Float> Call<'a, T> {
+    fn new(inputs: &'a Inputs<'a, T>, options: &'a SabOptions) -> Self {
+        let Shape { batch, time, input, hidden, carried, attention } = inputs.shape;
+        assert!(
+            batch * time * input * hidden > 0,
+            "sizes of a call are at least 1, except the carried slots"
+        );
+        let lens = [
+            (inputs.x.len(), batch * time * input, "x"),
+            (inputs.w_ih.len(), input * 4 * hidden, "w_ih"),
+            (inputs.w_hh.len(), hidden * 4 * hidden, "w_hh"),
+            (inputs.bias.len(), 4 * hidden, "bias"),
+            (inputs.h0.len(), batch * hidden, "h0"),
+            (inputs.c0.len(), batch * hidden, "c0"),
+            (inputs.slots.len(), batch * carried * hidden, "slots"),
+        ];
+        for (len, want, name) in lens {
+            assert_eq!(len, want, "elements of {name}");
+        }
+        inputs.score.check(hidden, attention);
+        let schedule = schedule::Schedule::new(options, time, carried);
+        assert!(
+            u32::try_from(schedule.total_slots()).is_ok_and(|n| n < u32::MAX),
+            "at most 2^32 - 2 slots"
+        );
+        Self {
+            inputs,
+            options,
+            // No step attends to a slot that the last step stores, hence one rank fewer at most;
+            // the bound stays simple.
+            width: options.ranks(schedule.total_slots()),
+            schedule,
+            stacked: [inputs.bias, inputs.w_ih, inputs.w_hh].concat(),
+        }
+    }
+
+    /// Numbers in the record of a step and row: four gates, c_t, and the query.
+    fn record(&self) -> usize {
+        5 * self.inputs.shape.hidden + self.query_width()
+    }
+
+    /// Numbers in a query; 0 for additive scores, which need none.
+    fn query_width(&self) -> usize {
+        match self.inputs.score {
+            Score::Mlp { .. } | Score::Dot { .. } if self.attends() => self.inputs.shape.attention,
+            _ => 0,
+        }
+    }
+
+    /// Numbers in a slot's key.
+    fn key_width(&self) -> usize {
+        self.query_width().max(1)
+    }
+
+    /// Whether any step finds a slot to attend to.
+    fn attends(&self) -> bool {
+        self.schedule.slots_before(self.inputs.shape.time - 1) > 0
+    }
+}

@@ -1,0 +1,109 @@
+//! When slots are stored and windows begin, for one call.
+
+use super::super::options::SabOptions;
+
+/// Steps that are recomputed together; see [`super::Keep::Cells`]. Long enough for the product
+/// that recomputes them to run at full speed, and for the kept cell states (H / 32 numbers a step)
+/// to vanish beside the hidden states.
+const SEGMENT: usize = 32;
+
+/// The calendar of a call.
+#[derive(Debug, Clone)]
+pub struct Schedule {
+    options: SabOptions,
+    time: usize,
+    carried: usize,
+    stored: usize,
+}
+
+impl Schedule {
+    /// A call of `time` steps that begins with `carried` slots.
+    pub fn new(options: &SabOptions, time: usize, carried: usize) -> Self {
+        Self { options: *options, time, carried, stored: options.slots_stored(time) }
+    }
+
+    /// Slots that the call stores.
+    pub fn stored_slots(&self) -> usize {
+        self.stored
+    }
+
+    /// Slots at the end of the call.
+    pub fn total_slots(&self) -> usize {
+        self.carried + self.stored
+    }
+
+    /// Slots that step `t` can attend to.
+    pub fn slots_before(&self, t: usize) -> usize {
+        self.carried + self.options.slots_stored(t)
+    }
+
+    /// The step that stored the `index`-th slot of this call.
+    pub fn step_of(&self, index: usize) -> usize {
+        (self.options.k_att - 1 - self.options.first_step % self.options.k_att)
+            + index * self.options.k_att
+    }
+
+    /// First steps of the segments, rising from 0. A segment is a run of whole truncation windows, or
+    /// a part of a long one, of at most [`SEGMENT`] steps, unless windows are longer than half of that.
+    pub fn segments(&self) -> Vec<usize> {
+        let mut starts = vec![0];
+        let mut last = 0;
+        for t in 1..self.time {
+            let len = t - last;
+            let next_does_not_fit = len.saturating_add(self.options.k_trunc) > SEGMENT;
+            if len >= SEGMENT || (self.options.starts_window(t) && next_does_not_fit) {
+                starts.push(t);
+                last = t;
+            }
+        }
+        starts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::options::{Sparsifier, Strategy};
+    use super::*;
+
+    fn schedule(k_att: usize, k_trunc: usize, first_step: usize, time: usize) -> Schedule {
+        let options = SabOptions {
+            k_top: 2,
+            k_att,
+            k_trunc,
+            truncation_offset: 0,
+            sparsifier: Sparsifier::Softmax,
+            max_hops: None,
+            first_step,
+            strategy: Strategy::Auto,
+        };
+        Schedule::new(&options, time, 3)
+    }
+
+    #[test]
+    fn step_of_inverts_slots_before() {
+        for k_att in 1..6 {
+            for first_step in 0..9 {
+                let schedule = schedule(k_att, 4, first_step, 20);
+                let mut stored = 0;
+                for t in 0..20 {
+                    assert_eq!(schedule.slots_before(t), 3 + stored);
+                    if schedule.options.stores_slot(t) {
+                        assert_eq!(schedule.step_of(stored), t);
+                        stored += 1;
+                    }
+                }
+                assert_eq!(schedule.stored_slots(), stored);
+            }
+        }
+    }
+
+    #[test]
+    fn segments_are_whole_windows_where_these_are_short() {
+        assert_eq!(schedule(1, 10, 0, 70).segments(), [0, 30, 60]);
+        assert_eq!(schedule(1, 20, 0, 70).segments(), [0, 20, 40, 60]);
+        assert_eq!(schedule(1, 20, 5, 70).segments(), [0, 15, 35, 55]);
+        assert_eq!(schedule(1, usize::MAX, 0, 70).segments(), [0, 32, 64]);
+        assert_eq!(schedule(1, 100, 0, 110).segments(), [0, 32, 64, 96, 100]);
+        assert_eq!(schedule(1, 1, 0, 1).segments(), [0]);
+    }
+}

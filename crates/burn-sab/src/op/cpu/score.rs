@@ -1,0 +1,315 @@
+//! Scores of slots, forward.
+
+use super::float::{Float, tanh};
+use super::matrix::{Matrix, MatrixMut, Target, multiply};
+use super::select::{beats, insert, resort, select};
+use super::vector::{dot, scratch};
+use super::{Call, Score};
+
+/// Slots whose keys are interleaved, so that their scores come out side by side, without a sum
+/// across a register for each: one AVX-512 register of f32.
+const BLOCK: usize = 16;
+
+impl<T: Float> Score<'_, T> {
+    /// Panics where a parameter has not the right number of elements.
+    pub(super) fn check(&self, hidden: usize, attention: usize) {
+        let lens = |tensors: &[(&[T], usize)]| {
+            for (tensor, want) in tensors {
+                assert_eq!(tensor.len(), *want, "elements of a score parameter");
+            }
+        };
+        match *self {
+            Self::Additive { u, v } => lens(&[(u, hidden), (v, hidden)]),
+            Self::Mlp { query, bias, memory, v } => {
+                assert!(attention > 0, "mlp scores need an attention size");
+                lens(&[
+                    (query, hidden * attention),
+                    (bias, attention),
+                    (memory, hidden * attention),
+                    (v, attention),
+                ]);
+            }
+            Self::Dot { query, key } => {
+                assert!(attention > 0, "dot scores need an attention size");
+                lens(&[(query, hidden * attention), (key, hidden * attention)]);
+            }
+        }
+    }
+
+    /// Queries of provisional hidden states (`[n, H]`, rows `hidden_stride` apart), each `[A]`, rows
+    /// `out_stride` apart. Dot: scaled by 1/sqrt(A); mlp: with the bias; additive: nothing.
+    pub(super) fn queries(
+        &self,
+        out: &mut [T],
+        out_stride: usize,
+        provisional: &[T],
+        n: usize,
+        hidden: usize,
+        attention: usize,
+    ) {
+        let provisional = Matrix::new(provisional, n, hidden);
+        match *self {
+            Self::Additive { .. } => {}
+            Self::Mlp { query, bias, .. } => {
+                for row in out.chunks_mut(out_stride) {
+                    row[..attention].copy_from_slice(bias);
+                }
+                let out = MatrixMut::strided(out, n, attention, out_stride);
+                multiply(
+                    out,
+                    provisional,
+                    Matrix::new(query, hidden, attention),
+                    T::ONE,
+                    Target::Add,
+                );
+            }
+            Self::Dot { query, .. } => {
+                let out = MatrixMut::strided(out, n, attention, out_stride);
+                multiply(
+                    out,
+                    provisional,
+                    Matrix::new(query, hidden, attention),
+                    dot_scale(attention),
+                    Target::Replace,
+                );
+            }
+        }
+    }
+
+    /// Keys (`[n, A]`, additive `[n]`) of the slots in the `n` rows of `slots`, `stride` apart.
+    #[inline(always)]
+    pub(super) fn keys(
+        &self,
+        out: &mut [T],
+        slots: &[T],
+        n: usize,
+        stride: usize,
+        hidden: usize,
+        attention: usize,
+    ) {
+        match *self {
+            Self::Additive { v, .. } => {
+                for (key, slot) in out[..n].iter_mut().zip(slots.chunks(stride)) {
+                    *key = dot_tanh(v, &slot[..hidden]);
+                }
+            }
+            Self::Mlp { memory: weights, .. } | Self::Dot { key: weights, .. } => {
+                let slots = Matrix::strided(slots, n, hidden, stride);
+                let out = MatrixMut::new(out, n, attention);
+                multiply(
+                    out,
+                    slots,
+                    Matrix::new(weights, hidden, attention),
+                    T::ONE,
+                    Target::Replace,
+                );
+            }
+        }
+    }
+}
+
+/// 1/sqrt(A).
+pub fn dot_scale<T: Float>(attention: usize) -> T {
+    T::from_f64(1.0 / (attention as f64).sqrt())
+}
+
+/// `v . tanh(x)`.
+#[inline(always)]
+fn dot_tanh<T: Float>(v: &[T], x: &[T]) -> T {
+    let mut sum = T::ZERO;
+    for (v, x) in v.chunks(BLOCK).zip(x.chunks(BLOCK)) {
+        let mut part = [T::ZERO; BLOCK];
+        for (part, x) in part.iter_mut().zip(x) {
+            *part = tanh(*x);
+        }
+        sum += dot(v, &part);
+    }
+    sum
+}
+
+/// The slots' keys of one tile, laid out for ranking.
+pub struct Ranking<'a, T> {
+    call: &'a Call<'a, T>,
+    /// Slots that a row has room for.
+    capacity: usize,
+    /// Dot, mlp: `[rows, capacity / BLOCK, A, BLOCK]`. Additive: `[rows, capacity]`.
+    keys: Vec<T>,
+    /// Additive: each row's best keys so far and their slots, `[rows, best]`.
+    best_keys: Vec<T>,
+    best_slots: Vec<u32>,
+    /// Keys that the lists have room for: as many as can be ranks, and one that bounds the rest.
+    best: usize,
+    /// Slots stored so far, in every row.
+    len: usize,
+    /// One row's scores.
+    scores: Vec<T>,
+    /// One row's `best` list while it is changed into scores.
+    list_scores: Vec<T>,
+    list_slots: Vec<u32>,
+}
+
+impl<'a, T: Float> Ranking<'a, T> {
+    /// Room for all slots of a call in `rows` rows.
+    pub fn new(call: &'a Call<'a, T>, rows: usize) -> Self {
+        // The slot that the last step stores is ranked by nobody, but has a key.
+        let capacity = call.schedule.total_slots().next_multiple_of(BLOCK);
+        let additive = matches!(call.inputs.score, Score::Additive { .. });
+        let best = if additive { call.width + 1 } else { 0 };
+        Self {
+            call,
+            capacity,
+            // Zeros: unused places of a block are computed with, and their results ignored.
+            keys: vec![T::ZERO; rows * capacity * call.key_width()],
+            best_keys: scratch(rows * best),
+            best_slots: vec![0; rows * best],
+            best,
+            len: 0,
+            scores: scratch(capacity),
+            list_scores: scratch(best),
+            list_slots: vec![0; best],
+        }
+    }
+
+    /// Slots stored so far.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Notes `key` as that of slot `slot` in row `row`; slots come in rising order.
+    #[inline(always)]
+    pub fn set(&mut self, row: usize, slot: usize, key: &[T]) {
+        let width = self.call.key_width();
+        let keys = &mut self.keys[row * self.capacity * width..][..self.capacity * width];
+        if self.best == 0 {
+            let block = &mut keys[slot / BLOCK * width * BLOCK..][..width * BLOCK];
+            for (places, &value) in block.chunks_exact_mut(BLOCK).zip(key) {
+                places[slot % BLOCK] = value;
+            }
+        } else {
+            keys[slot] = key[0];
+            let range = row * self.best..(row + 1) * self.best;
+            insert(
+                &mut self.best_keys[range.clone()],
+                &mut self.best_slots[range],
+                slot.min(self.best),
+                key[0],
+                slot as u32,
+            );
+        }
+    }
+
+    /// Makes the first `len` slots take part.
+    pub fn grow_to(&mut self, len: usize) {
+        self.len = len;
+    }
+
+    /// The best slots of `row` and their scores, in order; as many as `best` has room for, which is
+    /// at most the number of slots. Where only differences of scores matter (`up_to_shift`), all of
+    /// them may lack the same term.
+    #[inline(always)]
+    pub fn rank(
+        &mut self,
+        row: usize,
+        query: &[T],
+        provisional: &[T],
+        up_to_shift: bool,
+        best: &mut [T],
+        slots: &mut [u32],
+    ) {
+        let width = self.call.key_width();
+        let keys = &self.keys[row * self.capacity * width..][..self.capacity * width];
+        let blocks = keys.chunks_exact(width * BLOCK).zip(self.scores.chunks_exact_mut(BLOCK));
+        let used = self.len.div_ceil(BLOCK);
+        match self.call.inputs.score {
+            Score::Dot { .. } => {
+                for (block, scores) in blocks.take(used) {
+                    scores.copy_from_slice(&dot_block(query, block));
+                }
+            }
+            Score::Mlp { v, .. } => {
+                for (block, scores) in blocks.take(used) {
+                    scores.copy_from_slice(&mlp_block(query, v, block));
+                }
+            }
+            Score::Additive { u, .. } => {
+                let query = dot_tanh(u, provisional);
+                if !self.rank_from_list(row, query, best, slots) {
+                    let keys = &self.keys[row * self.capacity..][..self.len];
+                    for (score, key) in self.scores.iter_mut().zip(keys) {
+                        *score = query + *key;
+                    }
+                    select(&self.scores[..self.len], best, slots);
+                }
+                if up_to_shift {
+                    // The query's term decides nothing but ties, and would cost the differences digits.
+                    for (best, slot) in best.iter_mut().zip(slots) {
+                        *best = self.keys[row * self.capacity + *slot as usize];
+                    }
+                }
+                return;
+            }
+        }
+        select(&self.scores[..self.len], best, slots);
+    }
+
+    /// Additive scores all move by the same query term, so the best keys are the best scores: except
+    /// where rounding makes different keys equal scores. Returns false if that touches the boundary.
+    #[inline(always)]
+    fn rank_from_list(&mut self, row: usize, query: T, best: &mut [T], slots: &mut [u32]) -> bool {
+        let n = best.len();
+        let listed = self.len.min(self.best);
+        let range = row * self.best..row * self.best + listed;
+        let (scores, list_slots) =
+            (&mut self.list_scores[..listed], &mut self.list_slots[..listed]);
+        list_slots.copy_from_slice(&self.best_slots[range.clone()]);
+        for (score, key) in scores.iter_mut().zip(&self.best_keys[range]) {
+            *score = query + *key;
+        }
+        if listed > n && !beats(scores[n - 1], scores[n]) {
+            return false;
+        }
+        resort(&mut scores[..n], &mut list_slots[..n]);
+        best.copy_from_slice(&scores[..n]);
+        slots[..n].copy_from_slice(&list_slots[..n]);
+        true
+    }
+}
+
+/// Scores of a block of keys, `[A, BLOCK]`.
+#[inline(always)]
+fn dot_block<T: Float>(query: &[T], block: &[T]) -> [T; BLOCK] {
+    let keys = block.as_chunks::<BLOCK>().0;
+    let half = query.len() / 2;
+    let (first, second) = (&query[..half], &query[half..2 * half]);
+    let (first_keys, second_keys) = (&keys[..half], &keys[half..2 * half]);
+    // Two sums: in one, each addition would wait for the one before.
+    let (mut sums, mut more) = ([T::ZERO; BLOCK], [T::ZERO; BLOCK]);
+    for a in 0..half {
+        add_product(&mut sums, first[a], &first_keys[a]);
+        add_product(&mut more, second[a], &second_keys[a]);
+    }
+    if query.len() % 2 == 1 {
+        add_product(&mut sums, query[2 * half], &keys[2 * half]);
+    }
+    add_product(&mut sums, T::ONE, &more);
+    sums
+}
+
+#[inline(always)]
+fn add_product<T: Float>(sums: &mut [T; BLOCK], scale: T, values: &[T; BLOCK]) {
+    for k in 0..BLOCK {
+        sums[k] += scale * values[k];
+    }
+}
+
+/// The same for mlp scores.
+#[inline(always)]
+fn mlp_block<T: Float>(query: &[T], v: &[T], block: &[T]) -> [T; BLOCK] {
+    let mut sums = [T::ZERO; BLOCK];
+    for ((q, v), keys) in query.iter().zip(v).zip(block.chunks_exact(BLOCK)) {
+        for k in 0..BLOCK {
+            sums[k] += *v * tanh(*q + keys[k]);
+        }
+    }
+    sums
+}

@@ -1,0 +1,235 @@
+//! Scores of slots, backward.
+
+use super::float::{Float, tanh, tanh_and_slope};
+use super::matrix::{Matrix, MatrixMut, Target, multiply, transpose};
+use super::pairs::RowPairs;
+use super::score::dot_scale;
+use super::vector::{add, add_scaled};
+use super::{Call, Score, Shape};
+
+/// What the tiles of a call share: transposed projections, `[A, H]`; empty for additive scores.
+pub struct Transposed<T> {
+    query: Vec<T>,
+    key: Vec<T>,
+}
+
+impl<T: Float> Transposed<T> {
+    pub fn new(call: &Call<'_, T>) -> Self {
+        let Shape { hidden, attention, .. } = call.inputs.shape;
+        match call.inputs.score {
+            Score::Additive { .. } => Self { query: Vec::new(), key: Vec::new() },
+            Score::Mlp { query, memory: key, .. } | Score::Dot { query, key } => Self {
+                query: transpose(query, hidden, attention),
+                key: transpose(key, hidden, attention),
+            },
+        }
+    }
+}
+
+/// Zeros in the shapes of the score parameters, in the order of their fields.
+pub fn zeros<T: Float>(score: &Score<'_, T>) -> Vec<Vec<T>> {
+    let lens = match *score {
+        Score::Additive { u, v } => vec![u.len(), v.len()],
+        Score::Mlp { query, bias, memory, v } => {
+            vec![query.len(), bias.len(), memory.len(), v.len()]
+        }
+        Score::Dot { query, key } => vec![query.len(), key.len()],
+    };
+    lens.into_iter().map(|len| vec![T::ZERO; len]).collect()
+}
+
+/// Index of the key projection among the score parameters.
+const KEY: usize = 2;
+
+/// The backward pass of the scores of one tile.
+pub struct ScoreSweep<'a, T> {
+    call: &'a Call<'a, T>,
+    transposed: &'a Transposed<T>,
+    /// (provisional hidden state, gradient of the query).
+    queries: RowPairs<T>,
+    /// (slot, gradient of its key).
+    keys: RowPairs<T>,
+}
+
+impl<'a, T: Float> ScoreSweep<'a, T> {
+    /// At most `batch` queries and keys are added between two calls of [`Self::settle`].
+    pub fn new(call: &'a Call<'a, T>, transposed: &'a Transposed<T>, batch: usize) -> Self {
+        let hidden = call.inputs.shape.hidden;
+        let (batch, key_width) = if call.attends() { (batch, call.key_width()) } else { (0, 1) };
+        Self {
+            call,
+            transposed,
+            queries: RowPairs::new(hidden, call.query_width(), batch),
+            keys: RowPairs::new(hidden, key_width, batch),
+        }
+    }
+
+    /// Begins a query's gradient, nought at first.
+    #[inline(always)]
+    pub fn query(&mut self, provisional: &[T]) -> &mut [T] {
+        let (left, right) = self.queries.push();
+        left.copy_from_slice(provisional);
+        right.fill(T::ZERO);
+        right
+    }
+
+    /// Adds what the last `n` queries' gradients give to their provisional hidden states, `[n, H]`.
+    pub fn queries_to_provisional(&self, n: usize, grad_provisional: &mut [T]) {
+        let Shape { hidden, attention, .. } = self.call.inputs.shape;
+        let scale = match self.call.inputs.score {
+            Score::Additive { .. } => return,
+            Score::Mlp { .. } => T::ONE,
+            Score::Dot { .. } => dot_scale(attention),
+        };
+        multiply(
+            MatrixMut::new(grad_provisional, n, hidden),
+            Matrix::new(self.queries.right_from(self.queries.len() - n), n, attention),
+            Matrix::new(&self.transposed.query, attention, hidden),
+            scale,
+            Target::Add,
+        );
+    }
+
+    /// Adds a slot and the gradient of its key, complete.
+    #[inline(always)]
+    pub fn key(&mut self, slot: &[T], grad_key: &[T]) {
+        let (left, right) = self.keys.push();
+        left.copy_from_slice(slot);
+        right.copy_from_slice(grad_key);
+    }
+
+    /// What the last `n` keys' gradients give to their slots, `[n, H]`.
+    #[inline(always)]
+    pub fn keys_to_slots(&self, n: usize, grad_slots: &mut [T]) {
+        let Shape { hidden, attention, .. } = self.call.inputs.shape;
+        let first = self.keys.len() - n;
+        let grad_keys = self.keys.right_from(first);
+        if let Score::Additive { v, .. } = self.call.inputs.score {
+            let slots = self.keys.left_from(first).chunks(hidden);
+            for ((grad_slot, slot), grad_key) in
+                grad_slots.chunks_mut(hidden).zip(slots).zip(grad_keys)
+            {
+                for ((out, m), v) in grad_slot.iter_mut().zip(slot).zip(v) {
+                    *out = *grad_key * *v * tanh_and_slope(*m).1;
+                }
+            }
+        } else {
+            multiply(
+                MatrixMut::new(grad_slots, n, hidden),
+                Matrix::new(grad_keys, n, attention),
+                Matrix::new(&self.transposed.key, attention, hidden),
+                T::ONE,
+                Target::Replace,
+            );
+        }
+    }
+
+    /// Adds the collected pairs to the parameters' gradients, if there are enough of them or `all`.
+    /// `out` is empty where those are not wanted.
+    #[inline(always)]
+    pub fn settle(&mut self, all: bool, out: &mut [Vec<T>]) {
+        let Shape { hidden, attention, .. } = self.call.inputs.shape;
+        if self.queries.len() > 0 && (all || self.queries.is_full()) {
+            match self.call.inputs.score {
+                _ if out.is_empty() => {}
+                Score::Additive { .. } => {}
+                Score::Mlp { .. } => {
+                    self.queries.add_to(&mut out[0], T::ONE);
+                    for row in self.queries.right_from(0).chunks(attention) {
+                        add(&mut out[1], row);
+                    }
+                }
+                Score::Dot { .. } => self.queries.add_to(&mut out[0], dot_scale(attention)),
+            }
+            self.queries.clear();
+        }
+        if self.keys.len() > 0 && (all || self.keys.is_full()) {
+            match self.call.inputs.score {
+                _ if out.is_empty() => {}
+                Score::Additive { .. } => {
+                    let slots = self.keys.left_from(0).chunks(hidden);
+                    for (slot, grad_key) in slots.zip(self.keys.right_from(0)) {
+                        add_scaled_tanh(&mut out[1], *grad_key, slot);
+                    }
+                }
+                Score::Mlp { .. } => self.keys.add_to(&mut out[KEY], T::ONE),
+                Score::Dot { .. } => self.keys.add_to(&mut out[1], T::ONE),
+            }
+            self.keys.clear();
+        }
+    }
+}
+
+/// `out += scale * tanh(x)`.
+#[inline(always)]
+fn add_scaled_tanh<T: Float>(out: &mut [T], scale: T, x: &[T]) {
+    for (out, x) in out.iter_mut().zip(x) {
+        *out += scale * tanh(*x);
+    }
+}
+
+/// Adds to the gradients of a query and a key what comes from their `score`'s gradient. `out`: gradients
+/// of the score parameters, or empty. Additive scores have no queries: the caller sums `grad_score`.
+#[inline(always)]
+pub fn score<T: Float>(
+    score: &Score<'_, T>,
+    grad_score: T,
+    (query, grad_query): (&[T], &mut [T]),
+    (key, grad_key): (&[T], &mut [T]),
+    out: &mut [Vec<T>],
+) {
+    match *score {
+        Score::Additive { .. } => grad_key[0] += grad_score,
+        Score::Dot { .. } => {
+            add_scaled(grad_query, grad_score, key);
+            add_scaled(grad_key, grad_score, query);
+        }
+        Score::Mlp { v, .. } => {
+            mlp(grad_score, v, query, key, grad_query, grad_key);
+            if let Some(out) = out.last_mut() {
+                for ((out, q), k) in out.iter_mut().zip(query).zip(key) {
+                    *out += grad_score * tanh(*q + *k);
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn mlp<T: Float>(
+    grad_score: T,
+    v: &[T],
+    query: &[T],
+    key: &[T],
+    grad_query: &mut [T],
+    grad_key: &mut [T],
+) {
+    let n = v.len();
+    let (query, key, grad_query, grad_key) =
+        (&query[..n], &key[..n], &mut grad_query[..n], &mut grad_key[..n]);
+    for a in 0..n {
+        let grad = grad_score * v[a] * tanh_and_slope(query[a] + key[a]).1;
+        grad_query[a] += grad;
+        grad_key[a] += grad;
+    }
+}
+
+/// The additive query term, for the rule whose weights it changes: adds to the gradient of the
+/// provisional hidden state and, unless `out` is empty, to that of u.
+#[inline(always)]
+pub fn additive_query<T: Float>(
+    score: &Score<'_, T>,
+    grad_score: T,
+    provisional: &[T],
+    grad_provisional: &mut [T],
+    out: &mut [Vec<T>],
+) {
+    if let Score::Additive { u, .. } = *score {
+        for ((out, u), h) in grad_provisional.iter_mut().zip(u).zip(provisional) {
+            *out += grad_score * *u * tanh_and_slope(*h).1;
+        }
+        if let Some(out) = out.first_mut() {
+            add_scaled_tanh(out, grad_score, provisional);
+        }
+    }
+}

@@ -1,0 +1,402 @@
+//! The reverse sweep over the steps of one tile.
+//!
+//! It carries the gradients of h and c for every row and lane (a lane counts the reminders used so
+//! far, see `max_hops` in [`SabOptions`](super::super::options::SabOptions)); one that no gradient
+//! has entered is not live and costs nothing. At a step, gradient comes from above, from the next
+//! step, and from the slot that the step stored; it leaves to the slots that were retrieved and to
+//! the previous step, unless a window starts here.
+
+use super::backward::{Parameters, Shared, Tile};
+use super::float::Float;
+use super::forward::slot_value;
+use super::matrix::{Matrix, MatrixMut, Target, multiply};
+use super::pairs::RowPairs;
+use super::replay::{Replay, augment};
+use super::score_backward::{self, ScoreSweep};
+use super::slot_gradients::SlotGradients;
+use super::sparsify::{self, Rule};
+use super::vector::{add, add_scaled, dot, is_zero, scratch};
+use super::{Shape, augmented, cell};
+
+/// Carried slots whose key gradients are passed on together.
+const KEY_ROWS: usize = 64;
+
+/// The sweep over one tile. A path is a row and a lane, `row * lanes + lane`.
+pub(super) struct Sweep<'a, T> {
+    shared: &'a Shared<'a, T>,
+    tile: Tile<'a, T>,
+    parameters: &'a mut Parameters<T>,
+    replay: Replay<'a, T>,
+    /// Gradients of h_t and c_t, `[paths, H]`; undefined where not live.
+    grad_h: Vec<T>,
+    grad_c: Vec<T>,
+    live: Vec<bool>,
+    /// Live paths of the current step.
+    paths: Vec<usize>,
+    /// Gradient of a slot and of its key, `[H + key width]`, by the lane that retrieved it.
+    stored: SlotGradients<T>,
+    /// Gradients of the carried slots' keys, `[rows, M0, key width]`.
+    carried_keys: Vec<T>,
+    scores: ScoreSweep<'a, T>,
+    /// ([1 | x_t | h_{t-1}], gradient of the pre-activations).
+    cells: RowPairs<T>,
+    /// Row of the tile and step of each pair in `cells`.
+    origins: Vec<(usize, usize)>,
+    /// Per path: `[paths, H]` each.
+    tanh_cell: Vec<T>,
+    slope: Vec<T>,
+    provisional: Vec<T>,
+    grad_provisional: Vec<T>,
+    block: Vec<T>,
+    /// Gradient of a summary, `[H]`.
+    grad_s: Vec<T>,
+    /// Per rank.
+    grad_weights: Vec<T>,
+    grad_scores: Vec<T>,
+    /// Gradients of inputs, `[pairs, I]`.
+    grad_x: Vec<T>,
+}
+
+/// Makes a path live, with gradients of nought, unless it is.
+#[inline(always)]
+fn wake<T: Float>(path: usize, live: &mut [bool], grad_h: &mut [T], grad_c: &mut [T]) {
+    if !std::mem::replace(&mut live[path], true) {
+        let hidden = grad_h.len() / live.len();
+        grad_h[path * hidden..(path + 1) * hidden].fill(T::ZERO);
+        grad_c[path * hidden..(path + 1) * hidden].fill(T::ZERO);
+    }
+}
+
+impl<'a, T: Float> Sweep<'a, T> {
+    pub(super) fn new(
+        shared: &'a Shared<'a, T>,
+        tile: Tile<'a, T>,
+        parameters: &'a mut Parameters<T>,
+    ) -> Self {
+        let call = shared.call;
+        let Shape { hidden, carried, .. } = call.inputs.shape;
+        let rows = tile.rows;
+        let paths = rows * shared.lanes;
+        let (slots, carried) =
+            if call.attends() { (call.schedule.stored_slots(), carried) } else { (0, 0) };
+        Self {
+            shared,
+            parameters,
+            replay: Replay::new(call, &shared.saved.trace, tile.first, rows),
+            grad_h: scratch(paths * hidden),
+            grad_c: scratch(paths * hidden),
+            live: vec![false; paths],
+            paths: Vec::with_capacity(paths),
+            stored: SlotGradients::new(shared.lanes, rows, slots, hidden + call.key_width()),
+            carried_keys: vec![T::ZERO; rows * carried * call.key_width()],
+            scores: ScoreSweep::new(call, &shared.score, paths.max(KEY_ROWS)),
+            cells: RowPairs::new(augmented(&call.inputs.shape), 4 * hidden, paths),
+            origins: Vec::new(),
+            tanh_cell: scratch(paths * hidden),
+            slope: scratch(paths * hidden),
+            provisional: scratch(paths * hidden),
+            grad_provisional: scratch(paths * hidden),
+            block: scratch(paths.max(KEY_ROWS) * hidden),
+            grad_s: scratch(hidden),
+            grad_weights: scratch(call.width),
+            grad_scores: scratch(call.width),
+            grad_x: Vec::new(),
+            tile,
+        }
+    }
+
+    /// All hidden states of a row of the tile.
+    #[inline(always)]
+    fn row_h(&self, row: usize) -> &'a [T] {
+        let Shape { time, hidden, .. } = self.shared.call.inputs.shape;
+        &self.shared.h[(self.tile.first + row) * time * hidden..][..time * hidden]
+    }
+
+    /// A row's part of a gradient from above, None where it is nought.
+    #[inline(always)]
+    fn upstream(&self, up: Option<&'a [T]>, row: usize, steps: usize, t: usize) -> Option<&'a [T]> {
+        let hidden = self.shared.call.inputs.shape.hidden;
+        let part = &up?[((self.tile.first + row) * steps + t) * hidden..][..hidden];
+        (!is_zero(part)).then_some(part)
+    }
+
+    #[inline(always)]
+    pub(super) fn step(&mut self, t: usize) {
+        let shared = self.shared;
+        let call = shared.call;
+        let Shape { time, hidden, .. } = call.inputs.shape;
+        for row in 0..self.tile.rows {
+            let path = row * shared.lanes;
+            let at = path * hidden..(path + 1) * hidden;
+            if let Some(up) = self.upstream(shared.up.h, row, time, t) {
+                wake(path, &mut self.live, &mut self.grad_h, &mut self.grad_c);
+                add(&mut self.grad_h[at.clone()], up);
+            }
+            if t == time - 1
+                && let Some(up) = self.upstream(shared.up.c, row, 1, 0)
+            {
+                wake(path, &mut self.live, &mut self.grad_h, &mut self.grad_c);
+                add(&mut self.grad_c[at], up);
+            }
+            if self.upstream(shared.up.s, row, time, t).is_some() {
+                wake(path, &mut self.live, &mut self.grad_h, &mut self.grad_c);
+            }
+        }
+        if call.attends() && call.options.stores_slot(t) {
+            self.leave_slot(t);
+        }
+        self.paths.clear();
+        self.paths.extend((0..self.live.len()).filter(|&path| self.live[path]));
+        if !self.paths.is_empty() {
+            self.retrieval(t);
+            self.cell(t);
+            self.settle(false);
+        }
+    }
+
+    /// The gradient of the slot that step `t` stored goes to the state that was stored.
+    #[inline(always)]
+    fn leave_slot(&mut self, t: usize) {
+        let (shared, hidden) = (self.shared, self.shared.call.inputs.shape.hidden);
+        let slot = shared.call.schedule.slots_before(t) - shared.call.inputs.shape.carried;
+        // Here the list of paths that receive, one for each gradient, and past the end for none.
+        self.paths.clear();
+        for row in 0..self.tile.rows {
+            let value = &self.row_h(row)[t * hidden..(t + 1) * hidden];
+            for lane in 0..shared.lanes {
+                let Some(gradient) = self.stored.take(lane, row, slot) else {
+                    continue;
+                };
+                let (grad_slot, grad_key) = gradient.split_at(hidden);
+                self.scores.key(value, grad_key);
+                match shared.hops {
+                    Some(hops) if lane == hops => self.paths.push(usize::MAX),
+                    hops => {
+                        let path = row * shared.lanes + lane + usize::from(hops.is_some());
+                        wake(path, &mut self.live, &mut self.grad_h, &mut self.grad_c);
+                        add(&mut self.grad_h[path * hidden..(path + 1) * hidden], grad_slot);
+                        self.paths.push(path);
+                    }
+                }
+            }
+        }
+        let n = self.paths.len();
+        if n > 0 {
+            self.scores.keys_to_slots(n, &mut self.block[..n * hidden]);
+            for (&path, grad_slot) in self.paths.iter().zip(self.block.chunks(hidden)) {
+                if path != usize::MAX {
+                    add(&mut self.grad_h[path * hidden..(path + 1) * hidden], grad_slot);
+                }
+            }
+            self.scores.settle(false, &mut self.parameters.score);
+        }
+    }
+
+    /// From h_t and s_t to the slots and to the provisional hidden state (`grad_provisional`).
+    #[inline(always)]
+    fn retrieval(&mut self, t: usize) {
+        let (shared, call) = (self.shared, self.shared.call);
+        let Shape { time, hidden, carried, .. } = call.inputs.shape;
+        let (key_width, total) = (call.key_width(), call.schedule.total_slots());
+        let slots = call.schedule.slots_before(t);
+        let ranks = call.options.ranks(slots);
+        let rule = Rule::new(call.options.sparsifier, call.options.k_top, slots);
+        let paths = std::mem::take(&mut self.paths);
+        for (k, &path) in paths.iter().enumerate() {
+            let (row, lane) = (path / shared.lanes, path % shared.lanes);
+            let (at, here) = (path * hidden..(path + 1) * hidden, k * hidden..(k + 1) * hidden);
+            let h = self.row_h(row);
+            self.replay.prepare(t, row, h);
+            let record = self.replay.record(t, row);
+            let provisional = &mut self.provisional[here.clone()];
+            cell::provisional(
+                record,
+                &mut self.tanh_cell[here.clone()],
+                &mut self.slope[here.clone()],
+                provisional,
+            );
+            let grad_provisional = &mut self.grad_provisional[here];
+            grad_provisional.copy_from_slice(&self.grad_h[at.clone()]);
+            if ranks == 0 {
+                continue;
+            }
+
+            let batch_row = self.tile.first + row;
+            let step = batch_row * time + t;
+            let selected = &shared.saved.ranks[step * call.width..][..ranks];
+            let weights = &shared.saved.weights[step * call.width..][..ranks];
+            self.grad_s.copy_from_slice(&self.grad_h[at]);
+            if lane == 0
+                && let Some(up) = shared.up.s
+            {
+                add(&mut self.grad_s, &up[step * hidden..(step + 1) * hidden]);
+            }
+            let grad_weights = &mut self.grad_weights[..ranks];
+            for ((grad, &slot), &weight) in grad_weights.iter_mut().zip(selected).zip(weights) {
+                *grad = T::ZERO;
+                if weight != T::ZERO || rule == Rule::Raw {
+                    *grad = dot(&self.grad_s, slot_value(call, batch_row, h, slot as usize));
+                }
+            }
+            let grad_scores = &mut self.grad_scores[..ranks];
+            sparsify::backward(rule, weights, shared.saved.sums[step], grad_weights, grad_scores);
+
+            let query = &record[5 * hidden..];
+            let grad_query = self.scores.query(provisional);
+            let mut grad_shift = T::ZERO;
+            for ((&slot, &weight), &grad_score) in
+                selected.iter().zip(weights).zip(grad_scores.iter())
+            {
+                if weight == T::ZERO && grad_score == T::ZERO {
+                    continue;
+                }
+                let slot = slot as usize;
+                let key = &shared.saved.keys[(batch_row * total + slot) * key_width..][..key_width];
+                let (grad_slot, grad_key) = match slot.checked_sub(carried) {
+                    // Carried slots are tensors from outside: they take gradient from every lane.
+                    None => {
+                        let at = row * carried + slot;
+                        let grad_slot = if shared.needs.slots {
+                            &mut self.tile.slots[at * hidden..(at + 1) * hidden]
+                        } else {
+                            &mut []
+                        };
+                        (grad_slot, &mut self.carried_keys[at * key_width..(at + 1) * key_width])
+                    }
+                    Some(stored) => self.stored.entry(lane, row, stored).split_at_mut(hidden),
+                };
+                add_scaled(grad_slot, weight, &self.grad_s);
+                grad_shift += grad_score;
+                let parameters = &mut self.parameters.score;
+                score_backward::score(
+                    &call.inputs.score,
+                    grad_score,
+                    (query, &mut *grad_query),
+                    (key, grad_key),
+                    parameters,
+                );
+            }
+            if rule.depends_on_shift() {
+                let parameters = &mut self.parameters.score;
+                score_backward::additive_query(
+                    &call.inputs.score,
+                    grad_shift,
+                    provisional,
+                    grad_provisional,
+                    parameters,
+                );
+            }
+        }
+        if ranks > 0 {
+            let n = paths.len();
+            self.scores.queries_to_provisional(n, &mut self.grad_provisional[..n * hidden]);
+        }
+        self.paths = paths;
+    }
+
+    /// From the provisional hidden state and c_t to the pre-activations and to the previous step.
+    #[inline(always)]
+    fn cell(&mut self, t: usize) {
+        let (shared, call) = (self.shared, self.shared.call);
+        let hidden = call.inputs.shape.hidden;
+        let n = self.paths.len();
+        let first = self.cells.len();
+        for (k, &path) in self.paths.iter().enumerate() {
+            let (row, here) = (path / shared.lanes, k * hidden..(k + 1) * hidden);
+            let h = self.row_h(row);
+            let (input, grad) = self.cells.push();
+            augment(call, self.tile.first + row, t, h, input);
+            cell::backward(
+                self.replay.record(t, row),
+                &self.tanh_cell[here.clone()],
+                &self.slope[here.clone()],
+                self.replay.previous_cell(t, row),
+                &self.grad_provisional[here],
+                &mut self.grad_c[path * hidden..(path + 1) * hidden],
+                grad,
+            );
+            self.origins.push((row, t));
+        }
+        if call.options.starts_window(t) {
+            self.live.fill(false);
+            return;
+        }
+        if t == 0 && !shared.needs.state {
+            return;
+        }
+        multiply(
+            MatrixMut::new(&mut self.block, n, hidden),
+            Matrix::new(self.cells.right_from(first), n, 4 * hidden),
+            Matrix::new(&shared.w_hh, 4 * hidden, hidden),
+            T::ONE,
+            Target::Replace,
+        );
+        for (&path, grad_h) in self.paths.iter().zip(self.block.chunks(hidden)) {
+            let at = path * hidden..(path + 1) * hidden;
+            if t > 0 {
+                self.grad_h[at].copy_from_slice(grad_h);
+            } else {
+                let row = path / shared.lanes;
+                add(&mut self.tile.h0[row * hidden..(row + 1) * hidden], grad_h);
+                add(&mut self.tile.c0[row * hidden..(row + 1) * hidden], &self.grad_c[at]);
+            }
+        }
+    }
+
+    /// Turns collected pairs into gradients, if there are enough of them or `all`.
+    #[inline(always)]
+    fn settle(&mut self, all: bool) {
+        let Shape { time, input, hidden, .. } = self.shared.call.inputs.shape;
+        self.scores.settle(all, &mut self.parameters.score);
+        let n = self.cells.len();
+        if n == 0 || !(all || self.cells.is_full()) {
+            return;
+        }
+        if self.shared.needs.weights {
+            self.cells.add_to(&mut self.parameters.stacked, T::ONE);
+        }
+        if self.shared.needs.x {
+            self.grad_x.resize((n * input).max(self.grad_x.len()), T::ZERO);
+            multiply(
+                MatrixMut::new(&mut self.grad_x, n, input),
+                Matrix::new(self.cells.right_from(0), n, 4 * hidden),
+                Matrix::new(&self.shared.w_ih, 4 * hidden, input),
+                T::ONE,
+                Target::Replace,
+            );
+            for (&(row, t), grad) in self.origins.iter().zip(self.grad_x.chunks(input)) {
+                add(&mut self.tile.x[(row * time + t) * input..][..input], grad);
+            }
+        }
+        self.origins.clear();
+        self.cells.clear();
+    }
+
+    /// What is left after the first step: pairs, and the carried slots' keys.
+    #[inline(always)]
+    pub(super) fn finish(&mut self) {
+        let call = self.shared.call;
+        let Shape { hidden, carried, .. } = call.inputs.shape;
+        let width = call.key_width();
+        self.settle(true);
+        // Carried slots, `row * M0 + slot`, whose keys have gradient.
+        let touched: Vec<usize> = (self.carried_keys.chunks(width).enumerate())
+            .filter(|(_, grad)| !is_zero(grad))
+            .map(|(at, _)| at)
+            .collect();
+        for some in touched.chunks(KEY_ROWS) {
+            for &at in some {
+                let slot =
+                    &call.inputs.slots[(self.tile.first * carried + at) * hidden..][..hidden];
+                self.scores.key(slot, &self.carried_keys[at * width..(at + 1) * width]);
+            }
+            if self.shared.needs.slots {
+                self.scores.keys_to_slots(some.len(), &mut self.block[..some.len() * hidden]);
+                for (&at, grad_slot) in some.iter().zip(self.block.chunks(hidden)) {
+                    add(&mut self.tile.slots[at * hidden..(at + 1) * hidden], grad_slot);
+                }
+            }
+            self.scores.settle(true, &mut self.parameters.score);
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Loops over rows of numbers.
+//!
+//! Everything here and in `cell.rs` is `inline(always)`: it becomes part of a tile's code, which is
+//! compiled once per instruction set ([`pulp::Arch`] picks one at run time), and the compiler
+//! vectorises it there.
+
+use super::float::Float;
+
+/// Partial sums that a reduction keeps. Fixed, so that results do not depend on the instruction
+/// set more than they must; two AVX-512 registers of f32, enough to hide the latency of an addition.
+const SUMS: usize = 32;
+
+/// `sum(a * b)`.
+#[inline(always)]
+pub fn dot<T: Float>(a: &[T], b: &[T]) -> T {
+    let n = a.len().min(b.len());
+    let (a, b) = (&a[..n], &b[..n]);
+    let mut sums = [T::ZERO; SUMS];
+    let (a_chunks, b_chunks) = (a.chunks_exact(SUMS), b.chunks_exact(SUMS));
+    for (k, (a, b)) in a_chunks.remainder().iter().zip(b_chunks.remainder()).enumerate() {
+        sums[k] = *a * *b;
+    }
+    for (a, b) in a_chunks.zip(b_chunks) {
+        for k in 0..SUMS {
+            sums[k] += a[k] * b[k];
+        }
+    }
+    let mut width = SUMS / 2;
+    while width > 0 {
+        for k in 0..width {
+            let other = sums[k + width];
+            sums[k] += other;
+        }
+        width /= 2;
+    }
+    sums[0]
+}
+
+/// `out += scale * row`.
+#[inline(always)]
+pub fn add_scaled<T: Float>(out: &mut [T], scale: T, row: &[T]) {
+    for (out, x) in out.iter_mut().zip(row) {
+        *out += scale * *x;
+    }
+}
+
+/// `out += row`.
+#[inline(always)]
+pub fn add<T: Float>(out: &mut [T], row: &[T]) {
+    for (out, x) in out.iter_mut().zip(row) {
+        *out += *x;
+    }
+}
+
+/// Whether every element is nought. NaN is not.
+#[inline(always)]
+pub fn is_zero<T: Float>(row: &[T]) -> bool {
+    row.chunks(SUMS).all(|chunk| !chunk.iter().fold(false, |any, x| any | (*x != T::ZERO)))
+}
+
+/// Scratch memory, whose content nobody may rely on: tests and debug builds fill it with NaN.
+pub fn scratch<T: Float>(len: usize) -> Vec<T> {
+    vec![if cfg!(any(test, debug_assertions)) { T::NAN } else { T::ZERO }; len]
+}
+
+/// Splits the first `len` elements off `rest`.
+pub fn take<'a, T>(rest: &mut &'a mut [T], len: usize) -> &'a mut [T] {
+    let (head, tail) = std::mem::take(rest).split_at_mut(len);
+    *rest = tail;
+    head
+}
