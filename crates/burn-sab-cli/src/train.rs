@@ -167,7 +167,7 @@ impl Session {
         for span in &self.settings.test_spans {
             for Trained { config, model, report, .. } in trained.iter_mut() {
                 let started = Instant::now();
-                let stream = DataStream::new(config.seed, Purpose::Test);
+                let stream = DataStream::of_span(config.seed, Purpose::Test, *span);
                 let metrics = evaluate(model, &task, *span, sequences, stream, &self.device);
                 let seconds = started.elapsed().as_secs_f64();
                 say(&format!(
@@ -210,7 +210,7 @@ impl Session {
     fn draw_reminders(&self, sab: &Trained) -> anyhow::Result<PathBuf> {
         let task = self.settings.train.task;
         let span = self.settings.train.span.min(PICTURE_SPAN);
-        let stream = DataStream::new(sab.config.seed, Purpose::Test);
+        let stream = DataStream::of_span(sab.config.seed, Purpose::Test, span);
         let found = reminders(&sab.model, &sab.config.layer, &task, span, stream, &self.device);
         let title = format!(
             "Which moment reminded which: {}, {} {span}, one held-out sequence",

@@ -28,8 +28,15 @@ pub struct DataStream(ChaCha8Rng);
 impl DataStream {
     /// The stream of `seed` for `purpose`, at its beginning.
     pub fn new(seed: u64, purpose: Purpose) -> Self {
+        Self::of_span(seed, purpose, 0)
+    }
+
+    /// The stream of `seed` for `purpose` at one span, so that sequences with different spans are not the
+    /// same symbols further apart.
+    pub fn of_span(seed: u64, purpose: Purpose, span: usize) -> Self {
         let mut key = [0; 32];
         key[..8].copy_from_slice(&seed.to_le_bytes());
+        key[8..16].copy_from_slice(&(span as u64).to_le_bytes());
         let mut rng = ChaCha8Rng::from_seed(key);
         rng.set_stream(purpose as u64);
         Self(rng)
@@ -84,12 +91,13 @@ mod tests {
     }
 
     #[test]
-    fn purposes_and_seeds_have_different_streams() {
-        let draw = |seed, purpose| {
-            let mut stream = DataStream::new(seed, purpose);
+    fn purposes_seeds_and_spans_have_different_streams() {
+        let draw = |seed, purpose, span| {
+            let mut stream = DataStream::of_span(seed, purpose, span);
             (0..16).map(|_| stream.below(1 << 16)).collect::<Vec<_>>()
         };
-        assert_ne!(draw(1, Purpose::Training), draw(1, Purpose::Test));
-        assert_ne!(draw(1, Purpose::Training), draw(2, Purpose::Training));
+        assert_ne!(draw(1, Purpose::Training, 0), draw(1, Purpose::Test, 0));
+        assert_ne!(draw(1, Purpose::Training, 0), draw(2, Purpose::Training, 0));
+        assert_ne!(draw(1, Purpose::Test, 10), draw(1, Purpose::Test, 100));
     }
 }

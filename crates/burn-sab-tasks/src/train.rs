@@ -326,7 +326,7 @@ impl Trainer {
     }
 
     fn try_out(&self, span: usize, sequences: usize, purpose: Purpose) -> Metrics {
-        let stream = DataStream::new(self.config.seed, purpose);
+        let stream = DataStream::of_span(self.config.seed, purpose, span);
         evaluate(&self.model.valid(), &self.config.task, span, sequences, stream, &self.device)
     }
 

@@ -5,38 +5,53 @@ mod common;
 
 use burn::tensor::{DType, Device};
 use burn_sab::{InitialSlot, SabLstmConfig, ScoreConfig, Sparsifier, Strategy};
-use common::{assert_close, cpu_devices, setup};
+use common::{Named, assert_close, cpu_devices, largest_error, setup};
 use proptest::prelude::*;
 use proptest::strategy::Strategy as Generate;
 
 /// Strategies under test; `Auto` takes the backend's kernel where it has one.
 const STRATEGIES: [Strategy; 2] = [Strategy::Primitives, Strategy::Auto];
 
-fn agree(
+/// Values and gradients of one strategy.
+fn run(
     config: &SabLstmConfig,
     [batch, time, carried]: [usize; 3],
     seed: u64,
     dtype: DType,
     device: &Device,
-) {
+) -> (Named, Named) {
+    let mut setup = setup(config, batch, time, seed, dtype, device);
+    if carried > 0 {
+        let mut rng = rand_chacha::rand_core::SeedableRng::seed_from_u64(seed ^ 0xCA);
+        let slots = common::normal(&mut rng, [batch, carried, config.d_hidden], 1.0, dtype, device);
+        setup.state = setup.state.with_slots(slots);
+        setup.state.step = carried * config.k_att;
+    }
+    setup.run()
+}
+
+fn agree(config: &SabLstmConfig, dims: [usize; 3], seed: u64, dtype: DType, device: &Device) {
     // Sums of some hundred terms over some hundred steps; conformance is held to 1e-9 and 1e-4.
     let bound = if dtype == DType::F64 { 1e-10 } else { 1e-4 };
-    let with = |strategy| {
-        let mut setup =
-            setup(&config.clone().with_strategy(strategy), batch, time, seed, dtype, device);
-        if carried > 0 {
-            let mut rng = rand_chacha::rand_core::SeedableRng::seed_from_u64(seed ^ 0xCA);
-            let slots =
-                common::normal(&mut rng, [batch, carried, config.d_hidden], 1.0, dtype, device);
-            setup.state = setup.state.with_slots(slots);
-            setup.state.step = carried * config.k_att;
-        }
-        setup.run()
+    let with = |strategy, seed, dtype| {
+        run(&config.clone().with_strategy(strategy), dims, seed, dtype, device)
     };
-    let (values, gradients) = with(Strategy::Reference);
+    // In f32 a score beside the selection boundary, or a sum of excesses near zero, magnifies rounding
+    // without limit whoever computes. The reference tells such draws: there it strays from itself in f64.
+    let conditioned = |seed: &u64| {
+        let (values, gradients) = with(Strategy::Reference, *seed, DType::F32);
+        let (exact_values, exact_gradients) = with(Strategy::Reference, *seed, DType::F64);
+        largest_error(&values, &exact_values) < bound / 4.0
+            && largest_error(&gradients, &exact_gradients) < bound / 4.0
+    };
+    let seed = match dtype {
+        DType::F64 => seed,
+        _ => (seed..seed + 60).find(conditioned).expect("one draw in sixty is well conditioned"),
+    };
+    let (values, gradients) = with(Strategy::Reference, seed, dtype);
     for strategy in STRATEGIES {
         let what = format!("{strategy:?} {dtype:?} {device:?} {config}");
-        let (got_values, got_gradients) = with(strategy);
+        let (got_values, got_gradients) = with(strategy, seed, dtype);
         assert_close(&what, &got_values, &values, bound);
         assert_close(&what, &got_gradients, &gradients, bound);
     }
@@ -84,8 +99,7 @@ proptest! {
     }
 }
 
-/// Shapes that break tiles, lanes of SIMD registers and window bookkeeping. f32 too: the seed keeps scores
-/// at the selection boundary apart by more than its rounding.
+/// Shapes that break tiles, lanes of SIMD registers and window bookkeeping, in f32 too.
 #[rstest::rstest]
 #[case::one_of_everything(1, 1, 1, 1)]
 #[case::two_steps(2, 2, 3, 5)]

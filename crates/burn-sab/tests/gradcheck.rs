@@ -28,7 +28,7 @@ impl ModuleMapper for Nudge {
             self.at = self.at.saturating_sub(values.len());
         }
         Param::from_tensor(Tensor::from_data(
-            TensorData::new(values, data.shape),
+            TensorData::new(values, data.shape()),
             (&device, DType::F64),
         ))
     }

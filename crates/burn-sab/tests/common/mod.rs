@@ -174,15 +174,25 @@ impl Setup {
 }
 
 /// Largest `|got - want| / max(1, max |want|)`; names and lengths have to agree.
+pub fn largest_error(got: &Named, want: &Named) -> f64 {
+    assert_eq!(got.len(), want.len(), "other lists");
+    let mut worst = 0.0f64;
+    for ((name, got), (other, want)) in got.iter().zip(want) {
+        assert_eq!(name, other, "other names");
+        assert_eq!(got.len(), want.len(), "{name}: other lengths");
+        let largest = want.iter().fold(1.0, |largest: f64, value| largest.max(value.abs()));
+        // The values are finite: `max` hides no NaN.
+        worst =
+            got.iter().zip(want).fold(worst, |worst, (g, w)| worst.max((g - w).abs() / largest));
+    }
+    worst
+}
+
+/// Asserts that the [`largest_error`] is within the bound, list by list.
 pub fn assert_close(what: &str, got: &Named, want: &Named, bound: f64) {
     assert_eq!(got.len(), want.len(), "{what}: other lists");
-    for ((name, got), (other, want)) in got.iter().zip(want) {
-        assert_eq!(name, other, "{what}: other names");
-        assert_eq!(got.len(), want.len(), "{what}, {name}: other lengths");
-        let largest = want.iter().fold(1.0, |largest: f64, value| largest.max(value.abs()));
-        for (at, (got, want)) in got.iter().zip(want).enumerate() {
-            let error = (got - want).abs() / largest;
-            assert!(error <= bound, "{what}, {name}[{at}]: {got} instead of {want}");
-        }
+    for (got, want) in got.iter().zip(want) {
+        let error = largest_error(&vec![got.clone()], &vec![want.clone()]);
+        assert!(error <= bound, "{what}, {}: off by {error:e}", got.0);
     }
 }
