@@ -310,3 +310,18 @@ fn nan_stays_in_its_row() {
         }
     }
 }
+
+/// Under Burn's gradient checkpointing the node keeps what it needs, and the gradients are the same.
+#[test]
+fn gradient_checkpointing_changes_nothing() {
+    for device in cpu_devices() {
+        for strategy in [Strategy::Primitives, Strategy::Auto] {
+            let config = SabLstmConfig::new(2, 4, true).with_k_trunc(3).with_strategy(strategy);
+            let gradients = |device: &burn::tensor::Device| {
+                setup(&config, 2, 9, 1, DType::F64, device).run().1
+            };
+            let balanced = device.clone().without_autodiff().autodiff().gradient_checkpointing();
+            assert_close("balanced", &gradients(&balanced), &gradients(&device), F64);
+        }
+    }
+}

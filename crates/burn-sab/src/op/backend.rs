@@ -12,6 +12,14 @@ use super::host::{self, SavedHost};
 use super::primitives::{self, SavedSteps};
 use super::{SabGrads, SabInputs, SabOptions, SabOutputs, Strategy, UpstreamGrads};
 
+/// Tells a log which implementation runs, once per process and implementation.
+macro_rules! announce {
+    ($what:literal) => {{
+        static ONCE: std::sync::Once = std::sync::Once::new();
+        ONCE.call_once(|| tracing::debug!(concat!("SAB sequences run on ", $what)));
+    }};
+}
+
 /// What a forward pass keeps for its backward pass.
 #[derive(Clone, Debug)]
 pub enum Saved<B: Backend> {
@@ -35,6 +43,7 @@ pub trait SabKernel: Backend {
             options.strategy != Strategy::Fused,
             "Strategy::Fused: this backend has no kernel for the SAB sequence; use Strategy::Auto"
         );
+        announce!("backend primitives");
         let (outputs, saved) = primitives::forward(inputs, options, keep);
         (outputs, saved.map(Saved::Primitives))
     }
@@ -106,9 +115,11 @@ macro_rules! host_backends {
                     "Strategy::Fused: the CPU kernel computes in f32 and f64, not in {dtype:?}"
                 );
                 if covered && options.strategy != Strategy::Primitives {
+                    announce!("the CPU kernel");
                     let (outputs, saved) = host::forward(inputs, options, keep);
                     (outputs, saved.map(Saved::Host))
                 } else {
+                    announce!("backend primitives");
                     let (outputs, saved) = primitives::forward(inputs, options, keep);
                     (outputs, saved.map(Saved::Primitives))
                 }
