@@ -7,6 +7,7 @@ use burn_sab_tasks::{Curriculum, ModelKind};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::backend::Backend;
+use crate::bench::BenchArgs;
 
 /// Sparse Attentive Backtracking: train it, and check implementations of it
 #[derive(Debug, Parser)]
@@ -22,6 +23,8 @@ pub enum Command {
     Train(Box<TrainArgs>),
     /// Check this build against a folder of conformance cases
     Conformance(ConformanceArgs),
+    /// Measure how fast the layer is, and how much it keeps, beside what one would use instead
+    Bench(Box<BenchArgs>),
 }
 
 /// Every flag that is left out keeps the value of --preset, of --config, or the default.
@@ -202,7 +205,8 @@ pub enum Dtype {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NumberOrNone(pub Option<usize>);
 
-fn number_or_none(text: &str) -> Result<NumberOrNone, String> {
+/// Reads a count or "none".
+pub fn number_or_none(text: &str) -> Result<NumberOrNone, String> {
     match text {
         "none" => Ok(NumberOrNone(None)),
         _ => text

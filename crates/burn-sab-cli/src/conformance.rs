@@ -321,10 +321,8 @@ impl<'a> Worst<'a> {
         let largest = want.iter().fold(1.0, |largest: f64, value| largest.max(value.abs()));
         for (got, want) in got.iter().zip(want) {
             let error = (got - want).abs() / largest;
-            // `max` would let a NaN pass.
-            if !(error <= self.error) {
-                self.error = if error.is_nan() { f64::INFINITY } else { error };
-            }
+            // `max` alone would let a NaN pass.
+            self.error = if error.is_nan() { f64::INFINITY } else { self.error.max(error) };
         }
         self.seen += 1;
         Ok(())

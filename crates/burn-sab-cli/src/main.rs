@@ -1,8 +1,9 @@
-//! The program `sab`: trains networks with Sparse Attentive Backtracking and their baselines, and checks
-//! implementations against the conformance cases.
+//! The program `sab`: trains networks with Sparse Attentive Backtracking and their baselines, checks
+//! implementations against the conformance cases, and measures them.
 
 mod args;
 mod backend;
+mod bench;
 mod conformance;
 mod error;
 mod plot;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
     let outcome = panic::catch_unwind(|| match cli.command {
         Command::Train(args) => train::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Conformance(args) => conformance::run(&args),
+        Command::Bench(args) => bench::run(&args),
     });
     match outcome {
         Ok(Ok(code)) => code,

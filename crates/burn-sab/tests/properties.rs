@@ -317,9 +317,8 @@ fn gradient_checkpointing_changes_nothing() {
     for device in cpu_devices() {
         for strategy in [Strategy::Primitives, Strategy::Auto] {
             let config = SabLstmConfig::new(2, 4, true).with_k_trunc(3).with_strategy(strategy);
-            let gradients = |device: &burn::tensor::Device| {
-                setup(&config, 2, 9, 1, DType::F64, device).run().1
-            };
+            let gradients =
+                |device: &burn::tensor::Device| setup(&config, 2, 9, 1, DType::F64, device).run().1;
             let balanced = device.clone().without_autodiff().autodiff().gradient_checkpointing();
             assert_close("balanced", &gradients(&balanced), &gradients(&device), F64);
         }

@@ -7,16 +7,22 @@
 
 mod common;
 
+use std::sync::OnceLock;
+
 use burn::tensor::{DType, Device};
 use burn_sab::{SabLstmConfig, ScoreConfig, Sparsifier, Strategy};
 use common::{assert_close, setup};
 
 fn wgpu() -> Option<Device> {
-    match Device::wgpu_options().init() {
-        Ok(device) => Some(device.autodiff()),
+    // wgpu is set up once per process.
+    static DEVICE: OnceLock<Result<Device, String>> = OnceLock::new();
+    let device =
+        DEVICE.get_or_init(|| Device::wgpu_options().init().map_err(|error| error.to_string()));
+    match device {
+        Ok(device) => Some(device.clone().autodiff()),
         Err(error) if std::env::var_os("SAB_REQUIRE_GPU").is_none() => {
             eprintln!(
-                "SKIPPED: no adapter for wgpu ({error}); install a Vulkan driver to run this test"
+                "SKIPPED: no adapter for wgpu ({error}); install a Vulkan driver to run this"
             );
             None
         }

@@ -190,6 +190,7 @@ pub struct SequenceInputs {
 
 /// [`ScoreInputs`] as user-level tensors.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)] // one value a call: nothing is gained by boxing
 pub enum ScoreTensors {
     /// `u·tanh(h) + v·tanh(m)`.
     Additive {

@@ -11,12 +11,14 @@ use super::sweep::Sweep;
 use super::vector::{add, take};
 use super::{Call, Grads, Inputs, Needs, Saved, Shape, UpGrads, tile_rows};
 
-/// Most copies of the parameters' gradients, one for each job that runs on its own: enough for the
-/// cores of a large machine. A job takes several tiles where there are more tiles.
+/// Most copies of the parameters' gradients, one for each job that runs on its own. A bound on
+/// memory, set by judgement: enough jobs for the cores of a large machine. It may not depend on the
+/// number of threads, because it decides the order of sums. A job takes several tiles where there
+/// are more tiles.
 const JOBS: usize = 32;
 
 /// Gradients of a call's inputs. `h`: the call's hidden states, [`super::Outputs::h`]; `saved`: what
-/// its forward pass kept.
+/// its forward pass kept; inputs and options are those of that pass.
 ///
 /// # Panics
 ///
@@ -29,7 +31,20 @@ pub fn backward<T: Float>(
     needs: Needs,
     options: &SabOptions,
 ) -> Grads<T> {
-    let call = Call::new(inputs, options);
+    backward_on(Arch::new(), inputs, saved, h, up, needs, options)
+}
+
+/// [`backward()`] with a given instruction set; no result depends on it.
+pub(super) fn backward_on<T: Float>(
+    arch: Arch,
+    inputs: &Inputs<'_, T>,
+    saved: &Saved<T>,
+    h: &[T],
+    up: &UpGrads<'_, T>,
+    needs: Needs,
+    options: &SabOptions,
+) -> Grads<T> {
+    let call = Call::new(inputs, options, arch);
     let Shape { batch, time, input, hidden, carried, .. } = inputs.shape;
     assert_eq!(h.len(), batch * time * hidden, "elements of h");
     for (up, want) in
@@ -89,7 +104,7 @@ pub fn backward<T: Float>(
         jobs.last_mut().expect("pushed for the first tile").tiles.push(tile);
     }
     let parameters: Vec<Parameters<T>> =
-        jobs.into_par_iter().map(|job| Arch::new().dispatch(job)).collect();
+        jobs.into_par_iter().map(|job| call.arch.dispatch(job)).collect();
 
     let mut parameters = parameters.into_iter();
     let mut sum = parameters.next().expect("a batch has at least one tile");
@@ -117,6 +132,7 @@ pub(super) struct Shared<'a, T> {
     pub(super) needs: Needs,
     /// Most reminders on a path; None where no path can reach the limit.
     pub(super) hops: Option<usize>,
+    /// Gradients that are kept side by side, one for each number of reminders used so far.
     pub(super) lanes: usize,
     /// Transposed, `[4 H, H]`.
     pub(super) w_hh: Vec<T>,
@@ -142,6 +158,7 @@ pub(super) struct Tile<'a, T> {
     pub(super) slots: &'a mut [T],
 }
 
+/// Tiles that one thread works through, adding to one copy of the parameters' gradients.
 struct Job<'a, T> {
     shared: &'a Shared<'a, T>,
     tiles: Vec<Tile<'a, T>>,

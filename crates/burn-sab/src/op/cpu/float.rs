@@ -103,13 +103,13 @@ pub fn exp<T: Float>(x: T) -> T {
     scale + scale * part
 }
 
-/// The logistic function, to about two units in the last place.
+/// The logistic function, to about three units in the last place.
 #[inline(always)]
 pub fn sigmoid<T: Float>(x: T) -> T {
     T::ONE / (T::ONE + exp(-x))
 }
 
-/// The hyperbolic tangent, to about two units in the last place (near zero, too).
+/// The hyperbolic tangent, to about three units in the last place (near zero, too).
 #[inline(always)]
 pub fn tanh<T: Float>(x: T) -> T {
     tanh_and_slope(x).0

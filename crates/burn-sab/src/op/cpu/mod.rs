@@ -5,14 +5,25 @@
 //! cache, and threads never meet. The cut depends on the batch alone and sums over tiles have a
 //! fixed order: the number of threads changes no bit of any result.
 //!
-//! - `forward`: per step one matrix product `[1 | x_t | h_{t-1}] [bias; W_ih; W_hh]` (the input
+//! - Forward: per step one matrix product `[1 | x_t | h_{t-1}] [bias; W_ih; W_hh]` (the input
 //!   projection rides along, so that no `[B, T, 4H]` array is ever written), gates, scores from
 //!   keys that were computed once when their slot was stored, the best few, retrieval.
-//! - `backward`, `sweep`: the reverse sweep over live rows only; gradients of slots exist only where
-//!   something was retrieved. Weight gradients are sums over pairs of rows, which are collected
-//!   and multiplied in blocks.
-//! - `replay`: what backward needs about a step is either kept by forward ([`Keep::Gates`]) or
-//!   recomputed from the hidden states and a few cell states ([`Keep::Cells`]).
+//! - Backward: a reverse sweep over live rows only; gradients of slots exist only where something
+//!   was retrieved. Weight gradients are sums over pairs of rows, which are collected and
+//!   multiplied in blocks. Gates are either kept by forward ([`Keep::Gates`]) or recomputed from
+//!   the hidden states and a few cell states ([`Keep::Cells`]).
+//!
+//! | file | purpose |
+//! | --- | --- |
+//! | `forward` | the forward pass of a tile |
+//! | `backward`, `sweep` | the backward pass: the call, and the reverse sweep over one tile |
+//! | `schedule` | when slots are stored and windows begin |
+//! | `cell` | the LSTM cell, forward and backward |
+//! | `score`, `score_backward` | queries, keys and scores, forward and backward |
+//! | `select`, `sparsify` | the best scores of many, and the weights that follow from them |
+//! | `replay` | gates and cell states for the backward pass, read back or recomputed |
+//! | `slot_gradients`, `pairs` | gradients of slots; weight gradients as large products |
+//! | `matrix`, `vector`, `float` | matrix products, loops over rows, the two element types |
 //!
 //! Slots that are stored during the call are never copied: slot j *is* a row of the output `h`.
 //! All arrays are dense, row after row, in the shapes given; weights are `[in, out]`, gates in the
@@ -32,14 +43,18 @@ mod select;
 mod slot_gradients;
 mod sparsify;
 mod sweep;
+#[cfg(test)]
+mod tests;
 mod vector;
+
+use pulp::Arch;
 
 use super::options::SabOptions;
 pub use backward::backward;
 pub use float::Float;
 pub use forward::forward;
 
-/// Sizes of a call; all at least 1 except `carried` and `attention`.
+/// Sizes of a call; all at least 1, except `carried`, and `attention` with additive scores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
     /// Rows of the batch, B.
@@ -124,45 +139,31 @@ pub struct Outputs<T> {
     pub weights: Vec<T>,
 }
 
-/// Memory that a forward pass writes its results to, every element; shapes as in [`Outputs`].
-#[derive(Debug)]
-pub struct OutputsMut<'a, T> {
-    /// `[B, T, H]`
-    pub h: &'a mut [T],
-    /// `[B, T, H]`
-    pub s: &'a mut [T],
-    /// `[B, H]`
-    pub c: &'a mut [T],
-    /// `[B, T, k_top]`
-    pub slots: &'a mut [i32],
-    /// `[B, T, k_top]`
-    pub weights: &'a mut [T],
-}
-
 /// What a forward pass keeps for the backward pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keep {
     /// Nothing: inference.
     Nothing,
-    /// Selections and keys, and the gates of every step: 5 H + A numbers a step and row.
+    /// Selections and keys, and the gates, cell state and query of every step: 5 H + A numbers a
+    /// step and row.
     Gates,
-    /// Selections and keys, and the cell state once in 32 steps, from which gates are recomputed
-    /// where gradient comes by: one matrix product more, H / 32 numbers a step and row.
+    /// Selections and keys, and the cell state once in 32 steps or fewer, from which the rest is
+    /// recomputed where gradient comes by: one matrix product more, H / 32 numbers a step and row.
     Cells,
-    /// [`Keep::Gates`] while that takes at most 256 MiB, else [`Keep::Cells`].
+    /// [`Keep::Gates`] while its gates fit a budget of 256 MiB, else [`Keep::Cells`].
     Auto,
 }
 
-/// What the forward pass kept. Opaque: made by [`forward`], read by [`backward`].
+/// What the forward pass kept. Opaque: made by [`forward()`], read by [`backward()`].
 #[derive(Debug, Clone)]
 pub struct Saved<T> {
-    /// Ranked slots, `[B, T, width]`.
+    /// Ranked slots, best first, `[B, T, width]` with the width of [`Call`].
     ranks: Vec<u32>,
     /// Their weights (0 for a rank that only supplies the threshold), `[B, T, width]`.
     weights: Vec<T>,
     /// What the weights were divided by, `[B, T]`.
     sums: Vec<T>,
-    /// Keys of all slots, `[B, M, key width]`.
+    /// Keys of all slots, `[B, M, key width]`; empty if no step finds a slot.
     keys: Vec<T>,
     trace: Trace<T>,
 }
@@ -170,21 +171,11 @@ pub struct Saved<T> {
 /// Where backward finds gates and cell states.
 #[derive(Debug, Clone)]
 enum Trace<T> {
-    /// A record per step; tile after tile, in a tile `[T, rows, record]`.
+    /// A record ([`Call::record`]) per step; tile after tile, in a tile `[T, rows, record]`.
     Gates(Vec<T>),
-    /// c just before each segment's first step, `[B, segments, H]`.
+    /// c just before each segment's first step ([`schedule::Schedule::segments`]),
+    /// `[B, segments, H]`.
     Cells(Vec<T>),
-}
-
-impl<T> Saved<T> {
-    /// Bytes of memory that this holds.
-    pub fn bytes(&self) -> usize {
-        let trace = match &self.trace {
-            Trace::Gates(values) | Trace::Cells(values) => values.len(),
-        };
-        size_of_val(&self.ranks[..])
-            + (self.weights.len() + self.sums.len() + self.keys.len() + trace) * size_of::<T>()
-    }
 }
 
 /// Gradients of the loss with respect to a call's outputs. None: no gradient comes that way.
@@ -244,6 +235,8 @@ pub struct Grads<T> {
 struct Call<'a, T> {
     inputs: &'a Inputs<'a, T>,
     options: &'a SabOptions,
+    /// The instruction set that the loops over a tile run in; the matrix products choose their own.
+    arch: Arch,
     schedule: schedule::Schedule,
     /// `[bias; W_ih; W_hh]`, `[1 + I + H, 4 H]`.
     stacked: Vec<T>,
@@ -264,7 +257,11 @@ fn augmented(shape: &Shape) -> usize {
 }
 
 impl<'a, T: Float> Call<'a, T> {
-    fn new(inputs: &'a Inputs<'a, T>, options: &'a SabOptions) -> Self {
+    /// # Panics
+    ///
+    /// Panics where a size is 0 that must not be, or a slice has not the number of elements that
+    /// `inputs.shape` says.
+    fn new(inputs: &'a Inputs<'a, T>, options: &'a SabOptions, arch: Arch) -> Self {
         let Shape { batch, time, input, hidden, carried, attention } = inputs.shape;
         assert!(
             batch * time * input * hidden > 0,
@@ -284,13 +281,11 @@ impl<'a, T: Float> Call<'a, T> {
         }
         inputs.score.check(hidden, attention);
         let schedule = schedule::Schedule::new(options, time, carried);
-        assert!(
-            u32::try_from(schedule.total_slots()).is_ok_and(|n| n < u32::MAX),
-            "at most 2^32 - 2 slots"
-        );
+        assert!(i32::try_from(schedule.total_slots()).is_ok(), "at most 2^31 - 1 slots");
         Self {
             inputs,
             options,
+            arch,
             // No step attends to a slot that the last step stores, hence one rank fewer at most;
             // the bound stays simple.
             width: options.ranks(schedule.total_slots()),

@@ -69,7 +69,7 @@ impl<T: Float> RowPairs<T> {
         self.len = 0;
     }
 
-    /// `out += scale * leftᵀ right`, `[left width, right width]`.
+    /// `out += scale * leftᵀ right`; `out` is `[left width, right width]`.
     pub fn add_to(&self, out: &mut [T], scale: T) {
         let left = Matrix::new(&self.left, self.len, self.left_width).transposed();
         let right = Matrix::new(&self.right, self.len, self.right_width);

@@ -94,7 +94,7 @@ impl<'a, T: Float> Replay<'a, T> {
             return;
         };
         let call = self.call;
-        let Shape { input: _, hidden, attention, .. } = call.inputs.shape;
+        let Shape { hidden, attention, .. } = call.inputs.shape;
         let (record, wide) = (call.record(), augmented(&call.inputs.shape));
         while recompute.segments.last().is_some_and(|&start| start > t) {
             recompute.segments.pop();

@@ -3,8 +3,8 @@
 use super::super::options::SabOptions;
 
 /// Steps that are recomputed together; see [`super::Keep::Cells`]. Long enough for the product
-/// that recomputes them to run at full speed, and for the kept cell states (H / 32 numbers a step)
-/// to vanish beside the hidden states.
+/// that recomputes them to run at full speed (from 16 rows on, see `tile_rows`), and for the kept
+/// cell states (H / 32 numbers a step) to vanish beside the hidden states.
 const SEGMENT: usize = 32;
 
 /// The calendar of a call.
@@ -44,7 +44,7 @@ impl Schedule {
     }
 
     /// First steps of the segments, rising from 0. A segment is a run of whole truncation windows, or
-    /// a part of a long one, of at most [`SEGMENT`] steps, unless windows are longer than half of that.
+    /// a part of a long one, of at most [`SEGMENT`] steps and, but for the ends, more than half of that.
     pub fn segments(&self) -> Vec<usize> {
         let mut starts = vec![0];
         let mut last = 0;

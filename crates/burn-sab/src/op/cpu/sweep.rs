@@ -18,7 +18,8 @@ use super::sparsify::{self, Rule};
 use super::vector::{add, add_scaled, dot, is_zero, scratch};
 use super::{Shape, augmented, cell};
 
-/// Carried slots whose key gradients are passed on together.
+/// Carried slots whose key gradients are passed on together: more than the 16 rows from which on the
+/// product runs at full speed (see `tile_rows`), and a small block.
 const KEY_ROWS: usize = 64;
 
 /// The sweep over one tile. A path is a row and a lane, `row * lanes + lane`.
@@ -33,6 +34,8 @@ pub(super) struct Sweep<'a, T> {
     live: Vec<bool>,
     /// Live paths of the current step.
     paths: Vec<usize>,
+    /// The path that each gradient of the current step's slot goes on along; None beyond the hops.
+    receivers: Vec<Option<usize>>,
     /// Gradient of a slot and of its key, `[H + key width]`, by the lane that retrieved it.
     stored: SlotGradients<T>,
     /// Gradients of the carried slots' keys, `[rows, M0, key width]`.
@@ -68,6 +71,7 @@ fn wake<T: Float>(path: usize, live: &mut [bool], grad_h: &mut [T], grad_c: &mut
 }
 
 impl<'a, T: Float> Sweep<'a, T> {
+    /// At the end of the sequence, before its last step.
     pub(super) fn new(
         shared: &'a Shared<'a, T>,
         tile: Tile<'a, T>,
@@ -87,6 +91,7 @@ impl<'a, T: Float> Sweep<'a, T> {
             grad_c: scratch(paths * hidden),
             live: vec![false; paths],
             paths: Vec::with_capacity(paths),
+            receivers: Vec::with_capacity(paths),
             stored: SlotGradients::new(shared.lanes, rows, slots, hidden + call.key_width()),
             carried_keys: vec![T::ZERO; rows * carried * call.key_width()],
             scores: ScoreSweep::new(call, &shared.score, paths.max(KEY_ROWS)),
@@ -112,7 +117,7 @@ impl<'a, T: Float> Sweep<'a, T> {
         &self.shared.h[(self.tile.first + row) * time * hidden..][..time * hidden]
     }
 
-    /// A row's part of a gradient from above, None where it is nought.
+    /// A row's part at step `t` of a gradient from above (`[B, steps, H]`), None where it is nought.
     #[inline(always)]
     fn upstream(&self, up: Option<&'a [T]>, row: usize, steps: usize, t: usize) -> Option<&'a [T]> {
         let hidden = self.shared.call.inputs.shape.hidden;
@@ -120,6 +125,7 @@ impl<'a, T: Float> Sweep<'a, T> {
         (!is_zero(part)).then_some(part)
     }
 
+    /// Takes in the gradient that enters at step `t`, and passes it on; steps come last to first.
     #[inline(always)]
     pub(super) fn step(&mut self, t: usize) {
         let shared = self.shared;
@@ -159,8 +165,7 @@ impl<'a, T: Float> Sweep<'a, T> {
     fn leave_slot(&mut self, t: usize) {
         let (shared, hidden) = (self.shared, self.shared.call.inputs.shape.hidden);
         let slot = shared.call.schedule.slots_before(t) - shared.call.inputs.shape.carried;
-        // Here the list of paths that receive, one for each gradient, and past the end for none.
-        self.paths.clear();
+        self.receivers.clear();
         for row in 0..self.tile.rows {
             let value = &self.row_h(row)[t * hidden..(t + 1) * hidden];
             for lane in 0..shared.lanes {
@@ -170,21 +175,21 @@ impl<'a, T: Float> Sweep<'a, T> {
                 let (grad_slot, grad_key) = gradient.split_at(hidden);
                 self.scores.key(value, grad_key);
                 match shared.hops {
-                    Some(hops) if lane == hops => self.paths.push(usize::MAX),
+                    Some(hops) if lane == hops => self.receivers.push(None),
                     hops => {
                         let path = row * shared.lanes + lane + usize::from(hops.is_some());
                         wake(path, &mut self.live, &mut self.grad_h, &mut self.grad_c);
                         add(&mut self.grad_h[path * hidden..(path + 1) * hidden], grad_slot);
-                        self.paths.push(path);
+                        self.receivers.push(Some(path));
                     }
                 }
             }
         }
-        let n = self.paths.len();
+        let n = self.receivers.len();
         if n > 0 {
             self.scores.keys_to_slots(n, &mut self.block[..n * hidden]);
-            for (&path, grad_slot) in self.paths.iter().zip(self.block.chunks(hidden)) {
-                if path != usize::MAX {
+            for (path, grad_slot) in self.receivers.iter().zip(self.block.chunks(hidden)) {
+                if let Some(path) = *path {
                     add(&mut self.grad_h[path * hidden..(path + 1) * hidden], grad_slot);
                 }
             }

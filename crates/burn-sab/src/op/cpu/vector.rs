@@ -58,7 +58,8 @@ pub fn is_zero<T: Float>(row: &[T]) -> bool {
     row.chunks(SUMS).all(|chunk| !chunk.iter().fold(false, |any, x| any | (*x != T::ZERO)))
 }
 
-/// Scratch memory, whose content nobody may rely on: tests and debug builds fill it with NaN.
+/// Scratch memory, whose content nobody may rely on: debug builds and this crate's unit tests (in
+/// release builds, too) fill it with NaN.
 pub fn scratch<T: Float>(len: usize) -> Vec<T> {
     vec![if cfg!(any(test, debug_assertions)) { T::NAN } else { T::ZERO }; len]
 }

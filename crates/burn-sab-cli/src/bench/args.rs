@@ -1,0 +1,349 @@
+//! What a run of the benchmark measures.
+
+use std::path::PathBuf;
+
+use burn_sab::{SabLstmConfig, ScoreConfig, Sparsifier};
+use clap::{Args, ValueEnum};
+
+use crate::args::{NumberOrNone, ScoreName, SparsifierName, number_or_none};
+use crate::backend::Backend;
+use crate::error::usage;
+
+/// Without a flag that describes a case the whole table is measured; a flag that is left out beside others
+/// keeps the value of the table's first case.
+#[derive(Debug, Clone, Args)]
+#[command(args_override_self = true, allow_negative_numbers = true)]
+pub struct BenchArgs {
+    /// Measure only this model [default: sab, and beside it what it is compared with]
+    #[arg(long, value_enum, value_name = "MODEL", help_heading = "Case")]
+    pub model: Option<Model>,
+    /// Rows of the batch [default: 64; of a stream: 1]
+    #[arg(long, value_name = "B", help_heading = "Case")]
+    pub batch: Option<usize>,
+    /// Steps of a sequence [default: 120]
+    #[arg(long, value_name = "T", help_heading = "Case")]
+    pub time: Option<usize>,
+    /// Input features [default: 10]
+    #[arg(long, value_name = "I", help_heading = "Case")]
+    pub input: Option<usize>,
+    /// Hidden units [default: 128]
+    #[arg(long, value_name = "H", help_heading = "Case")]
+    pub hidden: Option<usize>,
+    /// Slots retrieved per step [default: 5]
+    #[arg(long, value_name = "N", help_heading = "Case")]
+    pub k_top: Option<usize>,
+    /// Steps between two stored slots [default: 1]
+    #[arg(long, value_name = "N", help_heading = "Case")]
+    pub k_att: Option<usize>,
+    /// Steps in a truncation window [default: 5]
+    #[arg(long, value_name = "N", help_heading = "Case")]
+    pub k_trunc: Option<usize>,
+    /// Most reminders that a gradient path may use, or "none" for no limit [default: none]
+    #[arg(long, value_name = "N", help_heading = "Case", value_parser = number_or_none)]
+    pub max_hops: Option<NumberOrNone>,
+    /// How slots are scored [default: dot]
+    #[arg(long, value_enum, help_heading = "Case")]
+    pub score: Option<ScoreName>,
+    /// Attention size of dot and mlp scores [default: 64]
+    #[arg(long, value_name = "A", help_heading = "Case")]
+    pub attention: Option<usize>,
+    /// How scores become sparse weights [default: threshold for additive scores, else softmax]
+    #[arg(long, value_enum, help_heading = "Case")]
+    pub sparsifier: Option<SparsifierName>,
+    /// Outputs whose mean is the loss: of all steps, or of the last [default: mean]
+    #[arg(long, value_enum, help_heading = "Case", conflicts_with = "step")]
+    pub loss: Option<Loss>,
+    /// A stream instead of sequences: one step at a time without gradients, from a memory of so many
+    /// slots [default with --step: 1000]
+    #[arg(
+        long,
+        value_name = "SLOTS",
+        num_args = 0..=1,
+        default_missing_value = "1000",
+        help_heading = "Case",
+        conflicts_with = "time"
+    )]
+    pub step: Option<usize>,
+
+    /// Where to compute [default: flex, if this build has it; the table: flex and ndarray]
+    #[arg(long, value_enum, help_heading = "Measurement")]
+    pub backend: Option<Backend>,
+    /// Threads that compute
+    #[arg(long, value_name = "N", default_value_t = 2, help_heading = "Measurement")]
+    pub threads: usize,
+    /// Times that each pass is run, after one that does not count; a slow pass less often, three times at least
+    #[arg(long, value_name = "N", default_value_t = 7, help_heading = "Measurement")]
+    pub runs: usize,
+    /// One JSON object a run instead of tables
+    #[arg(long, help_heading = "Measurement")]
+    pub json: bool,
+    /// A Python with PyTorch [default: $SAB_PYTHON, else python3]
+    #[arg(long, value_name = "PATH", help_heading = "Measurement")]
+    pub python: Option<PathBuf>,
+
+    /// What this process does for the one that started it
+    #[arg(long, value_enum, hide = true)]
+    pub worker: Option<Worker>,
+}
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Model {
+    /// The layer, on the fastest implementation that the backend has
+    Sab,
+    /// Burn's own Lstm with full backpropagation, on the same backend
+    Lstm,
+    /// The layer's readable twin under Burn's own autodiff
+    Reference,
+    /// The layer in backend primitives with the hand-written backward pass
+    Primitives,
+}
+
+/// What the gradient of a training step starts from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Loss {
+    /// The mean of the outputs of all steps
+    Mean,
+    /// The mean of the last step's output
+    Last,
+}
+
+/// Work that has a process of its own: it leaves peak memory and threads as it finds them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Worker {
+    /// Compare the model with the readable twin
+    Check,
+    /// Measure one model
+    Measure,
+}
+
+/// One case, with nothing left open.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Case {
+    pub batch: usize,
+    pub time: usize,
+    pub input: usize,
+    pub hidden: usize,
+    pub k_top: usize,
+    pub k_att: usize,
+    pub k_trunc: usize,
+    pub max_hops: Option<usize>,
+    pub score: ScoreName,
+    /// Without meaning for additive scores.
+    pub attention: usize,
+    pub sparsifier: SparsifierName,
+    pub loss: Loss,
+    /// Slots in memory where the case is a stream.
+    pub slots: Option<usize>,
+    pub threads: usize,
+    pub backend: Backend,
+    pub runs: usize,
+}
+
+/// The name of a value on the command line.
+pub fn name(value: impl ValueEnum) -> String {
+    value.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+}
+
+/// Numbers that one array may have, 64 GiB of them: a larger case is a slip of the finger.
+const MOST_NUMBERS: usize = 1 << 34;
+
+impl BenchArgs {
+    /// Whether a flag describes a case; else it is the whole table that is asked for.
+    pub fn describes_a_case(&self) -> bool {
+        let sizes = [
+            self.batch,
+            self.time,
+            self.input,
+            self.hidden,
+            self.k_top,
+            self.k_att,
+            self.k_trunc,
+            self.attention,
+            self.step,
+        ];
+        sizes.iter().any(Option::is_some)
+            || self.model.is_some()
+            || self.max_hops.is_some()
+            || self.score.is_some()
+            || self.sparsifier.is_some()
+            || self.loss.is_some()
+    }
+
+    /// The case that the flags describe, checked.
+    pub fn case(&self) -> anyhow::Result<Case> {
+        let backend = self.backend.map_or_else(Backend::preferred, Ok)?;
+        let base = Case::main(backend, self.threads, self.runs);
+        let score = self.score.unwrap_or(base.score);
+        if score == ScoreName::Additive && self.attention.is_some() {
+            return Err(usage!("--attention has no meaning for additive scores; leave it out"));
+        }
+        let case = Case {
+            batch: self.batch.unwrap_or(if self.step.is_some() { 1 } else { base.batch }),
+            time: self.time.unwrap_or(if self.step.is_some() { 1 } else { base.time }),
+            input: self.input.unwrap_or(base.input),
+            hidden: self.hidden.unwrap_or(base.hidden),
+            k_top: self.k_top.unwrap_or(base.k_top),
+            k_att: self.k_att.unwrap_or(base.k_att),
+            k_trunc: self.k_trunc.unwrap_or(base.k_trunc),
+            max_hops: self.max_hops.map_or(base.max_hops, |NumberOrNone(hops)| hops),
+            attention: self.attention.unwrap_or(base.attention),
+            loss: self.loss.unwrap_or(base.loss),
+            slots: self.step,
+            ..base
+        }
+        .with_score(score);
+        let case = Case { sparsifier: self.sparsifier.unwrap_or(case.sparsifier), ..case };
+        case.validate()?;
+        Ok(case)
+    }
+}
+
+impl Case {
+    /// The case that the others are variations of: the paper's copying experiment with dot scores.
+    pub fn main(backend: Backend, threads: usize, runs: usize) -> Self {
+        Self {
+            batch: 64,
+            time: 120,
+            input: 10,
+            hidden: 128,
+            k_top: 5,
+            k_att: 1,
+            k_trunc: 5,
+            max_hops: None,
+            score: ScoreName::Dot,
+            attention: 64,
+            sparsifier: SparsifierName::Softmax,
+            loss: Loss::Mean,
+            slots: None,
+            threads,
+            backend,
+            runs,
+        }
+    }
+
+    /// The same case with another score and the sparsifier that goes with it.
+    pub fn with_score(self, score: ScoreName) -> Self {
+        let sparsifier = match score {
+            ScoreName::Additive => SparsifierName::Threshold,
+            ScoreName::Mlp | ScoreName::Dot => SparsifierName::Softmax,
+        };
+        Self { score, sparsifier, ..self }
+    }
+
+    /// The layer of the case.
+    pub fn layer(&self) -> SabLstmConfig {
+        let d_attention = self.attention;
+        SabLstmConfig::new(self.input, self.hidden, true)
+            .with_k_top(self.k_top)
+            .with_k_att(self.k_att)
+            .with_k_trunc(self.k_trunc)
+            .with_max_hops(self.max_hops)
+            .with_score(match self.score {
+                ScoreName::Additive => ScoreConfig::Additive,
+                ScoreName::Mlp => ScoreConfig::Mlp { d_attention },
+                ScoreName::Dot => ScoreConfig::Dot { d_attention },
+            })
+            .with_sparsifier(Sparsifier::from(self.sparsifier))
+    }
+
+    /// The flags that describe the case to another process: to this program, and those that PyTorch's
+    /// peers know as well come first.
+    pub fn flags(&self) -> (Vec<String>, Vec<String>) {
+        let mut shared = vec![
+            format!("--batch={}", self.batch),
+            format!("--input={}", self.input),
+            format!("--hidden={}", self.hidden),
+            format!("--k-top={}", self.k_top),
+            format!("--k-att={}", self.k_att),
+            format!("--k-trunc={}", self.k_trunc),
+            format!("--score={}", name(self.score)),
+            format!("--sparsifier={}", name(self.sparsifier)),
+            format!("--threads={}", self.threads),
+            format!("--runs={}", self.runs),
+        ];
+        if self.score != ScoreName::Additive {
+            shared.push(format!("--attention={}", self.attention));
+        }
+        shared.extend(match self.slots {
+            Some(slots) => vec![format!("--step={slots}")],
+            None => vec![format!("--time={}", self.time), format!("--loss={}", name(self.loss))],
+        });
+        let hops = self.max_hops.map_or_else(|| "none".to_owned(), |hops| hops.to_string());
+        (shared, vec![format!("--max-hops={hops}"), format!("--backend={}", self.backend.name())])
+    }
+
+    fn validate(&self) -> anyhow::Result<()> {
+        let sizes = [
+            ("batch", self.batch),
+            ("time", self.time),
+            ("input", self.input),
+            ("hidden", self.hidden),
+            ("threads", self.threads),
+            ("runs", self.runs),
+            ("step", self.slots.unwrap_or(1)),
+        ];
+        if let Some((flag, _)) = sizes.into_iter().find(|(_, size)| *size == 0) {
+            return Err(usage!("--{flag} is 0, but it has to be at least 1"));
+        }
+        self.layer().validate().map_err(|error| usage!("{error}"))?;
+        let steps = self.slots.map_or(Some(self.time), |slots| slots.checked_mul(self.k_att));
+        let width = self.input.max(self.hidden).checked_mul(4);
+        let numbers = width
+            .zip(steps)
+            .and_then(|(width, steps)| width.checked_mul(steps)?.checked_mul(self.batch));
+        if numbers.is_none_or(|numbers| numbers > MOST_NUMBERS) {
+            return Err(usage!(
+                "the case needs arrays of more than 64 GiB; take smaller values for --batch, --time or \
+                 --hidden"
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Cli, Command};
+    use clap::Parser;
+
+    fn args(line: &str) -> BenchArgs {
+        let words = ["sab", "bench"].into_iter().chain(line.split_whitespace());
+        match Cli::try_parse_from(words).unwrap().command {
+            Command::Bench(args) => *args,
+            _ => unreachable!("the line says bench"),
+        }
+    }
+
+    #[test]
+    fn only_a_flag_of_the_case_takes_the_table_away() {
+        assert!(!args("--threads 1 --runs 3 --json --backend flex").describes_a_case());
+        for line in ["--batch 2", "--model lstm", "--max-hops none", "--loss last", "--step"] {
+            assert!(args(line).describes_a_case(), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_case_survives_its_flags() {
+        for line in [
+            "",
+            "--score additive --loss last --max-hops 2 --time 7",
+            "--score mlp --attention 3 --sparsifier released --threads 1",
+            "--step --k-att 4",
+            "--step 9 --batch 3",
+        ] {
+            let case = args(line).case().unwrap();
+            let (shared, own) = case.flags();
+            assert_eq!(args(&[shared, own].concat().join(" ")).case().unwrap(), case, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_sparsifier_follows_the_score() {
+        let sparsifier = |line: &str| args(line).case().unwrap().sparsifier;
+        assert_eq!(sparsifier("--score additive"), SparsifierName::Threshold);
+        assert_eq!(sparsifier("--score mlp"), SparsifierName::Softmax);
+        assert_eq!(sparsifier("--score additive --sparsifier softmax"), SparsifierName::Softmax);
+    }
+}

@@ -1,0 +1,204 @@
+//! Whether an implementation agrees with the readable twin on a case: one that does not has no speed.
+
+use anyhow::{Context, ensure};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{DType, Device, Distribution, Gradients, Tensor};
+use burn_sab::{SabLstm, Strategy};
+
+use super::args::{Case, Loss, Model};
+use super::run::strategy;
+
+/// Largest error that passes, relative to the largest number of the same kind; f32 rounding over some
+/// hundred steps stays a hundred times below it.
+const BOUND: f64 = 1e-3;
+/// A gradient that is nothing but rounding, as that of a parameter that cancels, is measured against this
+/// share of the largest gradient.
+const NOUGHT: f64 = 1e-3;
+/// Batch rows times steps that the comparison takes at most: the readable twin needs time and memory.
+const MOST_ROW_STEPS: usize = 8192;
+/// Draws among which one has no score so near a selection's boundary that f32 cannot tell.
+const DRAWS: u64 = 32;
+
+/// Compares values and all gradients of `model` with the readable twin's, on the case with fewer steps.
+///
+/// # Errors
+///
+/// If they do not agree.
+pub fn check(case: &Case, model: Model) -> anyhow::Result<()> {
+    let time = steps(case);
+    let device = case.backend.device()?;
+    let exact = device.supports_dtype(DType::F64);
+    let device = device.autodiff();
+    for seed in 1..=DRAWS {
+        let draw = Draw::new(case, time, seed, &device)?;
+        let want = draw.run(Strategy::Reference, DType::F32);
+        // Where rounding alone moves the twin, as it does beside a selection's boundary, nothing can be told.
+        if exact && difference(&want, &draw.run(Strategy::Reference, DType::F64))? > BOUND / 10.0 {
+            continue;
+        }
+        let error = difference(&draw.run(strategy(model), DType::F32), &want)?;
+        ensure!(
+            error <= BOUND,
+            "the implementation under test is off by {error:.1e} from the readable one (batch {}, time \
+             {time}, backend {}): its speed means nothing",
+            case.batch,
+            case.backend.name(),
+        );
+        return Ok(());
+    }
+    anyhow::bail!(
+        "the readable implementation itself is not stable in f32 on this case (batch {}, time {time}): \
+         there is nothing to compare with",
+        case.batch
+    )
+}
+
+/// Steps after which more slots than `k_top` are stored and the third window has begun, if the case has
+/// as many.
+fn steps(case: &Case) -> usize {
+    let slots = case.k_top.saturating_add(2).saturating_mul(case.k_att);
+    let windows = case.k_trunc.saturating_mul(2).saturating_add(1);
+    slots.max(windows).min(MOST_ROW_STEPS / case.batch).min(case.time).max(1)
+}
+
+/// Weights, inputs and upstream gradients.
+struct Draw {
+    layer: SabLstm,
+    x: Tensor<3>,
+    up: Tensor<3>,
+}
+
+/// Outputs, and gradients parameter by parameter.
+struct Numbers {
+    outputs: Vec<Vec<f64>>,
+    gradients: Vec<Vec<f64>>,
+}
+
+impl Draw {
+    fn new(case: &Case, time: usize, seed: u64, device: &Device) -> anyhow::Result<Self> {
+        device.seed(seed);
+        let layer = case.layer().try_init(device)?;
+        let normal = |time, width| {
+            Tensor::random([case.batch, time, width], Distribution::Normal(0.0, 1.0), device)
+        };
+        let (x, up): (Tensor<3>, Tensor<3>) = (normal(time, case.input), normal(time, case.hidden));
+        let up = match case.loss {
+            Loss::Mean => up,
+            Loss::Last => {
+                let before = up.clone().narrow(1, 0, time - 1).zeros_like();
+                Tensor::cat(vec![before, up.narrow(1, time - 1, 1)], 1)
+            }
+        };
+        Ok(Self { layer, x, up })
+    }
+
+    fn run(&self, strategy: Strategy, dtype: DType) -> Numbers {
+        let mut layer = self.layer.clone().map(&mut Cast(dtype));
+        layer.strategy = strategy;
+        let (hidden, state) = layer.forward(self.x.clone().cast(dtype), None);
+        let gradients = (hidden.clone() * self.up.clone().cast(dtype)).sum().backward();
+        let mut collected = Collect { gradients: &gradients, found: Vec::new() };
+        layer.visit(&mut collected);
+        Numbers { outputs: vec![numbers(hidden), numbers(state.cell)], gradients: collected.found }
+    }
+}
+
+struct Cast(DType);
+
+impl ModuleMapper for Cast {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        Param::from_tensor(param.val().detach().cast(self.0))
+    }
+}
+
+struct Collect<'a> {
+    gradients: &'a Gradients,
+    found: Vec<Vec<f64>>,
+}
+
+impl ModuleVisitor for Collect<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let value = param.val();
+        // A parameter that no gradient reached has none.
+        self.found.push(match value.grad(self.gradients) {
+            Some(gradient) => numbers(gradient),
+            None => vec![0.0; value.shape().num_elements()],
+        });
+    }
+}
+
+fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
+    tensor.into_data().iter::<f64>().collect()
+}
+
+/// The largest error of `got`, relative to the largest number of the same list in `want`.
+fn difference(got: &Numbers, want: &Numbers) -> anyhow::Result<f64> {
+    let largest = |lists: &[Vec<f64>]| {
+        lists.iter().flatten().fold(0.0, |largest: f64, number| largest.max(number.abs()))
+    };
+    let nought = NOUGHT * largest(&want.gradients);
+    Ok(relative(&got.outputs, &want.outputs, 0.0)?.max(relative(
+        &got.gradients,
+        &want.gradients,
+        nought,
+    )?))
+}
+
+fn relative(got: &[Vec<f64>], want: &[Vec<f64>], nought: f64) -> anyhow::Result<f64> {
+    ensure!(got.len() == want.len(), "{} lists of numbers, not {}", got.len(), want.len());
+    let mut worst = 0.0f64;
+    for (got, want) in got.iter().zip(want) {
+        ensure!(got.len() == want.len(), "a list of {} numbers, not {}", got.len(), want.len());
+        let largest = want.iter().fold(nought, |largest, number| largest.max(number.abs()));
+        for (got, want) in got.iter().zip(want) {
+            let error = (got - want).abs();
+            // Every comparison with NaN is false.
+            (error <= f64::MAX).then_some(()).context("a number is not finite")?;
+            if error > 0.0 {
+                worst = worst.max(error / largest);
+            }
+        }
+    }
+    Ok(worst)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::ScoreName;
+    use crate::backend::Backend;
+
+    fn case() -> Case {
+        let case = Case::main(Backend::preferred().unwrap(), 1, 1);
+        Case { batch: 3, time: 40, hidden: 9, attention: 5, ..case }
+    }
+
+    #[test]
+    fn every_implementation_passes() {
+        for score in [ScoreName::Additive, ScoreName::Mlp, ScoreName::Dot] {
+            for loss in [Loss::Mean, Loss::Last] {
+                let case = Case { loss, ..case() }.with_score(score);
+                check(&case, Model::Sab).unwrap();
+                check(&Case { max_hops: Some(1), ..case }, Model::Primitives).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn other_numbers_do_not_pass() {
+        let numbers =
+            |x| Numbers { outputs: vec![vec![1.0, x]], gradients: vec![vec![1e-9, x - 2.0]] };
+        assert_eq!(difference(&numbers(2.0), &numbers(2.0)).unwrap(), 0.0);
+        assert!(difference(&numbers(2.01), &numbers(2.0)).unwrap() > BOUND);
+        assert!(difference(&numbers(f64::NAN), &numbers(2.0)).is_err());
+        let shorter = Numbers { outputs: vec![vec![1.0]], gradients: vec![vec![1e-9, 0.0]] };
+        assert!(difference(&shorter, &numbers(2.0)).is_err());
+    }
+
+    #[test]
+    fn the_comparison_is_short() {
+        assert_eq!(steps(&case()), 11);
+        assert_eq!(steps(&Case { time: 1_000_000, batch: 1, k_att: 1000, ..case() }), 7000);
+        assert_eq!(steps(&Case { k_trunc: usize::MAX, ..case() }), 40);
+    }
+}

@@ -1,0 +1,247 @@
+//! What the tests of the layer cannot see: threads, instruction sets, what is kept, numbers that are not
+//! finite, and gradients that nobody wants.
+//!
+//! Scratch memory is full of NaN here ([`scratch`]), so a number that is read before it was written
+//! shows in every comparison.
+
+mod problem;
+
+use pulp::Arch;
+
+use super::vector::{add, scratch};
+use super::*;
+use crate::op::options::{Sparsifier, Strategy};
+use problem::{KINDS, Kind, Named, Problem, Results};
+
+const OPTIONS: SabOptions = SabOptions {
+    k_top: 3,
+    k_att: 2,
+    k_trunc: 4,
+    truncation_offset: 1,
+    sparsifier: Sparsifier::Softmax,
+    max_hops: None,
+    first_step: 0,
+    strategy: Strategy::Auto,
+};
+
+/// Settings that take different ways through the kernel.
+fn settings() -> [SabOptions; 5] {
+    let with = |sparsifier, max_hops, k_top, k_trunc| SabOptions {
+        sparsifier,
+        max_hops,
+        k_top,
+        k_trunc,
+        ..OPTIONS
+    };
+    [
+        OPTIONS,
+        with(Sparsifier::Softmax, Some(2), 3, 1),
+        with(Sparsifier::Threshold, Some(0), 2, 40),
+        with(Sparsifier::Threshold, None, 50, 4),
+        with(Sparsifier::Released, None, 4, usize::MAX),
+    ]
+}
+
+const SHAPE: Shape = Shape { batch: 5, time: 75, input: 3, hidden: 7, carried: 2, attention: 5 };
+
+/// Largest allowed `|got - want| / max(1, max |want|)`; NaN and infinity fail.
+const ROUNDING: f64 = 1e-12;
+
+/// The same numbers to the last bit (the two zeros are one number).
+const EXACT: f64 = 0.0;
+
+/// `bound` is [`ROUNDING`] or [`EXACT`].
+fn assert_close(what: &str, got: &Named, want: &Named, bound: f64) {
+    assert_eq!(got.len(), want.len(), "{what}");
+    for ((name, got), (other, want)) in got.iter().zip(want) {
+        assert_eq!((name, got.len()), (other, want.len()), "{what}");
+        let largest = want.iter().fold(1.0, |most: f64, x| most.max(x.abs()));
+        for (got, want) in got.iter().zip(want) {
+            let close = (got - want).abs() <= bound * largest;
+            assert!(close, "{what}: {name} has {got} instead of {want}");
+        }
+    }
+}
+
+/// Every score function in every setting, and a name for it.
+fn for_all(mut test: impl FnMut(Kind, SabOptions, &str)) {
+    for kind in KINDS {
+        for options in settings() {
+            test(kind, options, &format!("{kind:?}, {options:?}"));
+        }
+    }
+}
+
+fn on_threads<T: Float + Into<f64>>() {
+    // 529 rows make more tiles than there are jobs.
+    for (batch, time) in [(1, 40), (5, 40), (33, 40), (529, 4)] {
+        for_all(|kind, options, what| {
+            let problem = Problem::<T>::new(kind, Shape { batch, time, ..SHAPE });
+            let run = |threads| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+                let pool = pool.expect("a thread pool");
+                pool.install(|| problem.run(&options, Keep::Auto).named())
+            };
+            let one = run(1);
+            assert_close(&format!("2 threads, {what}"), &run(2), &one, EXACT);
+            assert_close(&format!("3 threads, {what}"), &run(3), &one, EXACT);
+        });
+    }
+}
+
+#[test]
+fn threads_change_no_bit() {
+    on_threads::<f32>();
+    on_threads::<f64>();
+}
+
+fn on_instruction_sets<T: Float + Into<f64>>() {
+    let others = [
+        Arch::Scalar,
+        #[cfg(target_arch = "x86_64")]
+        pulp::x86::V3::try_new().map_or(Arch::Scalar, Arch::V3),
+    ];
+    for_all(|kind, options, what| {
+        let problem = Problem::<T>::new(kind, SHAPE);
+        let run = |arch| problem.run_on(arch, &options, Keep::Auto, Needs::ALL).named();
+        let best = run(Arch::new());
+        for arch in others {
+            assert_close(&format!("{arch:?}, {what}"), &run(arch), &best, EXACT);
+        }
+    });
+}
+
+/// Rust neither reorders nor fuses operations, whatever the registers; matrix products are the same
+/// in all these runs, because `gemm` chooses its own instructions.
+#[test]
+fn instruction_sets_change_no_bit() {
+    on_instruction_sets::<f32>();
+    on_instruction_sets::<f64>();
+}
+
+#[test]
+fn recomputed_gates_equal_kept_ones() {
+    for_all(|kind, options, what| {
+        let problem = Problem::<f64>::new(kind, SHAPE);
+        let kept = problem.run(&options, Keep::Gates).named();
+        let recomputed = problem.run(&options, Keep::Cells).named();
+        assert_close(what, &recomputed, &kept, ROUNDING);
+    });
+}
+
+#[test]
+fn scratch_is_full_of_nan() {
+    assert!(scratch::<f32>(3).iter().all(|x| x.is_nan()));
+}
+
+#[test]
+fn a_bad_row_keeps_to_itself() {
+    const PER_ROW: [&str; 8] =
+        ["h", "s", "c", "weights", "grad x", "grad h0", "grad c0", "grad slots"];
+    let shape = Shape { batch: 3, ..SHAPE };
+    let good_rows = |results: &Results<f64>| -> Named {
+        let mut all = results.named();
+        all.retain(|(name, _)| PER_ROW.contains(name));
+        for (_, values) in &mut all {
+            let row = values.len() / shape.batch;
+            values.drain(row..2 * row);
+        }
+        all
+    };
+    for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e300] {
+        for_all(|kind, options, what| {
+            let mut problem = Problem::<f64>::new(kind, shape);
+            let clean = problem.run(&options, Keep::Auto);
+            let step = shape.time + 9; // of row 1
+            problem.x[step * shape.input] = bad;
+            problem.slots[(shape.carried + 1) * shape.hidden] = bad;
+            let spoilt = problem.run(&options, Keep::Auto);
+            let what = format!("{bad}, {what}");
+            assert_close(&what, &good_rows(&spoilt), &good_rows(&clean), ROUNDING);
+            let after = &spoilt.outputs.h[step * shape.hidden..2 * shape.time * shape.hidden];
+            assert!(!bad.is_nan() || after.iter().all(|h| h.is_nan()), "{what}: lost");
+        });
+    }
+}
+
+#[test]
+fn no_gradient_gives_zeros() {
+    for_all(|kind, options, what| {
+        let problem = Problem::<f64>::new(kind, SHAPE);
+        let inputs = problem.inputs();
+        let (outputs, saved) = forward(&inputs, &options, Keep::Cells);
+        let (saved, zeros) = (saved.expect("kept"), vec![0.0; outputs.h.len()]);
+        for up in [None, Some(&zeros[..])] {
+            let up = UpGrads { h: up, s: up, c: None };
+            let grads = backward(&inputs, &saved, &outputs.h, &up, Needs::ALL, &options);
+            let mut all = Results { outputs: outputs.clone(), grads }.named();
+            all.retain(|(name, values)| {
+                name.starts_with("grad") && values.iter().any(|x| *x != 0.0)
+            });
+            assert!(all.is_empty(), "{what}: {all:?}");
+        }
+    });
+}
+
+#[test]
+fn unwanted_gradients_are_empty_and_change_no_other() {
+    const ALL: Needs = Needs::ALL;
+    for (needs, unwanted) in [
+        (Needs { x: false, ..ALL }, &["grad x"][..]),
+        (Needs { weights: false, ..ALL }, &["grad w_ih", "grad w_hh", "grad bias"]),
+        (Needs { state: false, ..ALL }, &["grad h0", "grad c0"]),
+        (Needs { slots: false, ..ALL }, &["grad slots"]),
+        (Needs { score: false, ..ALL }, &["grad score"]),
+    ] {
+        for_all(|kind, options, what| {
+            let problem = Problem::<f64>::new(kind, SHAPE);
+            let mut want = problem.run(&options, Keep::Auto).named();
+            want.retain(|(name, _)| !unwanted.contains(name));
+            let got = problem.run_on(Arch::new(), &options, Keep::Auto, needs).named();
+            let (empty, got): (Named, Named) =
+                got.into_iter().partition(|(name, _)| unwanted.contains(name));
+            assert!(empty.iter().all(|(_, values)| values.is_empty()), "{needs:?}");
+            assert_close(&format!("{needs:?}, {what}"), &got, &want, EXACT);
+        });
+    }
+}
+
+/// With an empty memory and windows of one step, a sequence is a row of calls of one step each.
+#[test]
+fn windows_of_one_step_are_calls_of_one_step() {
+    let (time, hidden) = (6, SHAPE.hidden);
+    let mut options = SabOptions { k_att: 100, k_trunc: 1, truncation_offset: 0, ..OPTIONS };
+    let whole = Problem::<f64>::new(Kind::Dot, Shape { time, carried: 0, ..SHAPE });
+    let want = whole.run(&options, Keep::Cells);
+    assert!(want.outputs.s.iter().chain(&want.outputs.weights).all(|x| *x == 0.0));
+    assert!(want.grads.h0.iter().all(|x| *x != 0.0), "the first step begins no window");
+
+    let mut step = Problem::<f64>::new(Kind::Dot, Shape { time: 1, carried: 0, ..SHAPE });
+    (step.w_ih, step.w_hh, step.bias) =
+        (whole.w_ih.clone(), whole.w_hh.clone(), whole.bias.clone());
+    (step.h0, step.c0) = (whole.h0.clone(), whole.c0.clone());
+    let mut w_hh = vec![0.0; want.grads.w_hh.len()];
+    for t in 0..time {
+        let at = |values: &[f64], width: usize| {
+            values.chunks(width).skip(t).step_by(time).collect::<Vec<_>>().concat()
+        };
+        options.first_step = t;
+        step.x = at(&whole.x, SHAPE.input);
+        step.up[0] = at(&whole.up[0], hidden);
+        step.up[2] = whole.up[2].iter().map(|up| if t + 1 == time { *up } else { 0.0 }).collect();
+        let got = step.run(&options, Keep::Gates);
+        let want = vec![
+            ("h", at(&want.outputs.h, hidden)),
+            ("grad x", at(&want.grads.x, SHAPE.input)),
+            // The first step alone is not cut off from the state before it.
+            ("grad h0", want.grads.h0.iter().map(|x| if t == 0 { *x } else { 0.0 }).collect()),
+        ];
+        let one =
+            vec![("h", got.outputs.h.clone()), ("grad x", got.grads.x), ("grad h0", got.grads.h0)];
+        assert_close(&format!("step {t}"), &one, &want, ROUNDING);
+        add(&mut w_hh, &got.grads.w_hh);
+        (step.h0, step.c0) = (got.outputs.h, got.outputs.c);
+    }
+    let (got, want) = (vec![("grad w_hh", w_hh)], vec![("grad w_hh", want.grads.w_hh)]);
+    assert_close("all steps", &got, &want, ROUNDING);
+}
