@@ -176,7 +176,7 @@ fn allowed(config: &SabLstmConfig, time: usize, live: &[Vec<usize>]) -> Vec<bool
         let lower = |slot: &mut Option<usize>, value: usize| {
             *slot = Some(slot.map_or(value, |old| old.min(value)))
         };
-        let cut = t == 0 || (t + config.truncation_offset) % config.k_trunc == 0;
+        let cut = t == 0 || (t + config.truncation_offset).is_multiple_of(config.k_trunc);
         if !cut {
             lower(&mut fewest[t - 1], used);
         }

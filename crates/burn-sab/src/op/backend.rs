@@ -3,8 +3,6 @@
 // NdArray and LibTorch are deprecated in Burn 0.22; users are still on them.
 #![allow(deprecated)]
 
-#[cfg(any(feature = "flex", feature = "ndarray"))]
-use burn::backend::TensorMetadata;
 use burn::backend::{Backend, backend_extension};
 
 #[cfg(any(feature = "flex", feature = "ndarray"))]
@@ -77,6 +75,7 @@ pub trait SabKernel: Backend {
 )]
 pub trait SabBackend: Backend {
     /// Runs the sequence; see [`sab_sequence`](super::sab_sequence).
+    #[allow(unused_variables)] // in a build without any backend
     fn sab_sequence(
         #[extension_type] inputs: SabInputs<Self>,
         options: SabOptions,
@@ -108,7 +107,7 @@ macro_rules! host_backends {
                 options: &SabOptions,
                 keep: bool,
             ) -> (SabOutputs<Self>, Option<Saved<Self>>) {
-                let dtype = inputs.x.dtype();
+                let dtype = burn::backend::TensorMetadata::dtype(&inputs.x);
                 let covered = host::covers(dtype);
                 assert!(
                     covered || options.strategy != Strategy::Fused,

@@ -2,7 +2,7 @@
 //!
 //! | file | purpose |
 //! | --- | --- |
-//! | [`options`] | what is computed, apart from the tensors |
+//! | `options` | what is computed, apart from the tensors |
 //! | `reference` | the readable twin: ordinary tensor operations under Burn's own autodiff |
 //! | `primitives` | forward and hand-written backward in backend primitives, for every backend |
 //! | `cpu`, `host` | the fused CPU kernel over slices, and flex and ndarray on it |
