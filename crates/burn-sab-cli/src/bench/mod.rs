@@ -162,14 +162,18 @@ impl Bench {
     }
 }
 
-/// Where the figures come from.
+/// Where the figures come from, and whether the machine had anything else to do: PyTorch's threads above
+/// all lose time beside others.
 fn machine(threads: usize) -> String {
     let processor = std::fs::read_to_string("/proc/cpuinfo").ok().and_then(|text| {
         let line = text.lines().find(|line| line.starts_with("model name"))?;
         Some(line.split_once(':')?.1.trim().to_owned())
     });
+    let load = std::fs::read_to_string("/proc/loadavg").ok();
+    let load = load.as_deref().and_then(|text| text.split_whitespace().next()).unwrap_or("unknown");
     format!(
-        "sab {}, commit {}; {}, {threads} threads; Burn's own SIMD and threads {}",
+        "sab {}, commit {}; {}, {threads} threads, load average {load} before; Burn's own SIMD and \
+         threads {}",
         env!("CARGO_PKG_VERSION"),
         commit(),
         processor.as_deref().unwrap_or("unknown processor"),
