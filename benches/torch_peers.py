@@ -47,8 +47,7 @@ class Cell(torch.nn.Module):
 
 
 class Sab(torch.nn.Module):
-    """Slots every k_att steps, the first of them the initial hidden state; windows that begin where
-    (t + 1) % k_trunc == 0."""
+    """Slots every k_att steps, the first of them the initial hidden state; windows of k_trunc steps."""
 
     def __init__(self, a):
         super().__init__()
@@ -88,7 +87,7 @@ class Sab(torch.nn.Module):
         h = c = x.new_zeros(x.shape[0], self.a.hidden)
         slots, hidden = [h], []
         for t in range(x.shape[1]):
-            if (t + 1) % self.a.k_trunc == 0:
+            if t % self.a.k_trunc == 0:
                 h, c = h.detach(), c.detach()
             h, c = self.cell(x[:, t], (h, c))
             memory = torch.stack(slots, 1)

@@ -231,13 +231,16 @@ impl Case {
         Self { score, sparsifier, ..self }
     }
 
-    /// The layer of the case.
+    /// The layer of the case. Windows begin at multiples of `k_trunc`: shifted by one, as is the layer's
+    /// default, a slot that is stored at the end of every so many windows would be the first step of one,
+    /// and reminders would replay next to nothing.
     pub fn layer(&self) -> SabLstmConfig {
         let d_attention = self.attention;
         SabLstmConfig::new(self.input, self.hidden, true)
             .with_k_top(self.k_top)
             .with_k_att(self.k_att)
             .with_k_trunc(self.k_trunc)
+            .with_truncation_offset(0)
             .with_max_hops(self.max_hops)
             .with_score(match self.score {
                 ScoreName::Additive => ScoreConfig::Additive,
@@ -245,6 +248,11 @@ impl Case {
                 ScoreName::Dot => ScoreConfig::Dot { d_attention },
             })
             .with_sparsifier(Sparsifier::from(self.sparsifier))
+    }
+
+    /// Whether gradient stops before step `t`.
+    pub fn starts_window(&self, t: usize) -> bool {
+        t > 0 && t.is_multiple_of(self.k_trunc)
     }
 
     /// The flags that describe the case to another process: to this program, and those that PyTorch's

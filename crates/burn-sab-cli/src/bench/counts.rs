@@ -88,21 +88,20 @@ pub fn reached_steps(case: &Case, output: &SabLstmOutput) -> u64 {
     let [batch, time, places] = output.weights.dims();
     let slots: Vec<i64> = output.slots.to_data().iter::<i64>().collect();
     let weights: Vec<f64> = output.weights.to_data().iter::<f64>().collect();
-    let (layer, lanes) = (case.layer(), case.max_hops.map_or(1, |hops| hops.min(time) + 1));
+    let lanes = case.max_hops.map_or(1, |hops| hops.min(time) + 1);
     let mut count = 0;
     for row in 0..batch {
         let mut reached = vec![false; time * lanes];
         reached[(time - 1) * lanes] = true;
         for t in (0..time).rev() {
             // The specification's steps 1 and 5, backwards.
-            let starts_window = (t + layer.truncation_offset).is_multiple_of(layer.k_trunc);
             let here = (row * time + t) * places;
             for lane in 0..lanes {
                 if !reached[t * lanes + lane] {
                     continue;
                 }
                 count += 1;
-                if t > 0 && !starts_window {
+                if t > 0 && !case.starts_window(t) {
                     reached[(t - 1) * lanes + lane] = true;
                 }
                 let next = if case.max_hops.is_some() { lane + 1 } else { lane };
@@ -112,7 +111,7 @@ pub fn reached_steps(case: &Case, output: &SabLstmOutput) -> u64 {
                 let live = slots[here..][..places].iter().zip(&weights[here..][..places]);
                 for (&slot, _) in live.filter(|(slot, weight)| **weight != 0.0 && **slot > 0) {
                     // Slot 0 is the initial state, slot j the state after step j k_att - 1.
-                    reached[(slot as usize * layer.k_att - 1) * lanes + next] = true;
+                    reached[(slot as usize * case.k_att - 1) * lanes + next] = true;
                 }
             }
         }

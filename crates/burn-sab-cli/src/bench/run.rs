@@ -225,9 +225,10 @@ fn stream(
 }
 
 /// What is measured, with weights drawn as its configuration says.
+#[allow(clippy::large_enum_variant)] // one value a process
 enum Network {
-    Sab(SabLstm),
-    Lstm(Lstm),
+    Sab(Box<SabLstm>),
+    Lstm(Box<Lstm>),
 }
 
 enum State {
@@ -258,9 +259,11 @@ struct Pass {
 impl Network {
     fn new(case: &Case, model: Model, device: &Device) -> anyhow::Result<Self> {
         Ok(match model {
-            Model::Lstm => Self::Lstm(LstmConfig::new(case.input, case.hidden, true).init(device)),
+            Model::Lstm => {
+                Self::Lstm(Box::new(LstmConfig::new(case.input, case.hidden, true).init(device)))
+            }
             Model::Sab | Model::Reference | Model::Primitives => {
-                Self::Sab(case.layer().with_strategy(strategy(model)).try_init(device)?)
+                Self::Sab(Box::new(case.layer().with_strategy(strategy(model)).try_init(device)?))
             }
         })
     }
@@ -268,8 +271,8 @@ impl Network {
     /// The same without autodiff.
     fn valid(&self) -> Self {
         match self {
-            Self::Sab(layer) => Self::Sab(layer.valid()),
-            Self::Lstm(layer) => Self::Lstm(layer.valid()),
+            Self::Sab(layer) => Self::Sab(Box::new(layer.valid())),
+            Self::Lstm(layer) => Self::Lstm(Box::new(layer.valid())),
         }
     }
 

@@ -31,11 +31,9 @@ pub struct Floor {
 /// Measures on the threads of the rayon pool, each with products of its own.
 pub fn floor(case: &Case) -> Floor {
     let Case { batch, time, hidden, .. } = *case;
-    let layer = case.layer();
     let gates = 4 * hidden;
     let per_step = product(batch, hidden, gates);
-    let windows =
-        (0..time).filter(|t| (t + layer.truncation_offset).is_multiple_of(layer.k_trunc)).count();
+    let windows = (0..time).filter(|t| case.starts_window(*t)).count();
     let forward_rate = rate(batch, hidden, gates);
     let forward = time as f64 * per_step / forward_rate;
     // No gradient goes back to the hidden state before a window.

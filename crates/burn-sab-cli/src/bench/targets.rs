@@ -33,9 +33,12 @@ const TORCH_SAB: Peer = Peer::Torch("torch-sab");
 const LENGTHS: [usize; 3] = [1_000, 10_000, 100_000];
 const MILLION: usize = 1_000_000;
 
-/// Numbers beyond which a comparison is left out, as it would take minutes or tens of GiB: those that the
-/// readable twin and PyTorch's SAB keep, which attend densely, and those that Burn's `Lstm` copies.
-const MOST_KEPT: f64 = 1e9;
+/// Limits beyond which a comparison is left out, as it would take minutes or tens of GiB. Steps: with the
+/// dozens of nodes a step of Burn's autodiff, and as many small operations in PyTorch. Numbers: those that
+/// dense attention keeps, those that the longest recurrence keeps, those that Burn's `Lstm` copies.
+const MOST_STEPS: usize = 1000;
+const MOST_ATTENDED: f64 = 1e9;
+const MOST_KEPT: f64 = 1e8;
 const MOST_COPIED: f64 = 2.5e10;
 
 /// One case, and what it is compared with.
@@ -44,20 +47,22 @@ pub fn one_case(case: &Case, model: Option<Model>) -> Vec<Section> {
     if let Some(model) = model {
         return vec![Section { title, rows: vec![(Peer::Own(model), case.clone())] }];
     }
-    let mut peers = vec![SAB];
-    let [batch, time, hidden] = [case.batch, case.time, case.hidden].map(|n| n as f64);
-    let (copied, slots) = (batch * time * time * hidden, 1.0 + time / case.k_att as f64);
-    let (lstm, dense) = (copied < MOST_COPIED, batch * time * slots / 2.0 * hidden < MOST_KEPT);
-    peers.extend(lstm.then_some(LSTM));
-    match case.slots {
-        Some(_) => peers.extend([REFERENCE, TORCH_CELL]),
-        None => {
-            peers.extend(dense.then_some(REFERENCE));
-            peers.extend(lstm.then_some([TORCH_LSTM, TORCH_CELL]).into_iter().flatten());
-            peers.extend((dense && case.max_hops.is_none()).then_some(TORCH_SAB));
-        }
-    }
-    vec![Section { title, rows: peers.into_iter().map(|peer| (peer, case.clone())).collect() }]
+    let [rows, time, hidden] = [case.batch, case.time, case.hidden].map(|n| n as f64);
+    let attended = rows * hidden * time * (1.0 + time / case.k_att as f64) / 2.0;
+    let looped = case.time <= MOST_STEPS;
+    let dense = looped && attended < MOST_ATTENDED;
+    let stream = case.slots.is_some();
+    let may_take = |peer: Peer| match peer {
+        SAB => true,
+        LSTM => looped && rows * hidden * time * time < MOST_COPIED,
+        REFERENCE => dense,
+        TORCH_LSTM => !stream && rows * hidden * time < MOST_KEPT,
+        TORCH_CELL => looped,
+        _ => dense && !stream && case.max_hops.is_none(),
+    };
+    let all = [SAB, LSTM, REFERENCE, TORCH_LSTM, TORCH_CELL, TORCH_SAB];
+    let peers = all.into_iter().filter(|peer| may_take(*peer));
+    vec![Section { title, rows: peers.map(|peer| (peer, case.clone())).collect() }]
 }
 
 /// What a case's rows have in common.
@@ -399,8 +404,10 @@ mod tests {
         assert_eq!(peers(&case, Some(Model::Lstm)), [LSTM]);
         let stream = Case { batch: 1, time: 1, slots: Some(10), ..case.clone() };
         assert_eq!(peers(&stream, None), [SAB, LSTM, REFERENCE, TORCH_CELL]);
-        let million = Case { batch: 1, time: MILLION, k_att: 1000, ..case };
+        let million = Case { batch: 1, time: MILLION, k_att: 1000, ..case.clone() };
         assert_eq!(peers(&million, None), [SAB]);
+        let wide = Case { time: 1000, ..case };
+        assert_eq!(peers(&wide, None), [SAB, LSTM, TORCH_LSTM, TORCH_CELL]);
     }
 
     #[test]
