@@ -14,3 +14,8 @@ pub use nn::{
     InitialSlot, SabLstm, SabLstmConfig, SabLstmOutput, SabLstmState, ScoreConfig, Scorer,
 };
 pub use op::{Sparsifier, Strategy};
+
+/// Compiles the README's example.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
