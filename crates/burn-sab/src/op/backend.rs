@@ -41,9 +41,7 @@ pub trait SabKernel: Backend {
             options.strategy != Strategy::Fused,
             "Strategy::Fused: this backend has no kernel for the SAB sequence; use Strategy::Auto"
         );
-        announce!("backend primitives");
-        let (outputs, saved) = primitives::forward(inputs, options, keep);
-        (outputs, saved.map(Saved::Primitives))
+        on_primitives(inputs, options, keep)
     }
 
     /// Gradients of the inputs from those of the outputs; that of `x` only if `needs_x`.
@@ -62,6 +60,17 @@ pub trait SabKernel: Backend {
             Saved::Host(_) => unreachable!("made by the host backends, which override this"),
         }
     }
+}
+
+/// The forward pass that runs on any backend.
+fn on_primitives<B: Backend>(
+    inputs: &SabInputs<B>,
+    options: &SabOptions,
+    keep: bool,
+) -> (SabOutputs<B>, Option<Saved<B>>) {
+    announce!("backend primitives");
+    let (outputs, saved) = primitives::forward(inputs, options, keep);
+    (outputs, saved.map(Saved::Primitives))
 }
 
 /// The public op, dispatched at run time to the backend that holds the tensors.
@@ -118,9 +127,7 @@ macro_rules! host_backends {
                     let (outputs, saved) = host::forward(inputs, options, keep);
                     (outputs, saved.map(Saved::Host))
                 } else {
-                    announce!("backend primitives");
-                    let (outputs, saved) = primitives::forward(inputs, options, keep);
-                    (outputs, saved.map(Saved::Primitives))
+                    on_primitives(inputs, options, keep)
                 }
             }
 

@@ -255,8 +255,8 @@ pub fn sab_sequence(inputs: SequenceInputs, options: &SabOptions) -> SequenceOut
         return sab_sequence_with_cell(inputs, options, &Cell::standard());
     }
     let [_, time, _] = inputs.x.dims();
-    // A path uses at most one reminder per step: a higher limit is none, and costs no lanes.
-    let options = SabOptions { max_hops: options.max_hops.filter(|hops| *hops < time), ..*options };
+    // A limit that no path can meet costs no lanes.
+    let options = SabOptions { max_hops: options.binding_hops(time), ..*options };
     let carried = inputs.slots.as_ref().map_or(0, |slots| slots.dims()[1]);
     let inputs = SabInputs::<Dispatch> {
         slots: match inputs.slots {

@@ -83,6 +83,12 @@ impl SabOptions {
         most.min(slots)
     }
 
+    /// The limit on hops, if it can be met within `time` steps: a path uses at most one reminder per
+    /// step, so a higher limit is none.
+    pub fn binding_hops(&self, time: usize) -> Option<usize> {
+        self.max_hops.filter(|hops| *hops < time)
+    }
+
     /// Parallel gradients that the backward pass keeps: one per number of reminders used so far.
     pub fn lanes(&self) -> usize {
         self.max_hops.map_or(1, |hops| hops + 1)

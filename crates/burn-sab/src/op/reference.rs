@@ -87,8 +87,7 @@ pub(crate) fn sab_sequence(
     cell: &Cell,
 ) -> SequenceOutputs {
     let [_, time, _] = inputs.x.dims();
-    // A path uses at most one reminder per step, so a higher limit is none.
-    match options.max_hops.filter(|hops| *hops < time) {
+    match options.binding_hops(time) {
         None => unroll(&inputs, options, cell, None).0,
         Some(hops) => {
             let carried = inputs.slots.as_ref().map_or(0, |slots| slots.dims()[1]);
