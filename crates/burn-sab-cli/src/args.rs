@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::backend::Backend;
 use crate::bench::BenchArgs;
+use crate::reproduce::ReproduceArgs;
 
 /// Sparse Attentive Backtracking: train it, and check implementations of it
 #[derive(Debug, Parser)]
@@ -25,6 +26,8 @@ pub enum Command {
     Conformance(ConformanceArgs),
     /// Measure how fast the layer is, and how much it keeps, beside what one would use instead
     Bench(Box<BenchArgs>),
+    /// Repeat the paper's experiments: grids of runs, their tables and pictures; can be interrupted
+    Reproduce(ReproduceArgs),
 }
 
 /// Every flag that is left out keeps the value of --preset, of --config, or the default.

@@ -6,10 +6,13 @@ mod backend;
 mod bench;
 mod conformance;
 mod error;
+mod files;
 mod plot;
 mod progress;
 mod report;
+mod reproduce;
 mod run_folder;
+mod session;
 mod settings;
 mod text;
 mod train;
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Command::Train(args) => train::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Conformance(args) => conformance::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Reproduce(args) => reproduce::run(&args),
     });
     match outcome {
         Ok(Ok(code)) => code,

@@ -4,25 +4,29 @@ use std::path::Path;
 use std::process::Command;
 
 use burn_sab_tasks::{Best, Ending, Metrics, ModelKind, Task};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::settings::Settings;
 use crate::text::{duration, markdown_table, thousands};
 
 /// What a run found out; `report.json` of its folder.
-#[derive(Debug, Serialize)]
-pub struct Report<'a> {
-    pub version: &'static str,
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Report {
+    pub version: String,
     /// The commit of the sources, "-dirty" if they were changed; "unknown" without a repository.
     pub commit: String,
     /// The backend's device, in Burn's words.
     pub device: String,
-    pub settings: &'a Settings,
+    /// The processor, in the system's words; "unknown processor" where it does not tell.
+    pub processor: String,
+    /// When the run was finished, as year-month-day in UTC.
+    pub date: String,
+    pub settings: Settings,
     pub models: Vec<ModelReport>,
 }
 
 /// What became of one model.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ModelReport {
     pub model: ModelKind,
     pub parameters: usize,
@@ -38,7 +42,7 @@ pub struct ModelReport {
 }
 
 /// A test on held-out sequences, with the weights of the best evaluation.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Test {
     pub span: usize,
     pub sequences: usize,
@@ -46,7 +50,7 @@ pub struct Test {
     pub seconds: f64,
 }
 
-impl Report<'_> {
+impl Report {
     /// The results side by side: a row a model, and one for a network that knows nothing.
     pub fn rows(&self) -> Vec<Vec<String>> {
         let train = &self.settings.train;
@@ -176,4 +180,12 @@ pub fn commit() -> String {
         }
         _ => "unknown".to_owned(),
     }
+}
+
+/// The processor of this machine.
+pub fn processor() -> String {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let line = text.lines().find(|line| line.starts_with("model name"));
+    let name = line.and_then(|line| line.split_once(':')).map(|(_, name)| name.trim().to_owned());
+    name.unwrap_or_else(|| "unknown processor".to_owned())
 }

@@ -1,10 +1,16 @@
-//! Pictures of a run, as SVG.
+//! Pictures of runs, as SVG.
 
+mod cost;
+mod curves;
 mod learning;
 mod reminders;
+mod transfer;
 
-pub use learning::learning_curves;
+pub use cost::{Bar, cost_bars};
+pub use curves::Curve;
+pub use learning::{Scale, learning_curves};
 pub use reminders::heat_map;
+pub use transfer::transfer_curves;
 
 use plotters::drawing::DrawingAreaErrorKind;
 use plotters::style::RGBColor;
