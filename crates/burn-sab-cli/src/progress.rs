@@ -133,8 +133,11 @@ impl Progress {
 /// Metrics in words.
 pub fn describe(metrics: &Metrics) -> String {
     match metrics {
-        Metrics::Copying { accuracy, cross_entropy } => {
+        Metrics::Classes { accuracy, cross_entropy } => {
             format!("{:.1} % right, {cross_entropy:.3} nats", 100.0 * accuracy)
+        }
+        Metrics::Text { bits_per_character, accuracy } => {
+            format!("{bits_per_character:.3} bits per character, {:.1} % right", 100.0 * accuracy)
         }
         Metrics::Adding { mse } => format!("mean squared error {mse:.5}"),
     }
@@ -144,7 +147,7 @@ pub fn describe(metrics: &Metrics) -> String {
 fn sign(metrics: &Metrics) -> char {
     const SIGNS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let good = match metrics {
-        Metrics::Copying { accuracy, .. } => *accuracy,
+        Metrics::Classes { accuracy, .. } | Metrics::Text { accuracy, .. } => *accuracy,
         // 1/6 is what a network has that knows nothing.
         Metrics::Adding { mse } => 1.0 - 6.0 * mse,
     };

@@ -22,6 +22,9 @@ pub struct Report {
     /// When the run was finished, as year-month-day in UTC.
     pub date: String,
     pub settings: Settings,
+    /// What the task's files hold, and how they are split.
+    #[serde(default)]
+    pub data: Option<String>,
     pub models: Vec<ModelReport>,
 }
 
@@ -91,6 +94,19 @@ impl Report {
                  {sequences} held-out sequences"
             ),
             Task::Adding => format!("adding: mean squared error on {sequences} held-out sequences"),
+            Task::PixelMnist { permuted } => format!(
+                "{} pixels of MNIST one by one: images right (cross-entropy in nats) on test images, at most \
+                 {sequences}",
+                if permuted { "permuted" } else { "the" }
+            ),
+            Task::PixelCifar => format!(
+                "the pixels of CIFAR-10 one by one: images right (cross-entropy in nats) on test images, at \
+                 most {sequences}"
+            ),
+            Task::Text { .. } => format!(
+                "next characters of a text: bits per character (characters right) on test windows, at most \
+                 {sequences}"
+            ),
         }
     }
 
@@ -126,6 +142,9 @@ impl Report {
             }
             text.push('\n');
         }
+        if let Some(data) = &self.data {
+            text.push_str(&format!("\nData: {data}.\n"));
+        }
         for (file, what) in pictures {
             text.push_str(&format!("\n![{what}]({file})\n"));
         }
@@ -145,21 +164,26 @@ impl Report {
 
 fn cell(metrics: &Metrics) -> String {
     match metrics {
-        Metrics::Copying { accuracy, cross_entropy } => {
+        Metrics::Classes { accuracy, cross_entropy } => {
             format!("{:.1} % ({cross_entropy:.3})", 100.0 * accuracy)
+        }
+        Metrics::Text { bits_per_character, accuracy } => {
+            format!("{bits_per_character:.3} ({:.1} %)", 100.0 * accuracy)
         }
         Metrics::Adding { mse } => format!("{mse:.5}"),
     }
 }
 
-/// What a network has that always gives the best answer without looking.
+/// What a network has that always gives the best answer without looking; of images and characters, if all
+/// were equally frequent.
 fn chance(task: &Task) -> Metrics {
+    let classes = task.d_output() as f64;
     match task {
-        Task::Copying { alphabet, .. } => {
-            let alphabet = *alphabet as f64;
-            Metrics::Copying { accuracy: 1.0 / alphabet, cross_entropy: alphabet.ln() }
-        }
         Task::Adding => Metrics::Adding { mse: 1.0 / 6.0 },
+        Task::Text { .. } => {
+            Metrics::Text { bits_per_character: classes.log2(), accuracy: 1.0 / classes }
+        }
+        _ => Metrics::Classes { accuracy: 1.0 / classes, cross_entropy: classes.ln() },
     }
 }
 

@@ -1,13 +1,14 @@
 //! Training, testing, drawing and reporting: what happens in the folder of a run.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
 use burn::module::Module;
 use burn::tensor::Device;
 use burn_sab_tasks::{
-    DataStream, Ending, Event, ModelKind, Purpose, Task, TaskModel, TrainConfig, Trainer, evaluate,
+    Ending, Event, Examples, ModelKind, Purpose, Task, TaskModel, TrainConfig, Trainer, evaluate,
     reminders,
 };
 
@@ -48,6 +49,7 @@ pub struct Finished {
 /// A network that has been trained, and what is known about it.
 struct Trained {
     config: TrainConfig,
+    examples: Arc<Examples>,
     model: TaskModel,
     report: ModelReport,
     events: Vec<Event>,
@@ -76,6 +78,7 @@ impl Session {
             processor: processor(),
             date: today(),
             settings: self.settings.clone(),
+            data: trained[0].examples.origin().map(str::to_owned),
             models: trained.into_iter().map(|trained| trained.report).collect(),
         };
         let written = self.folder.write(REPORT, &report.markdown(&pictures))?;
@@ -125,6 +128,7 @@ impl Session {
                 tests: Vec::new(),
             },
             config: trainer.config().clone(),
+            examples: trainer.examples().clone(),
             model: best_model,
             events: folder.events()?,
         })
@@ -156,10 +160,14 @@ impl Session {
         let task = self.settings.train.task;
         let sequences = self.settings.test_sequences;
         for span in &self.settings.test_spans {
-            for Trained { config, model, report, .. } in trained.iter_mut() {
+            for Trained { config, examples, model, report, .. } in trained.iter_mut() {
                 let started = Instant::now();
-                let stream = DataStream::of_span(config.seed, Purpose::Test, *span);
-                let metrics = evaluate(model, &task, *span, sequences, stream, &self.device);
+                let data = (config.seed, Purpose::Test);
+                let metrics = evaluate(model, examples, *span, sequences, data, &self.device);
+                // Files may have fewer.
+                let sequences = examples
+                    .available(Purpose::Test, *span)
+                    .map_or(sequences, |available| available.min(sequences));
                 let seconds = started.elapsed().as_secs_f64();
                 self.say(&format!(
                     "{}: tested at {} {}: {} ({})",
@@ -178,7 +186,9 @@ impl Session {
     fn draw(&self, trained: &[Trained]) -> anyhow::Result<Vec<(String, &'static str)>> {
         let task = self.settings.train.task;
         let mut pictures = Vec::new();
-        if let Some(sab) = trained.iter().find(|trained| trained.report.model == ModelKind::Sab) {
+        let sab = trained.iter().find(|trained| trained.report.model == ModelKind::Sab);
+        // An image has more steps than can be shown, and there is none with fewer.
+        if let Some(sab) = sab.filter(|_| !task.has_one_span()) {
             self.draw_reminders(sab)?;
             pictures.push((REMINDERS.to_owned(), "which moment reminded which"));
         }
@@ -201,8 +211,8 @@ impl Session {
     fn draw_reminders(&self, sab: &Trained) -> anyhow::Result<PathBuf> {
         let task = self.settings.train.task;
         let span = self.settings.train.span.min(PICTURE_SPAN);
-        let stream = DataStream::of_span(sab.config.seed, Purpose::Test, span);
-        let found = reminders(&sab.model, &sab.config.layer, &task, span, stream, &self.device);
+        let Trained { config, examples, model, .. } = sab;
+        let found = reminders(model, &config.layer, examples, span, config.seed, &self.device);
         let title = format!(
             "Which moment reminded which: {}, {} {span}, one held-out sequence",
             task.name(),
@@ -211,9 +221,9 @@ impl Session {
         let steps = task.steps(span);
         let marks = match task {
             Task::Copying { symbols, .. } => vec![(symbols, "delay"), (steps - symbols, "recall")],
-            Task::Adding => Vec::new(),
+            _ => Vec::new(),
         };
-        let k_att = sab.config.layer.k_att;
+        let k_att = config.layer.k_att;
         let svg = plot::heat_map(&found, steps, k_att, &title, &marks).context("the heat map")?;
         self.folder.write(REMINDERS, &svg)
     }

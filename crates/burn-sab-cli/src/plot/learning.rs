@@ -7,7 +7,7 @@ use super::DrawingError;
 use super::curves::{Curve, Words, draw};
 use crate::text::thousands;
 
-/// Draws a curve for each run: its accuracy (copying) or mean squared error (adding) on held-out
+/// Draws a curve for each run: its accuracy, mean squared error or bits per character on held-out
 /// sequences at the target span. Runs of one name share a colour.
 pub fn learning_curves(
     runs: &[(String, Vec<Event>)],
@@ -59,13 +59,19 @@ impl Scale {
                 let top = heights.fold(0.2, f64::max);
                 Self { top, label: "mean squared error", nothing: 1.0 / 6.0 }
             }
+            Task::Copying { .. } | Task::PixelMnist { .. } | Task::PixelCifar => Self {
+                top: 100.0,
+                label: if task.has_one_span() { "images right (%)" } else { "symbols right (%)" },
+                nothing: 100.0 / task.d_output() as f64,
+            },
         }
     }
 
     /// Where metrics stand on the axis.
     pub fn height(metrics: &Metrics) -> f64 {
         match metrics {
-            Metrics::Copying { accuracy, .. } => 100.0 * accuracy,
+            Metrics::Classes { accuracy, .. } => 100.0 * accuracy,
+            Metrics::Text { bits_per_character, .. } => *bits_per_character,
             Metrics::Adding { mse } => *mse,
         }
     }
@@ -88,7 +94,7 @@ mod tests {
         let evaluation = |update, accuracy| Event::Evaluation {
             update,
             span: 5,
-            metrics: Metrics::Copying { accuracy, cross_entropy: 1.0 },
+            metrics: Metrics::Classes { accuracy, cross_entropy: 1.0 },
             best: true,
             longest: 5,
         };

@@ -30,6 +30,10 @@ pub struct ReproduceArgs {
     /// Run only these delays or lengths now
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub spans: Option<Vec<usize>>,
+    /// The folder with the data: mnist/ with the files of MNIST, text/ with those of the Penn Treebank, text8,
+    /// or tinyshakespeare.txt.gz
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
     /// Run nothing: write tables and pictures of the runs that are there
     #[arg(long)]
     pub tables_only: bool,
@@ -58,6 +62,10 @@ pub enum TableName {
     Transfer,
     /// Copying with one setting of SAB changed at a time
     Ablation,
+    /// MNIST pixel by pixel, in order and permuted
+    Mnist,
+    /// Characters of a text
+    Text,
     /// All of these
     All,
 }

@@ -52,9 +52,10 @@ fn kept(config: &TrainConfig, device: &Device) -> anyhow::Result<isize> {
     let device = device.clone().autodiff();
     let model = TaskModel::new(config, &device)?;
     let mut stream = DataStream::new(config.seed, Purpose::Training);
-    let batch = config.task.batch(&mut stream, config.span, config.batch, &device);
+    let examples = config.examples()?;
+    let batch = examples.training_batch(&mut stream, config.span, config.batch, &device);
     let (_loss, bytes) = heap_growth(|| {
-        let answers = model.forward(batch.input.clone(), config.task.answers());
+        let answers = model.forward(batch.input.clone(), config.task.answers(config.span));
         config.task.loss(answers, batch.target.clone())
     });
     Ok(bytes)

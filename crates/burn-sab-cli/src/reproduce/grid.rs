@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use toml::{Table, Value};
@@ -31,6 +32,9 @@ pub struct Grid {
     pub spans: Vec<usize>,
     /// Seeds of weights and data.
     pub seeds: Vec<u64>,
+    /// Where the task's files are in the folder that `--data` names.
+    #[serde(default)]
+    pub data: Option<PathBuf>,
     /// Spans at which trained networks are tested, beside the one they were to learn.
     #[serde(default)]
     pub test_spans: Vec<usize>,
@@ -85,11 +89,13 @@ pub struct Cell {
     pub line: Vec<String>,
 }
 
-const OWN: [(TableName, &str, &str); 4] = [
+const OWN: [(TableName, &str, &str); 6] = [
     (TableName::Copying, "copying", include_str!("../../grids/copying.toml")),
     (TableName::Adding, "adding", include_str!("../../grids/adding.toml")),
     (TableName::Transfer, "transfer", include_str!("../../grids/transfer.toml")),
     (TableName::Ablation, "ablation", include_str!("../../grids/ablation.toml")),
+    (TableName::Mnist, "mnist", include_str!("../../grids/mnist.toml")),
+    (TableName::Text, "text", include_str!("../../grids/text.toml")),
 ];
 
 /// The grids that `args` asks for.
@@ -151,13 +157,13 @@ impl Grid {
     }
 
     /// The runs, the first seed of everything first.
-    pub fn cells(&self) -> Vec<Cell> {
+    pub fn cells(&self, data: Option<&Path>) -> Vec<Cell> {
         let mut cells = Vec::new();
         for &seed in &self.seeds {
             for variant in self.variants_or_none() {
                 for &span in &self.spans {
                     for model in &self.models {
-                        cells.push(self.cell(variant, model, span, seed));
+                        cells.push(self.cell(variant, model, span, seed, data));
                     }
                 }
             }
@@ -173,7 +179,14 @@ impl Grid {
         self.variants.iter().map(Some).collect()
     }
 
-    fn cell(&self, variant: Option<&Variant>, model: &str, span: usize, seed: u64) -> Cell {
+    fn cell(
+        &self,
+        variant: Option<&Variant>,
+        model: &str,
+        span: usize,
+        seed: u64,
+        data: Option<&Path>,
+    ) -> Cell {
         let longest = self.longest_test.get(model).copied().unwrap_or(usize::MAX);
         let mut tests = vec![span];
         tests.extend(self.test_spans.iter().filter(|test| **test != span));
@@ -192,7 +205,12 @@ impl Grid {
         flag("compare", "none".to_owned());
         match self.task.as_str() {
             "copying" => flag("delay", span.to_string()),
+            // Images are as long as they are.
+            "mnist" | "cifar" => {}
             _ => flag("length", span.to_string()),
+        }
+        if let (Some(folder), Some(of_task)) = (data, &self.data) {
+            flag("data", folder.join(of_task).display().to_string());
         }
         flag("seed", seed.to_string());
         for (name, value) in &settings {
@@ -262,6 +280,7 @@ mod tests {
         seeds = [1, 2]
         test-spans = [6, 50, 500]
         longest-test = { lstm = 100 }
+        data = "here"
         settings = { updates = 7, lr = 0.01, max-hops = "none" }
         variants = [{ name = "k_top 1", settings = { k-top = 1 } }, { name = "all", settings = {} }]
         [quick]
@@ -272,7 +291,7 @@ mod tests {
     #[test]
     fn every_cell_is_a_line_of_sab_train() {
         let grid = Grid::read("small", SMALL, Size::Standard).unwrap();
-        let cells = grid.cells();
+        let cells = grid.cells(None);
         assert_eq!(cells.len(), 2 * 2 * 2 * 2);
         let names: BTreeSet<_> = cells.iter().map(|cell| cell.name.clone()).collect();
         assert_eq!(names.len(), cells.len());
@@ -282,6 +301,9 @@ mod tests {
             "copying --model lstm --compare none --delay 5 --seed 1 --lr 0.01 --max-hops none --updates 7 \
              --k-top 1 --test-delays 5,6,50"
         );
+        let with_data = grid.cells(Some(Path::new("files")));
+        let flag = with_data[0].line.iter().position(|word| word == "--data").unwrap();
+        assert_eq!(Path::new(&with_data[0].line[flag + 1]), Path::new("files").join("here"));
         assert_eq!(cells[1].too_long, [500]);
         assert!(cells[0].too_long.is_empty());
     }

@@ -20,6 +20,7 @@ use crate::error::usage;
 use crate::files::write_whole;
 use crate::text::say;
 pub use args::ReproduceArgs;
+use args::TableName;
 use clap::ValueEnum;
 use grid::Grid;
 use run::{Run, State};
@@ -45,7 +46,17 @@ pub fn run(args: &ReproduceArgs) -> anyhow::Result<ExitCode> {
     let device = backend.device()?;
     let mut tables = Vec::new();
     for grid in grid::asked_for(args)? {
-        let cells = grid.cells().into_iter();
+        if grid.data.is_some() && args.data.is_none() {
+            if args.table != TableName::All {
+                return Err(usage!(
+                    "the grid {} needs files; name their folder with --data",
+                    grid.name
+                ));
+            }
+            say(&format!("left out, as there is no --data: {}", grid.name));
+            continue;
+        }
+        let cells = grid.cells(args.data.as_deref()).into_iter();
         let runs = cells.map(|cell| Run::new(cell, &grid, &args.out, backend, args.threads));
         let runs = runs.collect::<anyhow::Result<Vec<_>>>()?;
         tables.push((grid, runs));

@@ -28,7 +28,7 @@ pub struct Row<'a> {
 /// What a test found.
 #[derive(Debug, Serialize)]
 pub struct Outcome<'a> {
-    /// `accuracy` and `cross_entropy` (nats), or `mse`.
+    /// `accuracy` and `cross_entropy` (nats), `bits_per_character` and `accuracy`, or `mse`.
     #[serde(flatten)]
     pub metrics: Metrics,
     pub sequences: usize,

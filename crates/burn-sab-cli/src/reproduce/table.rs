@@ -33,6 +33,15 @@ pub fn page(grid: &Grid, runs: &[(&Run, State)], pictures: &[(String, String)]) 
         }));
         text.push_str(&format!("\n{}", markdown_table(&rows)));
     }
+    let data: BTreeSet<&String> = Group::of(grid, runs)
+        .iter()
+        .flat_map(|group| {
+            group.finished().filter_map(|run| run.report.data.as_ref()).collect::<Vec<_>>()
+        })
+        .collect();
+    for data in data {
+        text.push_str(&format!("\nData: {data}.\n"));
+    }
     for (run, state) in runs {
         if let State::Failed(why) = state {
             text.push_str(&format!("\n{} failed: {why}\n", run.cell.name));
@@ -113,12 +122,13 @@ fn learnt(group: &Group) -> String {
 fn tested(tests: &[Metrics]) -> String {
     let values: Vec<f64> = tests.iter().map(headline).collect();
     match tests[0] {
-        Metrics::Copying { .. } => with_spread(&values, |x| format!("{:.1} %", 100.0 * x)),
+        Metrics::Classes { .. } => with_spread(&values, |x| format!("{:.1} %", 100.0 * x)),
+        Metrics::Text { .. } => with_spread(&values, |x| format!("{x:.3}")),
         Metrics::Adding { .. } => with_spread(&values, |x| format!("{x:.5}")),
     }
 }
 
-/// The metric that tables and pictures show: accuracy, or mean squared error.
+/// The metric that tables show: accuracy, mean squared error, or bits per character.
 pub fn headline(metrics: &Metrics) -> f64 {
     metrics.named()[0].1
 }
@@ -127,13 +137,16 @@ fn mean(values: &[f64], show: impl Fn(f64) -> String) -> String {
     spread(values).map_or_else(|| "–".to_owned(), |(mean, ..)| show(mean))
 }
 
-/// The mean, and the smallest and largest of several values.
+/// The mean, and the smallest and largest of several values where they differ.
 fn with_spread(values: &[f64], show: impl Fn(f64) -> String) -> String {
-    match spread(values) {
-        None => "–".to_owned(),
-        Some((mean, ..)) if values.len() == 1 => show(mean),
-        Some((mean, from, to)) => format!("{} ({}–{})", show(mean), show(from), show(to)),
+    let Some((mean, from, to)) = spread(values) else { return "–".to_owned() };
+    let (mean, from, to) = (show(mean), show(from), show(to));
+    if from == to {
+        return mean;
     }
+    // One unit is enough.
+    let (from, to) = (from.trim_end_matches(" %"), to.trim_end_matches(" %"));
+    format!("{mean} ({from}–{to})")
 }
 
 /// What the columns mean.
@@ -145,9 +158,11 @@ fn legend(task: &Task, runs: &[(&Run, State)]) -> String {
             100.0 / *alphabet as f64
         ),
         Task::Adding => "mean squared error (always answering 1: 0.167)".to_owned(),
+        Task::PixelMnist { .. } | Task::PixelCifar => "images right (chance 10 %)".to_owned(),
+        Task::Text { .. } => "bits per character".to_owned(),
     };
     format!(
-        "Tests: {what} on {} held-out sequences each, with the weights of the best evaluation; mean over \
+        "Tests: {what} on {} held-out sequences each (or as many as there are), with the weights of the best evaluation; mean over \
          seeds (smallest–largest). *learnt*: runs that reached the level at which training stops, of those \
          that were run. *training*: seconds of training with its evaluations. *ms an update* and *MB kept*: \
          one update at the {} to be learnt before training, and what its forward pass keeps for the backward \
@@ -182,4 +197,17 @@ fn origin(grid: &Grid, runs: &[(&Run, State)]) -> String {
         all(|run| run.report.commit.chars().take(7).collect()),
         name = grid.name,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_spread_is_shown_where_there_is_one() {
+        let percent = |x: f64| format!("{:.1} %", 100.0 * x);
+        assert_eq!(with_spread(&[0.5, 0.75, 1.0], percent), "75.0 % (50.0–100.0)");
+        assert_eq!(with_spread(&[1.0, 1.0], percent), "100.0 %");
+        assert_eq!(with_spread(&[], percent), "–");
+    }
 }
