@@ -51,8 +51,9 @@ impl Scale {
     /// The axis on which `curves` fit.
     pub fn of(task: &Task, curves: &[Curve]) -> Self {
         match task {
-            Task::Copying { alphabet, .. } => {
-                Self { top: 100.0, label: "symbols right (%)", nothing: 100.0 / *alphabet as f64 }
+            Task::Text { characters } => {
+                let nothing = (*characters as f64).log2();
+                Self { top: nothing, label: "bits per character", nothing }
             }
             Task::Adding => {
                 let heights = curves.iter().flat_map(|curve| &curve.points).map(|point| point.1);
