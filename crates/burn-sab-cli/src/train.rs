@@ -21,8 +21,9 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     if let Some(threads) = settings.threads {
         rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("--threads")?;
     }
-    // Before the folder, so that a missing device leaves nothing behind.
+    // Before the folder, so that a missing device or file leaves nothing behind.
     let device = settings.backend.device()?;
+    settings.train.examples()?;
     let folder = match folder {
         Some(folder) => {
             folder.write_settings(&settings)?;

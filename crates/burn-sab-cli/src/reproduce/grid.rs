@@ -298,8 +298,8 @@ mod tests {
         assert_eq!(cells[1].name, "k_top-1-lstm-5-1");
         assert_eq!(
             cells[1].line.join(" "),
-            "copying --model lstm --compare none --delay 5 --seed 1 --lr 0.01 --max-hops none --updates 7 \
-             --k-top 1 --test-delays 5,6,50"
+            "copying --model lstm --compare none --delay 5 --seed 1 --k-top 1 --lr 0.01 --max-hops none \
+             --updates 7 --test-delays 5,6,50"
         );
         let with_data = grid.cells(Some(Path::new("files")));
         let flag = with_data[0].line.iter().position(|word| word == "--data").unwrap();

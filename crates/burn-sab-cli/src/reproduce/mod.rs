@@ -64,6 +64,9 @@ pub fn run(args: &ReproduceArgs) -> anyhow::Result<ExitCode> {
     let results = args.results.clone().unwrap_or_else(|| args.out.join("results"));
     // Everything that can be wrong with what is there comes before hours of work.
     let mut to_do = Vec::new();
+    for (_, runs) in tables.iter().filter(|_| !args.tables_only) {
+        runs[0].settings.train.examples()?;
+    }
     for (table, (_, runs)) in tables.iter().enumerate() {
         for (place, run) in runs.iter().enumerate() {
             match run.state()? {
