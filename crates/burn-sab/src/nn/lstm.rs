@@ -5,7 +5,8 @@ use super::config::{InitialSlot, SabLstmConfig};
 use super::scorer::Scorer;
 use super::state::SabLstmState;
 use crate::op::{
-    self, Activations, Cell, SabOptions, SequenceInputs, SequenceOutputs, Sparsifier, Strategy,
+    self, Activations, Cell, Readout, Recompute, SabOptions, SequenceInputs, SequenceOutputs,
+    SequenceReminders, Sparsifier, Strategy,
 };
 
 /// An LSTM that stores its own past states as slots, retrieves a few of them at every step, and sends
@@ -55,12 +56,16 @@ pub struct SabLstm {
     pub clip: Option<f64>,
     /// See [`SabLstmConfig::input_forget`].
     pub input_forget: bool,
+    /// See [`SabLstmConfig::recompute`].
+    #[module(skip)]
+    pub recompute: Recompute,
     /// See [`SabLstmConfig::strategy`].
     #[module(skip)]
     pub strategy: Strategy,
 }
 
-/// All that a pass over a sequence gives; time and batch lie as in the input.
+/// All that a pass over a sequence gives, at all its T steps or at those that were asked for; time and
+/// batch lie as in the input.
 #[derive(Clone, Debug)]
 pub struct SabLstmOutput {
     /// Hidden states after retrieval, `[B, T, H]`.
@@ -135,6 +140,7 @@ impl SabLstm {
             reverse: config.reverse,
             clip: config.clip,
             input_forget: config.input_forget,
+            recompute: config.recompute,
             strategy: config.strategy,
         }
     }
@@ -148,8 +154,8 @@ impl SabLstm {
     ///
     /// If shapes do not fit.
     pub fn forward(&self, x: Tensor<3>, state: Option<SabLstmState>) -> (Tensor<3>, SabLstmState) {
-        let output = self.forward_with_reminders(x, state);
-        (output.hidden, output.state)
+        let (outputs, state) = self.run(self.in_time(x), state, Readout::All, false);
+        (self.as_given(outputs.hidden), state)
     }
 
     /// As [`forward`](Self::forward), with the summaries and with which slots were retrieved and how
@@ -159,16 +165,30 @@ impl SabLstm {
         x: Tensor<3>,
         state: Option<SabLstmState>,
     ) -> SabLstmOutput {
-        let x = if self.batch_first { x } else { x.swap_dims(0, 1) };
-        let x = if self.reverse { x.flip([1]) } else { x };
-        let (outputs, state) = self.run(x, state);
-        SabLstmOutput {
-            hidden: self.as_given(outputs.hidden),
-            summary: self.as_given(outputs.summary),
-            slots: self.as_given(outputs.slots),
-            weights: self.as_given(outputs.weights),
-            state,
-        }
+        self.reminded(x, state, Readout::All)
+    }
+
+    /// As [`forward_with_reminders`](Self::forward_with_reminders), but gives the outputs of `steps`
+    /// only: positions in `x`, 0-based and rising. For readouts of few steps, `&[T - 1]` say, of very
+    /// long sequences: no array over all hidden states exists in either pass, and the cost of the backward
+    /// pass is that of the steps that gradient reaches.
+    ///
+    /// # Panics
+    ///
+    /// If shapes do not fit, or if the steps do not rise or lie beyond the sequence.
+    pub fn forward_at(
+        &self,
+        x: Tensor<3>,
+        steps: &[usize],
+        state: Option<SabLstmState>,
+    ) -> SabLstmOutput {
+        let time = x.dims()[if self.batch_first { 1 } else { 0 }];
+        let steps: Vec<usize> = if self.reverse {
+            steps.iter().rev().map(|step| time.wrapping_sub(step + 1)).collect()
+        } else {
+            steps.to_vec()
+        };
+        self.reminded(x, state, Readout::At(steps.into()))
     }
 
     /// One time step of a stream: `x` is `[B, I]`, the returned hidden state `[B, H]`.
@@ -177,12 +197,36 @@ impl SabLstm {
     ///
     /// If shapes do not fit.
     pub fn step(&self, x: Tensor<2>, state: Option<SabLstmState>) -> (Tensor<2>, SabLstmState) {
-        let (_, state) = self.run(x.unsqueeze_dim(1), state);
+        let (_, state) = self.run(x.unsqueeze_dim(1), state, Readout::All, false);
         (state.hidden.clone(), state)
     }
 
+    fn reminded(
+        &self,
+        x: Tensor<3>,
+        state: Option<SabLstmState>,
+        readout: Readout,
+    ) -> SabLstmOutput {
+        let (outputs, state) = self.run(self.in_time(x), state, readout, true);
+        let SequenceReminders { summary, slots, weights } =
+            outputs.reminders.expect("asked for, and every implementation gives them");
+        SabLstmOutput {
+            hidden: self.as_given(outputs.hidden),
+            summary: self.as_given(summary),
+            slots: self.as_given(slots),
+            weights: self.as_given(weights),
+            state,
+        }
+    }
+
     /// Runs `[B, T, I]` in the order of time.
-    fn run(&self, x: Tensor<3>, state: Option<SabLstmState>) -> (SequenceOutputs, SabLstmState) {
+    fn run(
+        &self,
+        x: Tensor<3>,
+        state: Option<SabLstmState>,
+        readout: Readout,
+        reminders: bool,
+    ) -> (SequenceOutputs, SabLstmState) {
         let [batch, time, input] = x.dims();
         let [d_input, packed] = self.weight_ih.shape().dims();
         assert_eq!(
@@ -214,6 +258,9 @@ impl SabLstm {
             sparsifier: self.sparsifier,
             max_hops: self.max_hops,
             first_step: state.step,
+            readout,
+            reminders,
+            recompute: self.recompute,
             strategy: self.strategy,
         };
         let bias = match (&self.bias_ih, &self.bias_hh) {
@@ -239,18 +286,10 @@ impl SabLstm {
         };
         // What was joined for this call stays joined; the new part waits for the next.
         let mut slots: Vec<Tensor<3>> = slots.into_iter().collect();
-        let stored: Vec<i64> =
-            (0..time).filter(|t| options.stores_slot(*t)).map(|t| t as i64).collect();
-        let hidden = outputs.hidden.clone();
-        if stored.len() == time {
-            slots.push(hidden.clone());
-        } else if !stored.is_empty() {
-            let stored = Tensor::<1, Int>::from_data(stored.as_slice(), &hidden.device());
-            slots.push(hidden.clone().select(1, stored));
-        }
+        slots.extend(outputs.stored.clone());
         let state = SabLstmState {
             cell: outputs.cell.clone(),
-            hidden: hidden.narrow(1, time - 1, 1).squeeze_dim(1),
+            hidden: outputs.last.clone(),
             slots,
             step: options.first_step + time,
         };
@@ -263,6 +302,12 @@ impl SabLstm {
             input_forget: self.input_forget,
             activations: self.activations.clone(),
         }
+    }
+
+    /// From the layout of the input to the order of time, batch first.
+    fn in_time(&self, x: Tensor<3>) -> Tensor<3> {
+        let x = if self.batch_first { x } else { x.swap_dims(0, 1) };
+        if self.reverse { x.flip([1]) } else { x }
     }
 
     /// From the order of time, batch first, to the layout of the input.

@@ -13,8 +13,11 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, TensorMetadata, get_device_settings};
 use burn::tensor::{DType, Element, TensorData};
 
-use super::cpu::{self, Grads, Inputs, Keep, Needs, Score, Shape, UpGrads};
-use super::{Dims, SabGrads, SabInputs, SabOptions, SabOutputs, ScoreInputs, UpstreamGrads};
+use super::cpu::{self, Grads, Inputs, Needs, Score, Shape, UpGrads};
+use super::{
+    Dims, Readout, RetrievedSlots, SabGrads, SabInputs, SabOptions, SabOutputs, ScoreInputs,
+    StoredSlots, UpstreamGrads,
+};
 
 /// A number that the kernel and the backends know.
 pub(crate) trait HostFloat: cpu::Float + Element + bytemuck::Pod {}
@@ -57,11 +60,12 @@ impl HostBackend for burn::backend::NdArray {
     }
 }
 
-/// What the kernel's forward pass keeps: its own notes and the hidden states that it gave out.
+/// What the kernel's forward pass keeps: its own notes and, of what it gave out, the hidden states that
+/// can be looked up; `None` where no step stored one and not all are given.
 #[derive(Clone, Debug)]
 pub struct SavedHost<B: Backend> {
     notes: Notes,
-    hidden: FloatTensor<B>,
+    past: Option<FloatTensor<B>>,
 }
 
 #[derive(Clone, Debug)]
@@ -131,7 +135,7 @@ impl<'a, T: HostFloat> Slices<'a, T> {
 
 /// The same options with at most as many places as there are slots: the kernel writes `k_top` per step.
 fn bounded<B: Backend>(inputs: &SabInputs<B>, options: &SabOptions) -> SabOptions {
-    SabOptions { k_top: Dims::of(inputs, options).width(options), ..*options }
+    SabOptions { k_top: Dims::of(inputs, options).width(options), ..options.clone() }
 }
 
 fn floats<B: Backend, T: HostFloat, const D: usize>(
@@ -167,22 +171,47 @@ fn forward_as<B: HostBackend, T: HostFloat>(
 ) -> (SabOutputs<B>, Option<SavedHost<B>>) {
     let options = &bounded(inputs, options);
     let slices = Slices::<T>::of(inputs, options);
-    let keep = if keep { Keep::Auto } else { Keep::Nothing };
     let (outputs, saved) = cpu::forward(&slices.inputs(), options, keep);
     let device = inputs.x.device();
     let dims = Dims::of(inputs, options);
     let Dims { batch, time, hidden, .. } = dims;
-    let places = [batch, time, dims.width(options)];
-    let outputs = SabOutputs::<B> {
-        hidden: floats::<B, T, 3>(outputs.h, [batch, time, hidden], &device),
-        summary: floats::<B, T, 3>(outputs.s, [batch, time, hidden], &device),
-        cell: floats::<B, T, 2>(outputs.c, [batch, hidden], &device),
-        slots: ints::<B>(outputs.slots, places, &device),
-        weights: floats::<B, T, 3>(outputs.weights, places, &device),
+    let given = options.readout.len(time);
+    let count = options.slots_stored(time);
+    let gathered = match options.readout {
+        // Every step's output is a slot: the two share their memory.
+        Readout::All if count == time || count == 0 => None,
+        Readout::All => {
+            let steps = (0..batch * time).filter(|at| options.stores_slot(at % time));
+            Some(steps.flat_map(|at| &outputs.h[at * hidden..(at + 1) * hidden]).copied().collect())
+        }
+        Readout::At(_) => Some(outputs.stored),
     };
-    let saved = saved
-        .map(|saved| SavedHost { notes: notes(Arc::new(saved)), hidden: outputs.hidden.clone() });
-    (outputs, saved)
+    let h = floats::<B, T, 3>(outputs.h, [batch, given, hidden], &device);
+    let stored = (count > 0).then(|| match gathered {
+        None => h.clone(),
+        Some(slots) => floats::<B, T, 3>(slots, [batch, count, hidden], &device),
+    });
+    let past = match options.readout {
+        Readout::All => Some(h.clone()),
+        Readout::At(_) => stored.clone(),
+    };
+    let places = [batch, given, dims.width(options)];
+    let outputs = SabOutputs::<B> {
+        hidden: h,
+        last: floats::<B, T, 2>(outputs.last, [batch, hidden], &device),
+        cell: floats::<B, T, 2>(outputs.c, [batch, hidden], &device),
+        stored: stored.map_or(StoredSlots::None, StoredSlots::Some),
+        reminders: if options.reminders {
+            RetrievedSlots::Some {
+                summary: floats::<B, T, 3>(outputs.s, [batch, given, hidden], &device),
+                slots: ints::<B>(outputs.slots, places, &device),
+                weights: floats::<B, T, 3>(outputs.weights, places, &device),
+            }
+        } else {
+            RetrievedSlots::None
+        },
+    };
+    (outputs, saved.map(|saved| SavedHost { notes: notes(Arc::new(saved)), past }))
 }
 
 /// Gradients through the kernel.
@@ -193,28 +222,36 @@ pub(crate) fn backward<B: HostBackend>(
     options: &SabOptions,
     needs_x: bool,
 ) -> SabGrads<B> {
+    let past = saved.past.as_ref();
     match &saved.notes {
-        Notes::F32(notes) => backward_as(inputs, notes, &saved.hidden, upstream, options, needs_x),
-        Notes::F64(notes) => backward_as(inputs, notes, &saved.hidden, upstream, options, needs_x),
+        Notes::F32(notes) => backward_as(inputs, notes, past, upstream, options, needs_x),
+        Notes::F64(notes) => backward_as(inputs, notes, past, upstream, options, needs_x),
     }
 }
 
 fn backward_as<B: HostBackend, T: HostFloat>(
     inputs: &SabInputs<B>,
     notes: &cpu::Saved<T>,
-    hidden: &FloatTensor<B>,
+    past: Option<&FloatTensor<B>>,
     upstream: &UpstreamGrads<B>,
     options: &SabOptions,
     needs_x: bool,
 ) -> SabGrads<B> {
     let options = &bounded(inputs, options);
     let slices = Slices::<T>::of(inputs, options);
-    let [h, s, c] = [&upstream.hidden, &upstream.summary, &upstream.cell]
+    let UpstreamGrads { hidden, last, cell, stored, summary } = upstream;
+    let [h, last, c, stored, s] = [hidden, last, cell, stored, summary]
         .map(|grad| grad.as_ref().map(|grad| B::slice::<T>(grad)));
-    let up = UpGrads { h: h.as_deref(), s: s.as_deref(), c: c.as_deref() };
+    let up = UpGrads {
+        h: h.as_deref(),
+        last: last.as_deref(),
+        c: c.as_deref(),
+        stored: stored.as_deref(),
+        s: s.as_deref(),
+    };
     let needs = Needs { x: needs_x, ..Needs::ALL };
-    let grads: Grads<T> =
-        cpu::backward(&slices.inputs(), notes, &B::slice::<T>(hidden), &up, needs, options);
+    let past = past.map_or(Cow::Borrowed(&[][..]), |past| B::slice::<T>(past));
+    let grads: Grads<T> = cpu::backward(&slices.inputs(), notes, &past, &up, needs, options);
 
     let device = inputs.x.device();
     let like = |values: Vec<T>, tensor: &FloatTensor<B>| {

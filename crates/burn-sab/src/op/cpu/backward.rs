@@ -17,8 +17,9 @@ use super::{Call, Grads, Inputs, Needs, Saved, Shape, UpGrads, tile_rows};
 /// are more tiles.
 const JOBS: usize = 32;
 
-/// Gradients of a call's inputs. `h`: the call's hidden states, [`super::Outputs::h`]; `saved`: what
-/// its forward pass kept; inputs and options are those of that pass.
+/// Gradients of a call's inputs. `past`: the call's hidden states, [`super::Outputs::h`], or where only
+/// some are read out [`super::Outputs::stored`]; `saved`: what its forward pass kept; inputs and options
+/// are those of that pass.
 ///
 /// # Panics
 ///
@@ -26,12 +27,12 @@ const JOBS: usize = 32;
 pub fn backward<T: Float>(
     inputs: &Inputs<'_, T>,
     saved: &Saved<T>,
-    h: &[T],
+    past: &[T],
     up: &UpGrads<'_, T>,
     needs: Needs,
     options: &SabOptions,
 ) -> Grads<T> {
-    backward_on(Arch::new(), inputs, saved, h, up, needs, options)
+    backward_on(Arch::new(), inputs, saved, past, up, needs, options)
 }
 
 /// [`backward()`] with a given instruction set; no result depends on it.
@@ -39,17 +40,23 @@ pub(super) fn backward_on<T: Float>(
     arch: Arch,
     inputs: &Inputs<'_, T>,
     saved: &Saved<T>,
-    h: &[T],
+    past: &[T],
     up: &UpGrads<'_, T>,
     needs: Needs,
     options: &SabOptions,
 ) -> Grads<T> {
     let call = Call::new(inputs, options, arch);
     let Shape { batch, time, input, hidden, carried, .. } = inputs.shape;
-    assert_eq!(h.len(), batch * time * hidden, "elements of h");
-    for (up, want) in
-        [(up.h, batch * time * hidden), (up.s, batch * time * hidden), (up.c, batch * hidden)]
-    {
+    assert_eq!(past.len(), batch * call.past_len() * hidden, "hidden states to look up");
+    let given = batch * options.readout.len(time) * hidden;
+    let stored = batch * call.schedule.stored_slots() * hidden;
+    for (up, want) in [
+        (up.h, given),
+        (up.s, given),
+        (up.last, batch * hidden),
+        (up.c, batch * hidden),
+        (up.stored, stored),
+    ] {
         assert!(up.is_none_or(|up| up.len() == want), "elements of an upstream gradient");
     }
     let wanted = |yes: bool, len: usize| vec![T::ZERO; if yes { len } else { 0 }];
@@ -68,7 +75,7 @@ pub(super) fn backward_on<T: Float>(
     let shared = Shared {
         call: &call,
         saved,
-        h,
+        past,
         up,
         needs,
         hops,
@@ -127,7 +134,7 @@ pub(super) fn backward_on<T: Float>(
 pub(super) struct Shared<'a, T> {
     pub(super) call: &'a Call<'a, T>,
     pub(super) saved: &'a Saved<T>,
-    pub(super) h: &'a [T],
+    pub(super) past: &'a [T],
     pub(super) up: &'a UpGrads<'a, T>,
     pub(super) needs: Needs,
     /// Most reminders on a path; None where no path can reach the limit.
@@ -184,7 +191,9 @@ impl<T: Float> WithSimd for Job<'_, T> {
         };
         for tile in self.tiles {
             let mut sweep = Sweep::new(shared, tile, &mut parameters);
-            for t in (0..shared.call.inputs.shape.time).rev() {
+            let mut t = shared.call.inputs.shape.time;
+            while let Some(before) = sweep.before(t) {
+                t = before;
                 sweep.step(t);
             }
             sweep.finish();

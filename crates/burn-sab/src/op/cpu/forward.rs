@@ -3,27 +3,26 @@
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::super::options::SabOptions;
+use super::super::options::{Recompute, SabOptions};
 use super::float::Float;
 use super::matrix::{Matrix, MatrixMut, Target, multiply};
 use super::score::Ranking;
 use super::sparsify::{self, Rule};
 use super::vector::{add_scaled, scratch, take};
-use super::{Call, Inputs, Keep, Outputs, Saved, Shape, Trace, augmented, cell, tile_rows};
+use super::{Call, Inputs, Outputs, Saved, Shape, Trace, augmented, cell, tile_rows};
 
 /// Keys of carried slots that are computed together: more than the 16 rows from which on the product
 /// runs at full speed (see `tile_rows`), and a small block.
 const KEY_ROWS: usize = 64;
 
-/// Most bytes of gates that [`Keep::Auto`] keeps: a budget for one call, not a measured optimum. Kept
-/// gates grow with the sequence and are several times the hidden states, and memory for a long past is
-/// what the layer is there to save; without them the backward pass takes 47 ms instead of 33, the
-/// forward pass 23 instead of 25 (measured with B 64, T 120, I 10, H 128, A 64, f32, one thread). At
+/// Most bytes of gates that [`Recompute::Auto`] keeps: a budget for one call, not a measured optimum.
+/// Kept gates grow with the sequence and are several times the hidden states, and memory for a long
+/// past is what the layer is there to save; without them the backward pass takes 47 ms instead of 33,
+/// the forward pass 23 instead of 25 (measured with B 64, T 120, I 10, H 128, A 64, f32, one thread). At
 /// those sizes the budget lasts for 1,489 steps.
 const AUTO_GATES: usize = 256 << 20;
 
-/// Runs the layer over a sequence; with the outputs comes what [`super::backward()`] needs, unless
-/// `keep` is [`Keep::Nothing`].
+/// Runs the layer over a sequence; with the outputs comes what [`super::backward()`] needs, if `keep`.
 ///
 /// # Panics
 ///
@@ -31,7 +30,7 @@ const AUTO_GATES: usize = 256 << 20;
 pub fn forward<T: Float>(
     inputs: &Inputs<'_, T>,
     options: &SabOptions,
-    keep: Keep,
+    keep: bool,
 ) -> (Outputs<T>, Option<Saved<T>>) {
     forward_on(Arch::new(), inputs, options, keep)
 }
@@ -41,25 +40,24 @@ pub(super) fn forward_on<T: Float>(
     arch: Arch,
     inputs: &Inputs<'_, T>,
     options: &SabOptions,
-    keep: Keep,
+    keep: bool,
 ) -> (Outputs<T>, Option<Saved<T>>) {
     let call = Call::new(inputs, options, arch);
     let Shape { batch, time, hidden, .. } = inputs.shape;
+    let given = options.readout.len(time);
+    let reminded = if options.reminders { given } else { 0 };
+    let stored = if call.is_dense() { 0 } else { call.past_len() };
     let mut outputs = Outputs {
-        h: scratch(batch * time * hidden),
-        s: scratch(batch * time * hidden),
+        h: scratch(batch * given * hidden),
+        last: scratch(batch * hidden),
         c: scratch(batch * hidden),
-        slots: vec![0; batch * time * options.k_top],
-        weights: scratch(batch * time * options.k_top),
+        stored: scratch(batch * stored * hidden),
+        s: scratch(batch * reminded * hidden),
+        slots: vec![0; batch * reminded * options.k_top],
+        weights: vec![T::ZERO; batch * reminded * options.k_top],
     };
     let segments = call.schedule.segments();
-    let gates = batch * time * call.record();
-    let keep = match keep {
-        Keep::Auto if gates * size_of::<T>() <= AUTO_GATES => Keep::Gates,
-        Keep::Auto => Keep::Cells,
-        keep => keep,
-    };
-    let mut saved = (keep != Keep::Nothing).then(|| Saved {
+    let mut saved = keep.then(|| Saved {
         ranks: vec![0; batch * time * call.width],
         weights: vec![T::ZERO; batch * time * call.width],
         sums: vec![T::ONE; batch * time],
@@ -68,13 +66,15 @@ pub(super) fn forward_on<T: Float>(
         } else {
             vec![]
         },
-        trace: match keep {
-            Keep::Gates => Trace::Gates(scratch(gates)),
-            _ => Trace::Cells(scratch(batch * segments.len() * hidden)),
+        trace: if keeps_gates(&call) {
+            Trace::Gates(scratch(batch * time * call.record()))
+        } else {
+            Trace::States(scratch(batch * segments.len() * call.state()))
         },
     });
 
-    let (mut h, mut s, mut c) = (&mut outputs.h[..], &mut outputs.s[..], &mut outputs.c[..]);
+    let (mut h, mut last, mut c) = (&mut outputs.h[..], &mut outputs.last[..], &mut outputs.c[..]);
+    let (mut past, mut s) = (&mut outputs.stored[..], &mut outputs.s[..]);
     let (mut slots, mut weights) = (&mut outputs.slots[..], &mut outputs.weights[..]);
     let mut rest = saved.as_mut().map(|saved| Kept {
         ranks: &mut saved.ranks,
@@ -83,7 +83,7 @@ pub(super) fn forward_on<T: Float>(
         keys: &mut saved.keys,
         trace: match &mut saved.trace {
             Trace::Gates(gates) => KeptTrace::Gates(gates),
-            Trace::Cells(cells) => KeptTrace::Cells(cells),
+            Trace::States(states) => KeptTrace::States(states),
         },
     });
     let mut tiles = Vec::new();
@@ -95,16 +95,32 @@ pub(super) fn forward_on<T: Float>(
             segments: &segments,
             first,
             rows,
-            h: take(&mut h, rows * time * hidden),
-            s: take(&mut s, rows * time * hidden),
+            h: take(&mut h, rows * given * hidden),
+            last: take(&mut last, rows * hidden),
             c: take(&mut c, rows * hidden),
-            slots: take(&mut slots, rows * time * options.k_top),
-            weights: take(&mut weights, rows * time * options.k_top),
+            stored: take(&mut past, rows * stored * hidden),
+            s: take(&mut s, rows * reminded * hidden),
+            slots: take(&mut slots, rows * reminded * options.k_top),
+            weights: take(&mut weights, rows * reminded * options.k_top),
             kept: rest.as_mut().map(|rest| rest.take(&call, rows, segments.len())),
         });
     }
     tiles.into_par_iter().for_each(|tile| call.arch.dispatch(tile));
     (outputs, saved)
+}
+
+/// Whether forward keeps the gates of every step ([`SabOptions::recompute`]).
+fn keeps_gates<T: Float>(call: &Call<'_, T>) -> bool {
+    let Shape { batch, time, .. } = call.inputs.shape;
+    match call.options.recompute {
+        Recompute::Never => true,
+        Recompute::Always => false,
+        Recompute::Auto => {
+            // From a few steps that are read out gradient goes back to few windows.
+            let most_are_read = call.is_dense() || call.options.k_trunc >= time;
+            most_are_read && batch * time * call.record() * size_of::<T>() <= AUTO_GATES
+        }
+    }
 }
 
 /// A tile's share of [`Saved`], or what is left of all.
@@ -118,12 +134,12 @@ struct Kept<'a, T> {
 
 enum KeptTrace<'a, T> {
     Gates(&'a mut [T]),
-    Cells(&'a mut [T]),
+    States(&'a mut [T]),
 }
 
 impl<'a, T: Float> Kept<'a, T> {
     fn take(&mut self, call: &Call<'_, T>, rows: usize, segments: usize) -> Self {
-        let Shape { time, hidden, .. } = call.inputs.shape;
+        let time = call.inputs.shape.time;
         let keys = if call.attends() { call.schedule.total_slots() * call.key_width() } else { 0 };
         Self {
             ranks: take(&mut self.ranks, rows * time * call.width),
@@ -134,7 +150,9 @@ impl<'a, T: Float> Kept<'a, T> {
                 KeptTrace::Gates(gates) => {
                     KeptTrace::Gates(take(gates, rows * time * call.record()))
                 }
-                KeptTrace::Cells(cells) => KeptTrace::Cells(take(cells, rows * segments * hidden)),
+                KeptTrace::States(states) => {
+                    KeptTrace::States(take(states, rows * segments * call.state()))
+                }
             },
         }
     }
@@ -147,8 +165,10 @@ struct Tile<'a, T> {
     first: usize,
     rows: usize,
     h: &'a mut [T],
-    s: &'a mut [T],
+    last: &'a mut [T],
     c: &'a mut [T],
+    stored: &'a mut [T],
+    s: &'a mut [T],
     slots: &'a mut [i32],
     weights: &'a mut [T],
     kept: Option<Kept<'a, T>>,
@@ -168,8 +188,10 @@ impl<T: Float> Tile<'_, T> {
     fn run(mut self) {
         let (call, rows) = (self.call, self.rows);
         let Shape { time, input, hidden, attention, .. } = call.inputs.shape;
-        let (wide, record, k_top) =
-            (augmented(&call.inputs.shape), call.record(), call.options.k_top);
+        let (wide, record, query_at) =
+            (augmented(&call.inputs.shape), call.record(), call.query_at());
+        let (k_top, given, dense) =
+            (call.options.k_top, call.options.readout.len(time), call.is_dense());
         let stacked = Matrix::new(&call.stacked, wide, 4 * hidden);
         let state = self.first * hidden..(self.first + rows) * hidden;
         let x = &call.inputs.x[self.first * time * input..];
@@ -184,6 +206,7 @@ impl<T: Float> Tile<'_, T> {
         }
         self.c.copy_from_slice(&call.inputs.c0[state]);
         let mut provisional: Vec<T> = scratch(rows * hidden);
+        let mut summary: Vec<T> = scratch(hidden);
         let mut record_scratch: Vec<T> = scratch(rows * record);
         let (mut best, mut best_slots) = (scratch(call.width), vec![0; call.width]);
         let (mut weights, mut keys) = (scratch(call.width), scratch(rows * call.key_width()));
@@ -203,13 +226,21 @@ impl<T: Float> Tile<'_, T> {
                 }
                 None => (None, None),
             };
+            let keeps_gates = matches!(trace, Some(KeptTrace::Gates(_)));
             let records = match trace {
                 Some(KeptTrace::Gates(gates)) => &mut gates[t * rows * record..][..rows * record],
-                Some(KeptTrace::Cells(cells)) => {
+                Some(KeptTrace::States(states)) => {
                     if self.segments.get(segment) == Some(&t) {
-                        for (r, c) in self.c.chunks(hidden).enumerate() {
-                            cells[(r * self.segments.len() + segment) * hidden..][..hidden]
-                                .copy_from_slice(c);
+                        for (r, (c, row)) in
+                            self.c.chunks(hidden).zip(augmented.chunks(wide)).enumerate()
+                        {
+                            let at = (r * self.segments.len() + segment) * call.state();
+                            let (kept_c, kept_h) =
+                                states[at..][..call.state()].split_at_mut(hidden);
+                            kept_c.copy_from_slice(c);
+                            if !dense {
+                                kept_h.copy_from_slice(&row[1 + input..]);
+                            }
                         }
                         segment += 1;
                     }
@@ -235,9 +266,9 @@ impl<T: Float> Tile<'_, T> {
 
             let slots = if call.attends() { ranking.len() } else { 0 };
             let ranks = call.options.ranks(slots);
-            if slots > 0 && record > 5 * hidden {
+            if slots > 0 && record > query_at {
                 call.inputs.score.queries(
-                    &mut records[5 * hidden..],
+                    &mut records[query_at..],
                     record,
                     &provisional,
                     rows,
@@ -247,40 +278,23 @@ impl<T: Float> Tile<'_, T> {
             }
             let rule = Rule::new(call.options.sparsifier, k_top, slots);
             let offset = sparsify::threshold_offset(call.options.sparsifier, k_top, slots);
+            let place = call.options.readout.place(t);
             for r in 0..rows {
                 let at = r * time + t;
                 let provisional = &provisional[r * hidden..(r + 1) * hidden];
-                let (past, now) =
-                    self.h[r * time * hidden..(r + 1) * time * hidden].split_at_mut(t * hidden);
-                let s = &mut self.s[at * hidden..(at + 1) * hidden];
-                s.fill(T::ZERO);
-                let (out_slots, out_weights) = (
-                    &mut self.slots[at * k_top..(at + 1) * k_top],
-                    &mut self.weights[at * k_top..(at + 1) * k_top],
-                );
-                out_slots.fill(0);
-                out_weights.fill(T::ZERO);
+                let (best, best_slots, weights) =
+                    (&mut best[..ranks], &mut best_slots[..ranks], &mut weights[..ranks]);
+                summary.fill(T::ZERO);
                 if ranks > 0 {
-                    let (best, best_slots, weights) =
-                        (&mut best[..ranks], &mut best_slots[..ranks], &mut weights[..ranks]);
-                    let query = &records[r * record + 5 * hidden..(r + 1) * record];
+                    let past = if dense { &self.h[..] } else { &self.stored[..] };
+                    let past = &past[r * call.past_len() * hidden..][..call.past_len() * hidden];
+                    let query = &records[r * record + query_at..(r + 1) * record];
                     ranking.rank(r, query, provisional, !rule.depends_on_shift(), best, best_slots);
                     let sum = sparsify::forward(rule, offset, best, weights);
                     for (&slot, &weight) in best_slots.iter().zip(weights.iter()) {
                         if weight != T::ZERO {
-                            add_scaled(
-                                s,
-                                weight,
-                                slot_value(call, self.first + r, past, slot as usize),
-                            );
-                        }
-                    }
-                    for (k, (&slot, &weight)) in
-                        best_slots.iter().zip(weights.iter()).take(k_top).enumerate()
-                    {
-                        if weight != T::ZERO {
-                            out_slots[k] = slot as i32;
-                            out_weights[k] = weight;
+                            let slot = call.slot(self.first + r, past, slot as usize);
+                            add_scaled(&mut summary, weight, slot);
                         }
                     }
                     if let Some((kept_ranks, kept_weights, kept_sums)) = &mut selection {
@@ -289,26 +303,52 @@ impl<T: Float> Tile<'_, T> {
                         kept_sums[at] = sum;
                     }
                 }
-                for ((h, p), s) in now[..hidden].iter_mut().zip(provisional).zip(s.iter()) {
+                let h = &mut augmented[r * wide + 1 + input..(r + 1) * wide];
+                for ((h, p), s) in h.iter_mut().zip(provisional).zip(&summary) {
                     *h = *p + *s;
                 }
-                augmented[r * wide + 1 + input..(r + 1) * wide].copy_from_slice(&now[..hidden]);
+                if keeps_gates && !dense {
+                    records[r * record + 5 * hidden..][..hidden].copy_from_slice(h);
+                }
+                let Some(place) = place.map(|place| r * given + place) else {
+                    continue;
+                };
+                self.h[place * hidden..][..hidden].copy_from_slice(h);
+                if call.options.reminders {
+                    self.s[place * hidden..][..hidden].copy_from_slice(&summary);
+                    let places = place * k_top..(place + 1) * k_top;
+                    let (slots, out) = (&mut self.slots[places.clone()], &mut self.weights[places]);
+                    for (k, (&slot, &weight)) in
+                        best_slots.iter().zip(weights.iter()).take(k_top).enumerate()
+                    {
+                        if weight != T::ZERO {
+                            slots[k] = slot as i32;
+                            out[k] = weight;
+                        }
+                    }
+                }
             }
 
-            if call.attends() && call.options.stores_slot(t) {
-                call.inputs.score.keys(
-                    &mut keys,
-                    &augmented[1 + input..],
-                    rows,
-                    wide,
-                    hidden,
-                    attention,
-                );
-                for (r, key) in keys.chunks(call.key_width()).enumerate() {
-                    self.set_key(&mut ranking, r, slots, key);
+            if call.options.stores_slot(t) {
+                let slot = call.schedule.slots_before(t) - call.inputs.shape.carried;
+                if !dense {
+                    for (r, row) in augmented.chunks(wide).enumerate() {
+                        self.stored[(r * call.past_len() + slot) * hidden..][..hidden]
+                            .copy_from_slice(&row[1 + input..]);
+                    }
                 }
-                ranking.grow_to(slots + 1);
+                if call.attends() {
+                    let score = &call.inputs.score;
+                    score.keys(&mut keys, &augmented[1 + input..], rows, wide, hidden, attention);
+                    for (r, key) in keys.chunks(call.key_width()).enumerate() {
+                        self.set_key(&mut ranking, r, slots, key);
+                    }
+                    ranking.grow_to(slots + 1);
+                }
             }
+        }
+        for (last, row) in self.last.chunks_mut(hidden).zip(augmented.chunks(wide)) {
+            last.copy_from_slice(&row[1 + input..]);
         }
     }
 
@@ -340,21 +380,5 @@ impl<T: Float> Tile<'_, T> {
             kept.keys[(row * self.call.schedule.total_slots() + slot) * key.len()..][..key.len()]
                 .copy_from_slice(key);
         }
-    }
-}
-
-/// The value of a slot: a carried one's own, or the hidden state that was stored (`past`: hidden
-/// states of this batch row from the first step on).
-#[inline(always)]
-pub(super) fn slot_value<'a, T: Float>(
-    call: &Call<'a, T>,
-    batch_row: usize,
-    past: &'a [T],
-    slot: usize,
-) -> &'a [T] {
-    let Shape { hidden, carried, .. } = call.inputs.shape;
-    match slot.checked_sub(carried) {
-        None => &call.inputs.slots[(batch_row * carried + slot) * hidden..][..hidden],
-        Some(stored) => &past[call.schedule.step_of(stored) * hidden..][..hidden],
     }
 }

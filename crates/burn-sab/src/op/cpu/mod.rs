@@ -10,8 +10,8 @@
 //!   keys that were computed once when their slot was stored, the best few, retrieval.
 //! - Backward: a reverse sweep over live rows only; gradients of slots exist only where something
 //!   was retrieved. Weight gradients are sums over pairs of rows, which are collected and
-//!   multiplied in blocks. Gates are either kept by forward ([`Keep::Gates`]) or recomputed from
-//!   the hidden states and a few cell states ([`Keep::Cells`]).
+//!   multiplied in blocks. Gates are either kept by forward or recomputed, from a few states on, where
+//!   gradient comes by ([`Recompute`](super::options::Recompute)).
 //!
 //! | file | purpose |
 //! | --- | --- |
@@ -25,7 +25,9 @@
 //! | `slot_gradients`, `pairs` | gradients of slots; weight gradients as large products |
 //! | `matrix`, `vector`, `float` | matrix products, loops over rows, the two element types |
 //!
-//! Slots that are stored during the call are never copied: slot j *is* a row of the output `h`.
+//! Where all hidden states are given ([`Readout::All`]), slots that are stored during the call are never
+//! copied: slot j *is* a row of the output `h`. Else they are the output `stored`, and no other array
+//! over all steps is wider than the retrievals.
 //! All arrays are dense, row after row, in the shapes given; weights are `[in, out]`, gates in the
 //! order input, forget, candidate, output.
 
@@ -49,7 +51,7 @@ mod vector;
 
 use pulp::Arch;
 
-use super::options::SabOptions;
+use super::options::{Readout, SabOptions};
 pub use backward::backward;
 pub use float::Float;
 pub use forward::forward;
@@ -124,34 +126,23 @@ pub struct Inputs<'a, T> {
     pub score: Score<'a, T>,
 }
 
-/// What a forward pass gives.
+/// What a forward pass gives; N steps are read out ([`SabOptions::readout`]).
 #[derive(Debug, Clone)]
 pub struct Outputs<T> {
-    /// Hidden states after retrieval, `[B, T, H]`.
+    /// Hidden states after retrieval, `[B, N, H]`.
     pub h: Vec<T>,
-    /// Summaries, `[B, T, H]`.
-    pub s: Vec<T>,
+    /// The last hidden state, `[B, H]`.
+    pub last: Vec<T>,
     /// The last cell state, `[B, H]`.
     pub c: Vec<T>,
-    /// Slots that have weight, best first, `[B, T, k_top]`; 0 where `weights` is 0.
+    /// Slots that were stored, `[B, M - M0, H]`; empty with [`Readout::All`], where `h` has them.
+    pub stored: Vec<T>,
+    /// Summaries, `[B, N, H]`; like the rest, empty without [`SabOptions::reminders`].
+    pub s: Vec<T>,
+    /// Slots that have weight, best first, `[B, N, k_top]`; 0 where `weights` is 0.
     pub slots: Vec<i32>,
-    /// Their weights, `[B, T, k_top]`, padded with 0.
+    /// Their weights, `[B, N, k_top]`, padded with 0.
     pub weights: Vec<T>,
-}
-
-/// What a forward pass keeps for the backward pass.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Keep {
-    /// Nothing: inference.
-    Nothing,
-    /// Selections and keys, and the gates, cell state and query of every step: 5 H + A numbers a
-    /// step and row.
-    Gates,
-    /// Selections and keys, and the cell state once in 32 steps or fewer, from which the rest is
-    /// recomputed where gradient comes by: one matrix product more, H / 32 numbers a step and row.
-    Cells,
-    /// [`Keep::Gates`] while its gates fit a budget of 256 MiB, else [`Keep::Cells`].
-    Auto,
 }
 
 /// What the forward pass kept. Opaque: made by [`forward()`], read by [`backward()`].
@@ -168,25 +159,29 @@ pub struct Saved<T> {
     trace: Trace<T>,
 }
 
-/// Where backward finds gates and cell states.
+/// Where backward finds gates and states.
 #[derive(Debug, Clone)]
 enum Trace<T> {
     /// A record ([`Call::record`]) per step; tile after tile, in a tile `[T, rows, record]`.
     Gates(Vec<T>),
-    /// c just before each segment's first step ([`schedule::Schedule::segments`]),
-    /// `[B, segments, H]`.
-    Cells(Vec<T>),
+    /// The state ([`Call::state`]) just before each segment's first step
+    /// ([`schedule::Schedule::segments`]), `[B, segments, state]`.
+    States(Vec<T>),
 }
 
 /// Gradients of the loss with respect to a call's outputs. None: no gradient comes that way.
 #[derive(Debug, Clone, Copy)]
 pub struct UpGrads<'a, T> {
-    /// `[B, T, H]`
+    /// `[B, N, H]`
     pub h: Option<&'a [T]>,
-    /// `[B, T, H]`
-    pub s: Option<&'a [T]>,
+    /// `[B, H]`
+    pub last: Option<&'a [T]>,
     /// `[B, H]`
     pub c: Option<&'a [T]>,
+    /// `[B, M - M0, H]`
+    pub stored: Option<&'a [T]>,
+    /// `[B, N, H]`
+    pub s: Option<&'a [T]>,
 }
 
 /// Which gradients are wanted; the others come back empty, and their work is skipped.
@@ -294,9 +289,43 @@ impl<'a, T: Float> Call<'a, T> {
         }
     }
 
-    /// Numbers in the record of a step and row: four gates, c_t, and the query.
+    /// Whether all hidden states are an output, which then serves as memory.
+    fn is_dense(&self) -> bool {
+        matches!(self.options.readout, Readout::All)
+    }
+
+    /// Hidden states of a row that the passes can look up: every one, or the stored ones.
+    fn past_len(&self) -> usize {
+        if self.is_dense() { self.inputs.shape.time } else { self.schedule.stored_slots() }
+    }
+
+    /// The value of a slot: a carried one's own, or the hidden state that was stored (`past`: this batch
+    /// row's hidden states that can be looked up).
+    #[inline(always)]
+    fn slot<'s>(&'s self, batch_row: usize, past: &'s [T], slot: usize) -> &'s [T] {
+        let Shape { hidden, carried, .. } = self.inputs.shape;
+        match slot.checked_sub(carried) {
+            None => &self.inputs.slots[(batch_row * carried + slot) * hidden..][..hidden],
+            Some(stored) if self.is_dense() => {
+                &past[self.schedule.step_of(stored) * hidden..][..hidden]
+            }
+            Some(stored) => &past[stored * hidden..][..hidden],
+        }
+    }
+
+    /// Numbers in a state: c, and h where that can be looked up nowhere else.
+    fn state(&self) -> usize {
+        self.inputs.shape.hidden * if self.is_dense() { 1 } else { 2 }
+    }
+
+    /// Where a record's query begins, behind four gates and the state after the step.
+    fn query_at(&self) -> usize {
+        4 * self.inputs.shape.hidden + self.state()
+    }
+
+    /// Numbers in the record of a step and row.
     fn record(&self) -> usize {
-        5 * self.inputs.shape.hidden + self.query_width()
+        self.query_at() + self.query_width()
     }
 
     /// Numbers in a query; 0 for additive scores, which need none.
