@@ -6,7 +6,7 @@ use super::scorer::Scorer;
 use super::state::SabLstmState;
 use crate::op::{
     self, Activations, Cell, Readout, Recompute, SabOptions, SequenceInputs, SequenceOutputs,
-    SequenceReminders, Sparsifier, Strategy,
+    SequenceReminders, SlotMemory, Sparsifier, Strategy,
 };
 
 /// An LSTM that stores its own past states as slots, retrieves a few of them at every step, and sends
@@ -197,8 +197,31 @@ impl SabLstm {
     ///
     /// If shapes do not fit.
     pub fn step(&self, x: Tensor<2>, state: Option<SabLstmState>) -> (Tensor<2>, SabLstmState) {
-        let (_, state) = self.run(x.unsqueeze_dim(1), state, Readout::All, false);
-        (state.hidden.clone(), state)
+        let cell = self.cell();
+        if !cell.is_standard() || self.strategy == Strategy::Reference {
+            let (_, state) = self.run(x.unsqueeze_dim(1), state, Readout::All, false);
+            return (state.hidden.clone(), state);
+        }
+        let x = x.unsqueeze_dim(1);
+        let mut state = self.checked(&x, state);
+        let options = self.options(state.step, Readout::All, false);
+        let memory = std::mem::take(&mut state.memory);
+        let slots = if memory.is_empty() { self.slots(&state) } else { None };
+        let inputs = self.inputs(x, &state, slots.clone());
+        let step = op::sab_step(inputs, memory, &options);
+        let slots = if step.memory.is_empty() {
+            slots.into_iter().chain(step.stored).collect()
+        } else {
+            vec![]
+        };
+        let state = SabLstmState {
+            cell: step.cell,
+            hidden: step.hidden.clone(),
+            slots,
+            memory: step.memory,
+            step: state.step + 1,
+        };
+        (step.hidden, state)
     }
 
     fn reminded(
@@ -227,8 +250,32 @@ impl SabLstm {
         readout: Readout,
         reminders: bool,
     ) -> (SequenceOutputs, SabLstmState) {
-        let [batch, time, input] = x.dims();
-        let [d_input, packed] = self.weight_ih.shape().dims();
+        let [_, time, _] = x.dims();
+        let state = self.checked(&x, state);
+        let slots = self.slots(&state);
+        let options = self.options(state.step, readout, reminders);
+        let inputs = self.inputs(x, &state, slots.clone());
+        let cell = self.cell();
+        let outputs = if cell.is_standard() {
+            op::sab_sequence(inputs, &options)
+        } else {
+            op::sab_sequence_with_cell(inputs, &options, &cell)
+        };
+        let state = SabLstmState {
+            cell: outputs.cell.clone(),
+            hidden: outputs.last.clone(),
+            // What was joined for this call stays joined; the new part waits for the next.
+            slots: slots.into_iter().chain(outputs.stored.clone()).collect(),
+            memory: SlotMemory::default(),
+            step: state.step + time,
+        };
+        (outputs, state)
+    }
+
+    /// The state that a run over `x`, `[B, T, I]`, begins with.
+    fn checked(&self, x: &Tensor<3>, state: Option<SabLstmState>) -> SabLstmState {
+        let [batch, _, input] = x.dims();
+        let [d_input, _] = self.weight_ih.shape().dims();
         assert_eq!(
             input,
             d_input,
@@ -246,54 +293,53 @@ impl SabLstm {
             x.dims(),
             self.d_hidden
         );
-        let mut slots = state.slots();
-        if slots.is_none() && state.step == 0 && self.initial_slot == InitialSlot::Hidden {
-            slots = Some(state.hidden.clone().unsqueeze_dim(1));
-        }
-        let options = SabOptions {
+        state
+    }
+
+    /// The slots that a run begins with.
+    fn slots(&self, state: &SabLstmState) -> Option<Tensor<3>> {
+        let first = state.step == 0 && self.initial_slot == InitialSlot::Hidden;
+        state.slots().or_else(|| first.then(|| state.hidden.clone().unsqueeze_dim(1)))
+    }
+
+    fn options(&self, first_step: usize, readout: Readout, reminders: bool) -> SabOptions {
+        SabOptions {
             k_top: self.k_top,
             k_att: self.k_att,
             k_trunc: self.k_trunc,
             truncation_offset: self.truncation_offset,
             sparsifier: self.sparsifier,
             max_hops: self.max_hops,
-            first_step: state.step,
+            first_step,
             readout,
             reminders,
             recompute: self.recompute,
             strategy: self.strategy,
-        };
+        }
+    }
+
+    fn inputs(
+        &self,
+        x: Tensor<3>,
+        state: &SabLstmState,
+        slots: Option<Tensor<3>>,
+    ) -> SequenceInputs {
+        let [_, packed] = self.weight_ih.shape().dims();
         let bias = match (&self.bias_ih, &self.bias_hh) {
             (Some(ih), Some(hh)) => ih.val() + hh.val(),
             (Some(bias), None) | (None, Some(bias)) => bias.val(),
             (None, None) => Tensor::zeros([packed], (&x.device(), x.dtype())),
         };
-        let inputs = SequenceInputs {
+        SequenceInputs {
             x,
             w_ih: self.weight_ih.val(),
             w_hh: self.weight_hh.val(),
             bias,
-            h0: state.hidden,
-            c0: state.cell,
-            slots: slots.clone(),
-            score: self.scorer.tensors(),
-        };
-        let cell = self.cell();
-        let outputs = if cell.is_standard() {
-            op::sab_sequence(inputs, &options)
-        } else {
-            op::sab_sequence_with_cell(inputs, &options, &cell)
-        };
-        // What was joined for this call stays joined; the new part waits for the next.
-        let mut slots: Vec<Tensor<3>> = slots.into_iter().collect();
-        slots.extend(outputs.stored.clone());
-        let state = SabLstmState {
-            cell: outputs.cell.clone(),
-            hidden: outputs.last.clone(),
+            h0: state.hidden.clone(),
+            c0: state.cell.clone(),
             slots,
-            step: options.first_step + time,
-        };
-        (outputs, state)
+            score: self.scorer.tensors(),
+        }
     }
 
     fn cell(&self) -> Cell {

@@ -14,6 +14,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, TensorMetadata};
 
 use super::backend::{SabBackend, SabKernel, Saved};
+use super::stream::{SlotMemory, StepOutputs};
 use super::{
     RetrievedSlots, SabGrads, SabInputs, SabOptions, SabOutputs, ScoreInputs, StoredSlots,
     UpstreamGrads,
@@ -168,6 +169,14 @@ impl<B: SabKernel, C: CheckpointStrategy> SabBackend for Autodiff<B, C> {
                 track(outputs, |port, output| port.open::<B, C>(&token, &mailbox, output))
             }
         }
+    }
+
+    fn sab_step(
+        inputs: SabInputs<Self>,
+        memory: SlotMemory,
+        options: SabOptions,
+    ) -> StepOutputs<Self> {
+        Self::sab_sequence(inputs.with_slots_of(&memory), options).into()
     }
 }
 

@@ -14,6 +14,7 @@ use burn::backend::{Backend, TensorMetadata, get_device_settings};
 use burn::tensor::{DType, Element, TensorData};
 
 use super::cpu::{self, Grads, Inputs, Needs, Score, Shape, UpGrads};
+use super::stream::{Recall, SlotMemory, StepOutputs};
 use super::{
     Dims, Readout, RetrievedSlots, SabGrads, SabInputs, SabOptions, SabOutputs, ScoreInputs,
     StoredSlots, UpstreamGrads,
@@ -94,16 +95,10 @@ impl<'a, T: HostFloat> Slices<'a, T> {
             0 => Cow::Borrowed(&[][..]),
             _ => B::slice(&inputs.slots),
         };
-        let (kind, score, attention) = match &inputs.score {
-            ScoreInputs::Additive { u, v } => ("additive", vec![B::slice(u), B::slice(v)], 0),
-            ScoreInputs::Mlp { query, query_bias, memory, v } => {
-                let parameters =
-                    vec![B::slice(query), B::slice(query_bias), B::slice(memory), B::slice(v)];
-                ("mlp", parameters, query.shape()[1])
-            }
-            ScoreInputs::Dot { query, key } => {
-                ("dot", vec![B::slice(query), B::slice(key)], query.shape()[1])
-            }
+        let (kind, attention) = match &inputs.score {
+            ScoreInputs::Additive { .. } => ("additive", 0),
+            ScoreInputs::Mlp { query, .. } => ("mlp", query.shape()[1]),
+            ScoreInputs::Dot { query, .. } => ("dot", query.shape()[1]),
         };
         Self {
             tensors: [
@@ -115,7 +110,7 @@ impl<'a, T: HostFloat> Slices<'a, T> {
                 B::slice(&inputs.c0),
                 slots,
             ],
-            score,
+            score: inputs.score.tensors().into_iter().map(|tensor| B::slice(tensor)).collect(),
             shape: Shape { batch, time, input, hidden, carried: inputs.carried, attention },
             kind,
         }
@@ -129,7 +124,8 @@ impl<'a, T: HostFloat> Slices<'a, T> {
             (_, [query, key]) => Score::Dot { query, key },
             _ => unreachable!("made by `of`"),
         };
-        Inputs { shape: self.shape, x, w_ih, w_hh, bias, h0, c0, slots, score }
+        let capacity = self.shape.carried;
+        Inputs { shape: self.shape, x, w_ih, w_hh, bias, h0, c0, slots, capacity, score }
     }
 }
 
@@ -257,11 +253,6 @@ fn backward_as<B: HostBackend, T: HostFloat>(
     let like = |values: Vec<T>, tensor: &FloatTensor<B>| {
         B::float_from_data(TensorData::new(values, tensor.shape()), &device)
     };
-    let parameters: Vec<&FloatTensor<B>> = match &inputs.score {
-        ScoreInputs::Additive { u, v } => vec![u, v],
-        ScoreInputs::Mlp { query, query_bias, memory, v } => vec![query, query_bias, memory, v],
-        ScoreInputs::Dot { query, key } => vec![query, key],
-    };
     SabGrads {
         x: needs_x.then(|| like(grads.x, &inputs.x)),
         w_ih: like(grads.w_ih, &inputs.w_ih),
@@ -270,6 +261,86 @@ fn backward_as<B: HostBackend, T: HostFloat>(
         h0: like(grads.h0, &inputs.h0),
         c0: like(grads.c0, &inputs.c0),
         slots: (inputs.carried > 0).then(|| like(grads.slots, &inputs.slots)),
-        score: grads.score.into_iter().zip(parameters).map(|(grad, of)| like(grad, of)).collect(),
+        score: grads
+            .score
+            .into_iter()
+            .zip(inputs.score.tensors())
+            .map(|(grad, of)| like(grad, of))
+            .collect(),
+    }
+}
+
+/// A stream's slots, their keys, and the parameters that the keys were computed with.
+#[derive(Debug, Clone)]
+struct HostMemory<B: Backend, T> {
+    stream: cpu::Stream<T>,
+    score: ScoreInputs<B>,
+    /// Ranks of a step that sees many slots.
+    ranks: usize,
+    /// B and H.
+    dims: [usize; 2],
+}
+
+impl<B: HostBackend, T: HostFloat> Recall for HostMemory<B, T> {
+    fn count(&self) -> usize {
+        self.stream.len()
+    }
+
+    fn slots(&self) -> TensorData {
+        let [batch, hidden] = self.dims;
+        TensorData::new(self.stream.slots(), [batch, self.stream.len(), hidden])
+    }
+}
+
+/// Whether two sets of parameters are the same numbers because they are the same memory. Both are held, so
+/// that nobody can have changed either in place.
+fn same_memory<B: HostBackend, T: HostFloat>(a: &ScoreInputs<B>, b: &ScoreInputs<B>) -> bool {
+    let (a, b) = (a.tensors(), b.tensors());
+    let same = |(a, b)| std::ptr::eq(B::slice::<T>(a).as_ptr(), B::slice::<T>(b).as_ptr());
+    a.len() == b.len() && a.into_iter().zip(b).all(same)
+}
+
+/// Runs one step of a stream through the kernel.
+pub(crate) fn step<B: HostBackend>(
+    inputs: &SabInputs<B>,
+    memory: SlotMemory,
+    options: &SabOptions,
+) -> StepOutputs<B> {
+    match inputs.x.dtype() {
+        DType::F64 => step_as::<B, f64>(inputs, memory, options),
+        _ => step_as::<B, f32>(inputs, memory, options),
+    }
+}
+
+fn step_as<B: HostBackend, T: HostFloat>(
+    inputs: &SabInputs<B>,
+    memory: SlotMemory,
+    options: &SabOptions,
+) -> StepOutputs<B> {
+    let Dims { batch, hidden, .. } = Dims::of(inputs, options);
+    let (dims, ranks) = ([batch, hidden], options.ranks(usize::MAX));
+    let mut memory = memory.into::<HostMemory<B, T>>().unwrap_or_else(|memory| {
+        let inputs = inputs.clone().with_slots_of(&memory);
+        let slots = match inputs.carried {
+            0 => Cow::Borrowed(&[][..]),
+            _ => B::slice::<T>(&inputs.slots),
+        };
+        let stream = cpu::Stream::new(&slots, batch, hidden);
+        Arc::new(HostMemory { stream, score: inputs.score.clone(), ranks, dims })
+    });
+    // Nobody else holds it, as a rule: the step changes it where it is.
+    let held = Arc::make_mut(&mut memory);
+    if held.ranks != ranks || !same_memory::<B, T>(&held.score, &inputs.score) {
+        held.stream.forget_keys();
+        (held.ranks, held.score) = (ranks, inputs.score.clone());
+    }
+    let slices = Slices::<T>::of(inputs, options);
+    let outputs = held.stream.step(&slices.inputs(), options);
+    let device = inputs.x.device();
+    StepOutputs {
+        hidden: floats::<B, T, 2>(outputs.last, dims, &device),
+        cell: floats::<B, T, 2>(outputs.c, dims, &device),
+        stored: StoredSlots::None,
+        memory: SlotMemory::new(memory),
     }
 }

@@ -7,6 +7,7 @@
 //! | `primitives` | forward and hand-written backward in backend primitives, for every backend |
 //! | `cpu`, `host` | the fused CPU kernel over slices, and flex and ndarray on it |
 //! | `autodiff` | the one node that ties the two into Burn's graph |
+//! | `stream` | one step after another, with a memory in the backend's own form |
 //! | `backend` | which backend runs what |
 //!
 //! Shapes: B batch, T steps, I inputs, H units, A attention size, M slots. Gate order i, f, g, o.
@@ -22,10 +23,12 @@ mod host;
 mod options;
 mod primitives;
 mod reference;
+mod stream;
 
 pub use backend::{SabBackend, SabKernel, Saved};
 pub use options::{EPSILON, Readout, Recompute, SabOptions, Sparsifier, Strategy};
 pub use reference::{Activations, Cell};
+pub use stream::{SequenceStep, SlotMemory, StepOutputs};
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, Dispatch, ExtensionType, TensorMetadata};
@@ -83,6 +86,17 @@ pub enum ScoreInputs<B: Backend> {
         /// W_k, `[H, A]`
         key: FloatTensor<B>,
     },
+}
+
+impl<B: Backend> ScoreInputs<B> {
+    /// The parameters, in the order of the fields.
+    pub fn tensors(&self) -> Vec<&FloatTensor<B>> {
+        match self {
+            Self::Additive { u, v } => vec![u, v],
+            Self::Mlp { query, query_bias, memory, v } => vec![query, query_bias, memory, v],
+            Self::Dot { query, key } => vec![query, key],
+        }
+    }
 }
 
 /// What comes out of the op.
@@ -307,44 +321,12 @@ pub fn sab_sequence(inputs: SequenceInputs, options: &SabOptions) -> SequenceOut
     }
     // A limit that no path can meet costs no lanes.
     let options = SabOptions { max_hops: options.binding_hops(time), ..options.clone() };
-    let carried = inputs.slots.as_ref().map_or(0, |slots| slots.dims()[1]);
-    let inputs = SabInputs::<Dispatch> {
-        slots: match inputs.slots {
-            Some(slots) if carried > 0 => slots.into_dispatch(),
-            _ => Tensor::<3>::zeros([1, 1, 1], (&inputs.x.device(), inputs.x.dtype()))
-                .into_dispatch(),
-        },
-        carried,
-        x: inputs.x.into_dispatch(),
-        w_ih: inputs.w_ih.into_dispatch(),
-        w_hh: inputs.w_hh.into_dispatch(),
-        bias: inputs.bias.into_dispatch(),
-        h0: inputs.h0.into_dispatch(),
-        c0: inputs.c0.into_dispatch(),
-        score: match inputs.score {
-            ScoreTensors::Additive { u, v } => {
-                ScoreInputs::Additive { u: u.into_dispatch(), v: v.into_dispatch() }
-            }
-            ScoreTensors::Mlp { query, query_bias, memory, v } => ScoreInputs::Mlp {
-                query: query.into_dispatch(),
-                query_bias: query_bias.into_dispatch(),
-                memory: memory.into_dispatch(),
-                v: v.into_dispatch(),
-            },
-            ScoreTensors::Dot { query, key } => {
-                ScoreInputs::Dot { query: query.into_dispatch(), key: key.into_dispatch() }
-            }
-        },
-    };
-    let outputs = Dispatch::sab_sequence(inputs, options);
+    let outputs = Dispatch::sab_sequence(inputs.into_dispatch(), options);
     SequenceOutputs {
         hidden: Tensor::from_dispatch(outputs.hidden),
         last: Tensor::from_dispatch(outputs.last),
         cell: Tensor::from_dispatch(outputs.cell),
-        stored: match outputs.stored {
-            StoredSlots::None => None,
-            StoredSlots::Some(slots) => Some(Tensor::from_dispatch(slots)),
-        },
+        stored: outputs.stored.into_tensor(),
         reminders: match outputs.reminders {
             RetrievedSlots::None => None,
             RetrievedSlots::Some { summary, slots, weights } => Some(SequenceReminders {
@@ -353,5 +335,61 @@ pub fn sab_sequence(inputs: SequenceInputs, options: &SabOptions) -> SequenceOut
                 weights: Tensor::from_dispatch(weights),
             }),
         },
+    }
+}
+
+/// Runs one step (`inputs.x` is `[B, 1, I]`) of a stream whose slots are in `memory`, or in `inputs` if
+/// that is empty; without gradient, unless inputs require one.
+pub fn sab_step(inputs: SequenceInputs, memory: SlotMemory, options: &SabOptions) -> SequenceStep {
+    let options = SabOptions { max_hops: options.binding_hops(1), ..options.clone() };
+    let outputs = Dispatch::sab_step(inputs.into_dispatch(), memory, options);
+    SequenceStep {
+        hidden: Tensor::from_dispatch(outputs.hidden),
+        cell: Tensor::from_dispatch(outputs.cell),
+        stored: outputs.stored.into_tensor(),
+        memory: outputs.memory,
+    }
+}
+
+impl StoredSlots<Dispatch> {
+    fn into_tensor(self) -> Option<Tensor<3>> {
+        match self {
+            Self::None => None,
+            Self::Some(slots) => Some(Tensor::from_dispatch(slots)),
+        }
+    }
+}
+
+impl SequenceInputs {
+    fn into_dispatch(self) -> SabInputs<Dispatch> {
+        let carried = self.slots.as_ref().map_or(0, |slots| slots.dims()[1]);
+        SabInputs {
+            slots: match self.slots {
+                Some(slots) if carried > 0 => slots.into_dispatch(),
+                // Any tensor will do.
+                _ => self.bias.clone().into_dispatch(),
+            },
+            carried,
+            x: self.x.into_dispatch(),
+            w_ih: self.w_ih.into_dispatch(),
+            w_hh: self.w_hh.into_dispatch(),
+            bias: self.bias.into_dispatch(),
+            h0: self.h0.into_dispatch(),
+            c0: self.c0.into_dispatch(),
+            score: match self.score {
+                ScoreTensors::Additive { u, v } => {
+                    ScoreInputs::Additive { u: u.into_dispatch(), v: v.into_dispatch() }
+                }
+                ScoreTensors::Mlp { query, query_bias, memory, v } => ScoreInputs::Mlp {
+                    query: query.into_dispatch(),
+                    query_bias: query_bias.into_dispatch(),
+                    memory: memory.into_dispatch(),
+                    v: v.into_dispatch(),
+                },
+                ScoreTensors::Dot { query, key } => {
+                    ScoreInputs::Dot { query: query.into_dispatch(), key: key.into_dispatch() }
+                }
+            },
+        }
     }
 }

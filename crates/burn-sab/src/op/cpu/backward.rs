@@ -9,7 +9,7 @@ use super::matrix::transpose;
 use super::score_backward::{self, Transposed};
 use super::sweep::Sweep;
 use super::vector::{add, take};
-use super::{Call, Grads, Inputs, Needs, Saved, Shape, UpGrads, tile_rows};
+use super::{Call, Grads, Inputs, Needs, Saved, Shape, UpGrads, augmented, tile_rows};
 
 /// Most copies of the parameters' gradients, one for each job that runs on its own. A bound on
 /// memory, set by judgement: enough jobs for the cores of a large machine. It may not depend on the
@@ -67,7 +67,7 @@ pub(super) fn backward_on<T: Float>(
         bias: Vec::new(),
         h0: wanted(needs.state, inputs.h0.len()),
         c0: wanted(needs.state, inputs.c0.len()),
-        slots: wanted(needs.slots, inputs.slots.len()),
+        slots: wanted(needs.slots, batch * carried * hidden),
         score: Vec::new(),
     };
     // A path cannot use more reminders than there are slots to be reminded of.
@@ -177,9 +177,10 @@ impl<T: Float> WithSimd for Job<'_, T> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) -> Parameters<T> {
         let shared = self.shared;
+        let shape = shared.call.inputs.shape;
         let mut parameters = Parameters {
             stacked: if shared.needs.weights {
-                vec![T::ZERO; shared.call.stacked.len()]
+                vec![T::ZERO; augmented(&shape) * 4 * shape.hidden]
             } else {
                 Vec::new()
             },
@@ -191,7 +192,7 @@ impl<T: Float> WithSimd for Job<'_, T> {
         };
         for tile in self.tiles {
             let mut sweep = Sweep::new(shared, tile, &mut parameters);
-            let mut t = shared.call.inputs.shape.time;
+            let mut t = shape.time;
             while let Some(before) = sweep.before(t) {
                 t = before;
                 sweep.step(t);

@@ -5,7 +5,6 @@ use rayon::prelude::*;
 
 use super::super::options::{Recompute, SabOptions};
 use super::float::Float;
-use super::matrix::{Matrix, MatrixMut, Target, multiply};
 use super::score::Ranking;
 use super::sparsify::{self, Rule};
 use super::vector::{add_scaled, scratch, take};
@@ -32,15 +31,17 @@ pub fn forward<T: Float>(
     options: &SabOptions,
     keep: bool,
 ) -> (Outputs<T>, Option<Saved<T>>) {
-    forward_on(Arch::new(), inputs, options, keep)
+    forward_on(Arch::new(), inputs, options, keep, &mut [])
 }
 
-/// [`forward()`] with a given instruction set; no result depends on it.
+/// [`forward()`] with a given instruction set, on which no result depends, and with the rankings of the
+/// carried slots, one a tile, if there are any yet.
 pub(super) fn forward_on<T: Float>(
     arch: Arch,
     inputs: &Inputs<'_, T>,
     options: &SabOptions,
     keep: bool,
+    rankings: &mut [Ranking<T>],
 ) -> (Outputs<T>, Option<Saved<T>>) {
     let call = Call::new(inputs, options, arch);
     let Shape { batch, time, hidden, .. } = inputs.shape;
@@ -87,6 +88,7 @@ pub(super) fn forward_on<T: Float>(
         },
     });
     let mut tiles = Vec::new();
+    let mut rankings = rankings.iter_mut();
     let per_tile = tile_rows(batch);
     for first in (0..batch).step_by(per_tile) {
         let rows = per_tile.min(batch - first);
@@ -103,9 +105,15 @@ pub(super) fn forward_on<T: Float>(
             slots: take(&mut slots, rows * reminded * options.k_top),
             weights: take(&mut weights, rows * reminded * options.k_top),
             kept: rest.as_mut().map(|rest| rest.take(&call, rows, segments.len())),
+            ranking: rankings.next(),
         });
     }
-    tiles.into_par_iter().for_each(|tile| call.arch.dispatch(tile));
+    if tiles.len() == 1 {
+        // Another thread would have to be woken for it.
+        tiles.into_iter().for_each(|tile| call.arch.dispatch(tile));
+    } else {
+        tiles.into_par_iter().for_each(|tile| call.arch.dispatch(tile));
+    }
     (outputs, saved)
 }
 
@@ -172,6 +180,8 @@ struct Tile<'a, T> {
     slots: &'a mut [i32],
     weights: &'a mut [T],
     kept: Option<Kept<'a, T>>,
+    /// Of the stream that the call is a part of.
+    ranking: Option<&'a mut Ranking<T>>,
 }
 
 impl<T: Float> WithSimd for Tile<'_, T> {
@@ -192,7 +202,6 @@ impl<T: Float> Tile<'_, T> {
             (augmented(&call.inputs.shape), call.record(), call.query_at());
         let (k_top, given, dense) =
             (call.options.k_top, call.options.readout.len(time), call.is_dense());
-        let stacked = Matrix::new(&call.stacked, wide, 4 * hidden);
         let state = self.first * hidden..(self.first + rows) * hidden;
         let x = &call.inputs.x[self.first * time * input..];
 
@@ -210,9 +219,13 @@ impl<T: Float> Tile<'_, T> {
         let mut record_scratch: Vec<T> = scratch(rows * record);
         let (mut best, mut best_slots) = (scratch(call.width), vec![0; call.width]);
         let (mut weights, mut keys) = (scratch(call.width), scratch(rows * call.key_width()));
-        let mut ranking = Ranking::new(call, if call.attends() { rows } else { 0 });
-        if call.attends() {
-            self.rank_carried(&mut ranking);
+        let mut fresh = None;
+        let ranking = match self.ranking.take() {
+            Some(ranking) => ranking,
+            None => fresh.insert(Ranking::new(call, if call.attends() { rows } else { 0 })),
+        };
+        if call.attends() && ranking.len() == 0 {
+            self.rank_carried(ranking);
         }
 
         let mut segment = 0;
@@ -248,13 +261,7 @@ impl<T: Float> Tile<'_, T> {
                 }
                 None => &mut record_scratch[..],
             };
-            multiply(
-                MatrixMut::strided(records, rows, 4 * hidden, record),
-                Matrix::new(&augmented, rows, wide),
-                stacked,
-                T::ONE,
-                Target::Replace,
-            );
+            call.gates(records, &augmented, rows);
             for r in 0..rows {
                 let row = r * hidden..(r + 1) * hidden;
                 cell::forward(
@@ -289,7 +296,16 @@ impl<T: Float> Tile<'_, T> {
                     let past = if dense { &self.h[..] } else { &self.stored[..] };
                     let past = &past[r * call.past_len() * hidden..][..call.past_len() * hidden];
                     let query = &records[r * record + query_at..(r + 1) * record];
-                    ranking.rank(r, query, provisional, !rule.depends_on_shift(), best, best_slots);
+                    let score = &call.inputs.score;
+                    ranking.rank(
+                        score,
+                        r,
+                        query,
+                        provisional,
+                        !rule.depends_on_shift(),
+                        best,
+                        best_slots,
+                    );
                     let sum = sparsify::forward(rule, offset, best, weights);
                     for (&slot, &weight) in best_slots.iter().zip(weights.iter()) {
                         if weight != T::ZERO {
@@ -341,7 +357,7 @@ impl<T: Float> Tile<'_, T> {
                     let score = &call.inputs.score;
                     score.keys(&mut keys, &augmented[1 + input..], rows, wide, hidden, attention);
                     for (r, key) in keys.chunks(call.key_width()).enumerate() {
-                        self.set_key(&mut ranking, r, slots, key);
+                        self.set_key(ranking, r, slots, key);
                     }
                     ranking.grow_to(slots + 1);
                 }
@@ -354,15 +370,14 @@ impl<T: Float> Tile<'_, T> {
 
     /// Keys of the carried slots, for the first step to rank.
     #[inline(always)]
-    fn rank_carried(&mut self, ranking: &mut Ranking<'_, T>) {
+    fn rank_carried(&mut self, ranking: &mut Ranking<T>) {
         let call = self.call;
         let Shape { hidden, carried, attention, .. } = call.inputs.shape;
         let mut keys: Vec<T> = scratch(KEY_ROWS * call.key_width());
         for r in 0..self.rows {
             for from in (0..carried).step_by(KEY_ROWS) {
                 let n = KEY_ROWS.min(carried - from);
-                let slots = &call.inputs.slots[((self.first + r) * carried + from) * hidden..]
-                    [..n * hidden];
+                let slots = call.carried(self.first + r, from, n);
                 call.inputs.score.keys(&mut keys, slots, n, hidden, hidden, attention);
                 for (k, key) in keys.chunks(call.key_width()).take(n).enumerate() {
                     self.set_key(ranking, r, from + k, key);
@@ -374,7 +389,7 @@ impl<T: Float> Tile<'_, T> {
 
     /// A slot's key goes to the ranking and to what is kept.
     #[inline(always)]
-    fn set_key(&mut self, ranking: &mut Ranking<'_, T>, row: usize, slot: usize, key: &[T]) {
+    fn set_key(&mut self, ranking: &mut Ranking<T>, row: usize, slot: usize, key: &[T]) {
         ranking.set(row, slot, key);
         if let Some(kept) = &mut self.kept {
             kept.keys[(row * self.call.schedule.total_slots() + slot) * key.len()..][..key.len()]

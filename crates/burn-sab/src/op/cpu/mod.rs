@@ -17,6 +17,7 @@
 //! | --- | --- |
 //! | `forward` | the forward pass of a tile |
 //! | `backward`, `sweep` | the backward pass: the call, and the reverse sweep over one tile |
+//! | `stream` | a memory that is carried from call to call |
 //! | `schedule` | when slots are stored and windows begin |
 //! | `cell` | the LSTM cell, forward and backward |
 //! | `score`, `score_backward` | queries, keys and scores, forward and backward |
@@ -44,6 +45,7 @@ mod score_backward;
 mod select;
 mod slot_gradients;
 mod sparsify;
+mod stream;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -55,6 +57,8 @@ use super::options::{Readout, SabOptions};
 pub use backward::backward;
 pub use float::Float;
 pub use forward::forward;
+use matrix::{Matrix, MatrixMut, Target, multiply};
+pub use stream::Stream;
 
 /// Sizes of a call; all at least 1, except `carried`, and `attention` with additive scores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,8 +124,10 @@ pub struct Inputs<'a, T> {
     pub h0: &'a [T],
     /// `[B, H]`
     pub c0: &'a [T],
-    /// `[B, M0, H]`
+    /// `[B, capacity, H]`, of which the first M0 are slots.
     pub slots: &'a [T],
+    /// Rows that `slots` has room for; M0 or more.
+    pub capacity: usize,
     /// The score function.
     pub score: Score<'a, T>,
 }
@@ -233,7 +239,7 @@ struct Call<'a, T> {
     /// The instruction set that the loops over a tile run in; the matrix products choose their own.
     arch: Arch,
     schedule: schedule::Schedule,
-    /// `[bias; W_ih; W_hh]`, `[1 + I + H, 4 H]`.
+    /// `[bias; W_ih; W_hh]`, `[1 + I + H, 4 H]`; empty for a call of one step.
     stacked: Vec<T>,
     /// Ranks per step that have room in the saved arrays.
     width: usize,
@@ -269,11 +275,12 @@ impl<'a, T: Float> Call<'a, T> {
             (inputs.bias.len(), 4 * hidden, "bias"),
             (inputs.h0.len(), batch * hidden, "h0"),
             (inputs.c0.len(), batch * hidden, "c0"),
-            (inputs.slots.len(), batch * carried * hidden, "slots"),
+            (inputs.slots.len(), batch * inputs.capacity * hidden, "slots"),
         ];
         for (len, want, name) in lens {
             assert_eq!(len, want, "elements of {name}");
         }
+        assert!(carried <= inputs.capacity, "more slots than room for them");
         inputs.score.check(hidden, attention);
         let schedule = schedule::Schedule::new(options, time, carried);
         assert!(i32::try_from(schedule.total_slots()).is_ok(), "at most 2^31 - 1 slots");
@@ -285,7 +292,35 @@ impl<'a, T: Float> Call<'a, T> {
             // the bound stays simple.
             width: options.ranks(schedule.total_slots()),
             schedule,
-            stacked: [inputs.bias, inputs.w_ih, inputs.w_hh].concat(),
+            // One step is over before a copy of the weights would pay.
+            stacked: match time {
+                1 => Vec::new(),
+                _ => [inputs.bias, inputs.w_ih, inputs.w_hh].concat(),
+            },
+        }
+    }
+
+    /// Pre-activations of the gates from `n` rows `[1 | x_t | h_{t-1}]`, to the beginning of each of `n`
+    /// records.
+    #[inline(always)]
+    fn gates(&self, records: &mut [T], rows: &[T], n: usize) {
+        let Shape { input, hidden, .. } = self.inputs.shape;
+        let (wide, record) = (augmented(&self.inputs.shape), self.record());
+        let mut add = |from: usize, count: usize, weights: &[T], target| {
+            multiply(
+                MatrixMut::strided(records, n, 4 * hidden, record),
+                Matrix::strided(&rows[from..], n, count, wide),
+                Matrix::new(weights, count, 4 * hidden),
+                T::ONE,
+                target,
+            );
+        };
+        if self.stacked.is_empty() {
+            add(0, 1, self.inputs.bias, Target::Replace);
+            add(1, input, self.inputs.w_ih, Target::Add);
+            add(1 + input, hidden, self.inputs.w_hh, Target::Add);
+        } else {
+            add(0, wide, &self.stacked, Target::Replace);
         }
     }
 
@@ -305,12 +340,19 @@ impl<'a, T: Float> Call<'a, T> {
     fn slot<'s>(&'s self, batch_row: usize, past: &'s [T], slot: usize) -> &'s [T] {
         let Shape { hidden, carried, .. } = self.inputs.shape;
         match slot.checked_sub(carried) {
-            None => &self.inputs.slots[(batch_row * carried + slot) * hidden..][..hidden],
+            None => self.carried(batch_row, slot, 1),
             Some(stored) if self.is_dense() => {
                 &past[self.schedule.step_of(stored) * hidden..][..hidden]
             }
             Some(stored) => &past[stored * hidden..][..hidden],
         }
+    }
+
+    /// `count` carried slots of a row.
+    #[inline(always)]
+    fn carried(&self, batch_row: usize, slot: usize, count: usize) -> &[T] {
+        let (capacity, hidden) = (self.inputs.capacity, self.inputs.shape.hidden);
+        &self.inputs.slots[(batch_row * capacity + slot) * hidden..][..count * hidden]
     }
 
     /// Numbers in a state: c, and h where that can be looked up nowhere else.

@@ -1,7 +1,6 @@
 //! Gates and states for the backward pass: read back, or recomputed.
 
 use super::float::Float;
-use super::matrix::{Matrix, MatrixMut, Target, multiply};
 use super::vector::{add_scaled, scratch};
 use super::{Call, Saved, Shape, Trace, augmented, cell};
 
@@ -132,13 +131,7 @@ impl<'a, T: Float> Replay<'a, T> {
             for (row, out) in todo.iter().zip(augmented.chunks_mut(wide)) {
                 self.with_input(now, *row, out);
             }
-            multiply(
-                MatrixMut::strided(step, n, 4 * hidden, record),
-                Matrix::new(augmented, n, wide),
-                Matrix::new(&call.stacked, wide, 4 * hidden),
-                T::ONE,
-                Target::Replace,
-            );
+            call.gates(step, augmented, n);
             for (k, record) in step.chunks_mut(record).take(n).enumerate() {
                 let here = k * hidden..(k + 1) * hidden;
                 cell::forward(record, &mut cells[here.clone()], &mut provisional[here]);

@@ -128,12 +128,12 @@ fn dot_tanh<T: Float>(v: &[T], x: &[T]) -> T {
 }
 
 /// The slots' keys of one tile, laid out for ranking.
-pub struct Ranking<'a, T> {
-    call: &'a Call<'a, T>,
-    /// Slots that a row has room for.
-    capacity: usize,
-    /// Dot, mlp: `[rows, capacity / BLOCK, A, BLOCK]`. Additive: `[rows, capacity]`.
-    keys: Vec<T>,
+#[derive(Debug, Clone)]
+pub struct Ranking<T> {
+    /// Numbers in a key.
+    width: usize,
+    /// Row by row. Dot, mlp: `[blocks, A, BLOCK]`; additive: `[slots]`.
+    keys: Vec<Vec<T>>,
     /// Additive: each row's best keys so far and their slots, `[rows, best]`.
     best_keys: Vec<T>,
     best_slots: Vec<u32>,
@@ -148,25 +148,45 @@ pub struct Ranking<'a, T> {
     list_slots: Vec<u32>,
 }
 
-impl<'a, T: Float> Ranking<'a, T> {
+impl<T: Float> Ranking<T> {
     /// Room for all slots of a call in `rows` rows.
-    pub fn new(call: &'a Call<'a, T>, rows: usize) -> Self {
-        // The slot that the last step stores is ranked by nobody, but has a key.
-        let capacity = call.schedule.total_slots().next_multiple_of(BLOCK);
+    pub fn new(call: &Call<'_, T>, rows: usize) -> Self {
+        Self::with_ranks(call, rows, call.width)
+    }
+
+    /// The same for slots of a call that more are to follow.
+    pub fn of_stream(call: &Call<'_, T>, rows: usize) -> Self {
+        Self::with_ranks(call, rows, call.options.ranks(usize::MAX))
+    }
+
+    fn with_ranks(call: &Call<'_, T>, rows: usize, ranks: usize) -> Self {
         let additive = matches!(call.inputs.score, Score::Additive { .. });
-        let best = if additive { call.width + 1 } else { 0 };
-        Self {
-            call,
-            capacity,
-            // Zeros: unused places of a block are computed with, and their results ignored.
-            keys: vec![T::ZERO; rows * capacity * call.key_width()],
+        let best = if additive { ranks + 1 } else { 0 };
+        let mut ranking = Self {
+            width: call.key_width(),
+            keys: vec![vec![]; rows],
             best_keys: scratch(rows * best),
             best_slots: vec![0; rows * best],
             best,
             len: 0,
-            scores: scratch(capacity),
+            scores: vec![],
             list_scores: scratch(best),
             list_slots: vec![0; best],
+        };
+        // The slot that the last step stores is ranked by nobody, but has a key.
+        ranking.reserve(call.schedule.total_slots());
+        ranking
+    }
+
+    /// Makes room for this many slots, twice as many as before at least.
+    pub fn reserve(&mut self, slots: usize) {
+        if slots > self.scores.len() {
+            let capacity = slots.max(2 * self.scores.len()).next_multiple_of(BLOCK);
+            for keys in &mut self.keys {
+                // Zeros: unused places of a block are computed with, and their results ignored.
+                keys.resize(capacity * self.width, T::ZERO);
+            }
+            self.scores.resize(capacity, T::ZERO);
         }
     }
 
@@ -178,8 +198,7 @@ impl<'a, T: Float> Ranking<'a, T> {
     /// Notes `key` as that of slot `slot` in row `row`; slots come in rising order.
     #[inline(always)]
     pub fn set(&mut self, row: usize, slot: usize, key: &[T]) {
-        let width = self.call.key_width();
-        let keys = &mut self.keys[row * self.capacity * width..][..self.capacity * width];
+        let (width, keys) = (self.width, &mut self.keys[row]);
         if self.best == 0 {
             let block = &mut keys[slot / BLOCK * width * BLOCK..][..width * BLOCK];
             for (places, &value) in block.chunks_exact_mut(BLOCK).zip(key) {
@@ -209,6 +228,7 @@ impl<'a, T: Float> Ranking<'a, T> {
     #[inline(always)]
     pub fn rank(
         &mut self,
+        score: &Score<'_, T>,
         row: usize,
         query: &[T],
         provisional: &[T],
@@ -216,11 +236,10 @@ impl<'a, T: Float> Ranking<'a, T> {
         best: &mut [T],
         slots: &mut [u32],
     ) {
-        let width = self.call.key_width();
-        let keys = &self.keys[row * self.capacity * width..][..self.capacity * width];
-        let blocks = keys.chunks_exact(width * BLOCK).zip(self.scores.chunks_exact_mut(BLOCK));
+        let keys = &self.keys[row];
+        let blocks = keys.chunks_exact(self.width * BLOCK).zip(self.scores.chunks_exact_mut(BLOCK));
         let used = self.len.div_ceil(BLOCK);
-        match self.call.inputs.score {
+        match *score {
             Score::Dot { .. } => {
                 for (block, scores) in blocks.take(used) {
                     scores.copy_from_slice(&dot_block(query, block));
@@ -234,7 +253,7 @@ impl<'a, T: Float> Ranking<'a, T> {
             Score::Additive { u, .. } => {
                 let query = dot_tanh(u, provisional);
                 if !self.rank_from_list(row, query, best, slots) {
-                    let keys = &self.keys[row * self.capacity..][..self.len];
+                    let keys = &self.keys[row][..self.len];
                     for (score, key) in self.scores.iter_mut().zip(keys) {
                         *score = query + *key;
                     }
@@ -243,7 +262,7 @@ impl<'a, T: Float> Ranking<'a, T> {
                 if up_to_shift {
                     // The query's term decides nothing but ties, and would cost the differences digits.
                     for (best, slot) in best.iter_mut().zip(slots) {
-                        *best = self.keys[row * self.capacity + *slot as usize];
+                        *best = self.keys[row][*slot as usize];
                     }
                 }
                 return;

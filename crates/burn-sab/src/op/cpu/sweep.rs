@@ -431,8 +431,7 @@ impl<'a, T: Float> Sweep<'a, T> {
             .collect();
         for some in touched.chunks(KEY_ROWS) {
             for &at in some {
-                let slot =
-                    &call.inputs.slots[(self.tile.first * carried + at) * hidden..][..hidden];
+                let slot = call.carried(self.tile.first + at / carried, at % carried, 1);
                 self.scores.key(slot, &self.carried_keys[at * width..(at + 1) * width]);
             }
             if self.shared.needs.slots {

@@ -85,6 +85,7 @@ impl<T: Float + Into<f64>> Problem<T> {
             h0: &self.h0,
             c0: &self.c0,
             slots: &self.slots,
+            capacity: self.shape.carried,
             score,
         }
     }
@@ -92,7 +93,7 @@ impl<T: Float + Into<f64>> Problem<T> {
     /// Forward and backward.
     pub fn run_on(&self, arch: Arch, options: &SabOptions, needs: Needs) -> Results<T> {
         let inputs = self.inputs();
-        let (outputs, saved) = forward_on(arch, &inputs, options, true);
+        let (outputs, saved) = forward_on(arch, &inputs, options, true, &mut []);
         let saved = saved.expect("asked for");
         let Shape { batch, time, hidden, .. } = self.shape;
         let given = batch * options.readout.len(time) * hidden;
