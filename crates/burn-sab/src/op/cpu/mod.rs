@@ -51,6 +51,8 @@ mod sweep;
 mod tests;
 mod vector;
 
+use std::ops::Range;
+
 use pulp::Arch;
 
 use super::options::{Readout, SabOptions};
@@ -304,24 +306,36 @@ impl<'a, T: Float> Call<'a, T> {
     /// records.
     #[inline(always)]
     fn gates(&self, records: &mut [T], rows: &[T], n: usize) {
-        let Shape { input, hidden, .. } = self.inputs.shape;
-        let (wide, record) = (augmented(&self.inputs.shape), self.record());
-        let mut add = |from: usize, count: usize, weights: &[T], target| {
-            multiply(
-                MatrixMut::strided(records, n, 4 * hidden, record),
-                Matrix::strided(&rows[from..], n, count, wide),
-                Matrix::new(weights, count, 4 * hidden),
-                T::ONE,
-                target,
-            );
-        };
+        let (input, wide) = (self.inputs.shape.input, augmented(&self.inputs.shape));
         if self.stacked.is_empty() {
-            add(0, 1, self.inputs.bias, Target::Replace);
-            add(1, input, self.inputs.w_ih, Target::Add);
-            add(1 + input, hidden, self.inputs.w_hh, Target::Add);
+            let Inputs { bias, w_ih, w_hh, .. } = *self.inputs;
+            self.add_gates(records, rows, n, 0..1, bias, Target::Replace);
+            self.add_gates(records, rows, n, 1..1 + input, w_ih, Target::Add);
+            self.add_gates(records, rows, n, 1 + input..wide, w_hh, Target::Add);
         } else {
-            add(0, wide, &self.stacked, Target::Replace);
+            self.add_gates(records, rows, n, 0..wide, &self.stacked, Target::Replace);
         }
+    }
+
+    /// What some columns of the rows give to the gates.
+    #[inline(always)]
+    fn add_gates(
+        &self,
+        records: &mut [T],
+        rows: &[T],
+        n: usize,
+        columns: Range<usize>,
+        weights: &[T],
+        target: Target,
+    ) {
+        let (width, wide) = (4 * self.inputs.shape.hidden, augmented(&self.inputs.shape));
+        multiply(
+            MatrixMut::strided(records, n, width, self.record()),
+            Matrix::strided(&rows[columns.start..], n, columns.len(), wide),
+            Matrix::new(weights, columns.len(), width),
+            T::ONE,
+            target,
+        );
     }
 
     /// Whether all hidden states are an output, which then serves as memory.

@@ -38,6 +38,7 @@ impl<T: Float> Score<'_, T> {
 
     /// Queries of provisional hidden states (`[n, H]`, rows `hidden_stride` apart), each `[A]`, rows
     /// `out_stride` apart. Dot: scaled by 1/sqrt(A); mlp: with the bias; additive: nothing.
+    #[inline(always)]
     pub(super) fn queries(
         &self,
         out: &mut [T],
