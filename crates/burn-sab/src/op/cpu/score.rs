@@ -2,13 +2,9 @@
 
 use super::float::{Float, tanh};
 use super::matrix::{Matrix, MatrixMut, Target, multiply};
-use super::select::{beats, insert, resort, select};
+use super::select::{BLOCK, beats, insert, resort, select};
 use super::vector::{dot, scratch};
 use super::{Call, Score};
-
-/// Slots whose keys are interleaved, so that their scores come out side by side, without a sum
-/// across a register for each: one AVX-512 register of f32.
-const BLOCK: usize = 16;
 
 impl<T: Float> Score<'_, T> {
     /// Panics where a parameter has not the right number of elements.
@@ -132,7 +128,8 @@ pub struct Ranking<'a, T> {
     call: &'a Call<'a, T>,
     /// Slots that a row has room for.
     capacity: usize,
-    /// Dot, mlp: `[rows, capacity / BLOCK, A, BLOCK]`. Additive: `[rows, capacity]`.
+    /// Dot, mlp: `[rows, capacity / BLOCK, A, BLOCK]`: keys interleaved, so that the scores of a block
+    /// come out side by side, without a sum across a register for each. Additive: `[rows, capacity]`.
     keys: Vec<T>,
     /// Additive: each row's best keys so far and their slots, `[rows, best]`.
     best_keys: Vec<T>,
@@ -142,7 +139,7 @@ pub struct Ranking<'a, T> {
     /// Slots stored so far, in every row.
     len: usize,
     /// One row's scores.
-    scores: Vec<T>,
+    scores: Vec<[T; BLOCK]>,
     /// One row's `best` list while it is changed into scores.
     list_scores: Vec<T>,
     list_slots: Vec<u32>,
@@ -164,7 +161,7 @@ impl<'a, T: Float> Ranking<'a, T> {
             best_slots: vec![0; rows * best],
             best,
             len: 0,
-            scores: scratch(capacity),
+            scores: vec![[T::NAN; BLOCK]; capacity / BLOCK],
             list_scores: scratch(best),
             list_slots: vec![0; best],
         }
@@ -218,27 +215,28 @@ impl<'a, T: Float> Ranking<'a, T> {
     ) {
         let width = self.call.key_width();
         let keys = &self.keys[row * self.capacity * width..][..self.capacity * width];
-        let blocks = keys.chunks_exact(width * BLOCK).zip(self.scores.chunks_exact_mut(BLOCK));
-        let used = self.len.div_ceil(BLOCK);
+        let scores = &mut self.scores[..self.len.div_ceil(BLOCK)];
+        let blocks = keys.chunks_exact(width * BLOCK);
         match self.call.inputs.score {
             Score::Dot { .. } => {
-                for (block, scores) in blocks.take(used) {
-                    scores.copy_from_slice(&dot_block(query, block));
+                for (scores, block) in scores.iter_mut().zip(blocks) {
+                    *scores = dot_block(query, block);
                 }
             }
             Score::Mlp { v, .. } => {
-                for (block, scores) in blocks.take(used) {
-                    scores.copy_from_slice(&mlp_block(query, v, block));
+                for (scores, block) in scores.iter_mut().zip(blocks) {
+                    *scores = mlp_block(query, v, block);
                 }
             }
             Score::Additive { u, .. } => {
                 let query = dot_tanh(u, provisional);
                 if !self.rank_from_list(row, query, best, slots) {
                     let keys = &self.keys[row * self.capacity..][..self.len];
-                    for (score, key) in self.scores.iter_mut().zip(keys) {
+                    let scores = &mut self.scores[..self.len.div_ceil(BLOCK)];
+                    for (score, key) in scores.as_flattened_mut().iter_mut().zip(keys) {
                         *score = query + *key;
                     }
-                    select(&self.scores[..self.len], best, slots);
+                    select(scores, best, slots);
                 }
                 if up_to_shift {
                     // The query's term decides nothing but ties, and would cost the differences digits.
@@ -249,7 +247,15 @@ impl<'a, T: Float> Ranking<'a, T> {
                 return;
             }
         }
-        select(&self.scores[..self.len], best, slots);
+        // Places that no slot has taken yet.
+        if !self.len.is_multiple_of(BLOCK)
+            && let Some(last) = scores.last_mut()
+        {
+            for (k, score) in last.iter_mut().enumerate() {
+                *score = if k < self.len % BLOCK { *score } else { T::NAN };
+            }
+        }
+        select(scores, best, slots);
     }
 
     /// Additive scores all move by the same query term, so the best keys are the best scores: except
