@@ -8,7 +8,7 @@ use super::float::Float;
 use super::matrix::{Matrix, MatrixMut, Target, multiply};
 use super::score::Ranking;
 use super::sparsify::{self, Rule};
-use super::vector::{add_scaled, scratch, take};
+use super::vector::{scratch, sum, take, weighted_sum};
 use super::{Call, Inputs, Keep, Outputs, Saved, Shape, Trace, augmented, cell, tile_rows};
 
 /// Keys of carried slots that are computed together: more than the 16 rows from which on the product
@@ -192,6 +192,7 @@ impl<T: Float> Tile<'_, T> {
             self.rank_carried(&mut ranking);
         }
 
+        let mut retrieved: Vec<(T, u32)> = Vec::with_capacity(call.width);
         let mut segment = 0;
         for t in 0..time {
             for (r, row) in augmented.chunks_mut(wide).enumerate() {
@@ -253,28 +254,31 @@ impl<T: Float> Tile<'_, T> {
                 let (past, now) =
                     self.h[r * time * hidden..(r + 1) * time * hidden].split_at_mut(t * hidden);
                 let s = &mut self.s[at * hidden..(at + 1) * hidden];
-                s.fill(T::ZERO);
                 let (out_slots, out_weights) = (
                     &mut self.slots[at * k_top..(at + 1) * k_top],
                     &mut self.weights[at * k_top..(at + 1) * k_top],
                 );
                 out_slots.fill(0);
                 out_weights.fill(T::ZERO);
-                if ranks > 0 {
+                if ranks == 0 {
+                    s.fill(T::ZERO);
+                } else {
                     let (best, best_slots, weights) =
                         (&mut best[..ranks], &mut best_slots[..ranks], &mut weights[..ranks]);
                     let query = &records[r * record + 5 * hidden..(r + 1) * record];
                     ranking.rank(r, query, provisional, !rule.depends_on_shift(), best, best_slots);
                     let sum = sparsify::forward(rule, offset, best, weights);
+                    retrieved.clear();
                     for (&slot, &weight) in best_slots.iter().zip(weights.iter()) {
                         if weight != T::ZERO {
-                            add_scaled(
-                                s,
-                                weight,
-                                slot_value(call, self.first + r, past, slot as usize),
-                            );
+                            retrieved.push((weight, slot));
                         }
                     }
+                    weighted_sum(s, || {
+                        retrieved.iter().map(|&(weight, slot)| {
+                            (weight, slot_value(call, self.first + r, past, slot as usize))
+                        })
+                    });
                     for (k, (&slot, &weight)) in
                         best_slots.iter().zip(weights.iter()).take(k_top).enumerate()
                     {
@@ -289,10 +293,8 @@ impl<T: Float> Tile<'_, T> {
                         kept_sums[at] = sum;
                     }
                 }
-                for ((h, p), s) in now[..hidden].iter_mut().zip(provisional).zip(s.iter()) {
-                    *h = *p + *s;
-                }
-                augmented[r * wide + 1 + input..(r + 1) * wide].copy_from_slice(&now[..hidden]);
+                let next = &mut augmented[r * wide + 1 + input..(r + 1) * wide];
+                sum(&mut now[..hidden], next, provisional, s);
             }
 
             if call.attends() && call.options.stores_slot(t) {
