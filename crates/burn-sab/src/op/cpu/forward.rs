@@ -7,7 +7,7 @@ use super::super::options::{Recompute, SabOptions};
 use super::float::Float;
 use super::score::Ranking;
 use super::sparsify::{self, Rule};
-use super::vector::{add_scaled, scratch, take};
+use super::vector::{scratch, take, weighted_sum};
 use super::{Call, Inputs, Outputs, Saved, Shape, Trace, augmented, cell, tile_rows};
 
 /// Keys of carried slots that are computed together: more than the 16 rows from which on the product
@@ -228,6 +228,7 @@ impl<T: Float> Tile<'_, T> {
             self.rank_carried(ranking);
         }
 
+        let mut retrieved: Vec<(T, u32)> = Vec::with_capacity(call.width);
         let mut segment = 0;
         for t in 0..time {
             for (r, row) in augmented.chunks_mut(wide).enumerate() {
@@ -291,8 +292,9 @@ impl<T: Float> Tile<'_, T> {
                 let provisional = &provisional[r * hidden..(r + 1) * hidden];
                 let (best, best_slots, weights) =
                     (&mut best[..ranks], &mut best_slots[..ranks], &mut weights[..ranks]);
-                summary.fill(T::ZERO);
-                if ranks > 0 {
+                if ranks == 0 {
+                    summary.fill(T::ZERO);
+                } else {
                     let past = if dense { &self.h[..] } else { &self.stored[..] };
                     let past = &past[r * call.past_len() * hidden..][..call.past_len() * hidden];
                     let query = &records[r * record + query_at..(r + 1) * record];
@@ -307,12 +309,17 @@ impl<T: Float> Tile<'_, T> {
                         best_slots,
                     );
                     let sum = sparsify::forward(rule, offset, best, weights);
+                    retrieved.clear();
                     for (&slot, &weight) in best_slots.iter().zip(weights.iter()) {
                         if weight != T::ZERO {
-                            let slot = call.slot(self.first + r, past, slot as usize);
-                            add_scaled(&mut summary, weight, slot);
+                            retrieved.push((weight, slot));
                         }
                     }
+                    weighted_sum(&mut summary, || {
+                        retrieved.iter().map(|&(weight, slot)| {
+                            (weight, call.slot(self.first + r, past, slot as usize))
+                        })
+                    });
                     if let Some((kept_ranks, kept_weights, kept_sums)) = &mut selection {
                         kept_ranks[at * call.width..][..ranks].copy_from_slice(best_slots);
                         kept_weights[at * call.width..][..ranks].copy_from_slice(weights);

@@ -2,13 +2,9 @@
 
 use super::float::{Float, tanh};
 use super::matrix::{Matrix, MatrixMut, Target, multiply};
-use super::select::{beats, insert, resort, select};
+use super::select::{BLOCK, beats, insert, resort, select};
 use super::vector::{dot, scratch};
 use super::{Call, Score};
-
-/// Slots whose keys are interleaved, so that their scores come out side by side, without a sum
-/// across a register for each: one AVX-512 register of f32.
-const BLOCK: usize = 16;
 
 impl<T: Float> Score<'_, T> {
     /// Panics where a parameter has not the right number of elements.
@@ -133,7 +129,8 @@ fn dot_tanh<T: Float>(v: &[T], x: &[T]) -> T {
 pub struct Ranking<T> {
     /// Numbers in a key.
     width: usize,
-    /// Row by row. Dot, mlp: `[blocks, A, BLOCK]`; additive: `[slots]`.
+    /// Row by row. Dot, mlp: `[blocks, A, BLOCK]`, keys interleaved, so that the scores of a block come out
+    /// side by side, without a sum across a register for each. Additive: `[slots]`.
     keys: Vec<Vec<T>>,
     /// Additive: each row's best keys so far and their slots, `[rows, best]`.
     best_keys: Vec<T>,
@@ -143,7 +140,7 @@ pub struct Ranking<T> {
     /// Slots stored so far, in every row.
     len: usize,
     /// One row's scores.
-    scores: Vec<T>,
+    scores: Vec<[T; BLOCK]>,
     /// One row's `best` list while it is changed into scores.
     list_scores: Vec<T>,
     list_slots: Vec<u32>,
@@ -181,13 +178,14 @@ impl<T: Float> Ranking<T> {
 
     /// Makes room for this many slots, twice as many as before at least.
     pub fn reserve(&mut self, slots: usize) {
-        if slots > self.scores.len() {
-            let capacity = slots.max(2 * self.scores.len()).next_multiple_of(BLOCK);
+        let blocks = slots.div_ceil(BLOCK);
+        if blocks > self.scores.len() {
+            let blocks = blocks.max(2 * self.scores.len());
             for keys in &mut self.keys {
                 // Zeros: unused places of a block are computed with, and their results ignored.
-                keys.resize(capacity * self.width, T::ZERO);
+                keys.resize(blocks * BLOCK * self.width, T::ZERO);
             }
-            self.scores.resize(capacity, T::ZERO);
+            self.scores.resize(blocks, [T::NAN; BLOCK]);
         }
     }
 
@@ -238,27 +236,28 @@ impl<T: Float> Ranking<T> {
         slots: &mut [u32],
     ) {
         let keys = &self.keys[row];
-        let blocks = keys.chunks_exact(self.width * BLOCK).zip(self.scores.chunks_exact_mut(BLOCK));
-        let used = self.len.div_ceil(BLOCK);
+        let scores = &mut self.scores[..self.len.div_ceil(BLOCK)];
+        let blocks = keys.chunks_exact(self.width * BLOCK);
         match *score {
             Score::Dot { .. } => {
-                for (block, scores) in blocks.take(used) {
-                    scores.copy_from_slice(&dot_block(query, block));
+                for (scores, block) in scores.iter_mut().zip(blocks) {
+                    *scores = dot_block(query, block);
                 }
             }
             Score::Mlp { v, .. } => {
-                for (block, scores) in blocks.take(used) {
-                    scores.copy_from_slice(&mlp_block(query, v, block));
+                for (scores, block) in scores.iter_mut().zip(blocks) {
+                    *scores = mlp_block(query, v, block);
                 }
             }
             Score::Additive { u, .. } => {
                 let query = dot_tanh(u, provisional);
                 if !self.rank_from_list(row, query, best, slots) {
                     let keys = &self.keys[row][..self.len];
-                    for (score, key) in self.scores.iter_mut().zip(keys) {
+                    let scores = &mut self.scores[..self.len.div_ceil(BLOCK)];
+                    for (score, key) in scores.as_flattened_mut().iter_mut().zip(keys) {
                         *score = query + *key;
                     }
-                    select(&self.scores[..self.len], best, slots);
+                    select(scores, best, slots);
                 }
                 if up_to_shift {
                     // The query's term decides nothing but ties, and would cost the differences digits.
@@ -269,7 +268,15 @@ impl<T: Float> Ranking<T> {
                 return;
             }
         }
-        select(&self.scores[..self.len], best, slots);
+        // Places that no slot has taken yet.
+        if !self.len.is_multiple_of(BLOCK)
+            && let Some(last) = scores.last_mut()
+        {
+            for (k, score) in last.iter_mut().enumerate() {
+                *score = if k < self.len % BLOCK { *score } else { T::NAN };
+            }
+        }
+        select(scores, best, slots);
     }
 
     /// Additive scores all move by the same query term, so the best keys are the best scores: except

@@ -44,6 +44,35 @@ pub fn add_scaled<T: Float>(out: &mut [T], scale: T, row: &[T]) {
     }
 }
 
+/// Numbers that a sum of rows keeps in registers: four AVX-512 registers of f32.
+const SPAN: usize = 64;
+
+/// `out = sum(scale * row)`, each number of `out` written once. `rows` is called for each part of `out`.
+#[inline(always)]
+pub fn weighted_sum<'a, T: Float, R>(out: &mut [T], rows: impl Fn() -> R)
+where
+    R: Iterator<Item = (T, &'a [T])>,
+{
+    let width = out.len();
+    let (spans, rest) = out.as_chunks_mut::<SPAN>();
+    for (index, out) in spans.iter_mut().enumerate() {
+        let mut sums = [T::ZERO; SPAN];
+        for (scale, row) in rows() {
+            let row = &row.as_chunks::<SPAN>().0[index];
+            for k in 0..SPAN {
+                sums[k] += scale * row[k];
+            }
+        }
+        *out = sums;
+    }
+    rest.fill(T::ZERO);
+    if !rest.is_empty() {
+        for (scale, row) in rows() {
+            add_scaled(rest, scale, &row[width - rest.len()..]);
+        }
+    }
+}
+
 /// `out += row`.
 #[inline(always)]
 pub fn add<T: Float>(out: &mut [T], row: &[T]) {
