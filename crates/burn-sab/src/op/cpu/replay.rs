@@ -2,7 +2,7 @@
 
 use super::float::Float;
 use super::matrix::{Matrix, MatrixMut, Target, multiply};
-use super::vector::scratch;
+use super::vector::{prefetch, scratch};
 use super::{Call, Shape, Trace, augmented, cell};
 
 /// Writes `[1 | x_t | h_{t-1}]` of a batch row; `h`: all its hidden states of this call.
@@ -135,6 +135,15 @@ impl<'a, T: Float> Replay<'a, T> {
                 hidden,
                 attention,
             );
+        }
+    }
+
+    /// Announces that the record of the step before `t` is needed soon. Kept records come from main
+    /// memory, in an order that the processor does not foresee.
+    #[inline(always)]
+    pub fn announce_previous(&self, t: usize, row: usize) {
+        if t > 0 && self.recompute.is_none() {
+            prefetch(self.record(t - 1, row));
         }
     }
 

@@ -309,6 +309,7 @@ impl<'a, T: Float> Sweep<'a, T> {
         for (k, &path) in self.paths.iter().enumerate() {
             let (row, here) = (path / shared.lanes, k * hidden..(k + 1) * hidden);
             let h = self.row_h(row);
+            self.replay.announce_previous(t, row);
             let (input, grad) = self.cells.push();
             augment(call, self.tile.first + row, t, h, input);
             cell::backward(
