@@ -1,7 +1,7 @@
 //! Gates and states for the backward pass: read back, or recomputed.
 
 use super::float::Float;
-use super::vector::{add_scaled, scratch};
+use super::vector::{add_scaled, prefetch, scratch};
 use super::{Call, Saved, Shape, Trace, augmented, cell};
 
 /// The records of one tile, for a sweep from the last step to the first.
@@ -194,6 +194,15 @@ impl<'a, T: Float> Replay<'a, T> {
             &self.state_before(t, row)[hidden..]
         };
         out[1 + input..].copy_from_slice(h);
+    }
+
+    /// Announces that the record of the step before `t` is needed soon. Kept records come from main
+    /// memory, in an order that the processor does not foresee.
+    #[inline(always)]
+    pub fn announce_previous(&self, t: usize, row: usize) {
+        if t > 0 && self.recompute.is_none() {
+            prefetch(self.record(t - 1, row));
+        }
     }
 
     /// The record of step `t`, which was prepared.

@@ -200,8 +200,10 @@ impl<T: Float> Ranking<T> {
         let (width, keys) = (self.width, &mut self.keys[row]);
         if self.best == 0 {
             let block = &mut keys[slot / BLOCK * width * BLOCK..][..width * BLOCK];
-            for (places, &value) in block.chunks_exact_mut(BLOCK).zip(key) {
-                places[slot % BLOCK] = value;
+            // Indexed, because the check of each index keeps the compiler from a scatter instruction,
+            // which is slower than the stores one by one.
+            for (a, &value) in key.iter().enumerate() {
+                block[a * BLOCK + slot % BLOCK] = value;
             }
         } else {
             keys[slot] = key[0];

@@ -2,6 +2,10 @@
 
 use super::float::Float;
 
+/// Gradients that have room from the start, so that short sequences need not copy them into larger
+/// memory: what 16 rows need for 128 slots. Memory that is not touched costs nothing.
+const ROOM: usize = 2048;
+
 /// Gradients by lane, row and slot. Only slots that something was retrieved from take memory, and
 /// they give it back when the sweep reaches the step that stored them.
 pub struct SlotGradients<T> {
@@ -25,7 +29,7 @@ impl<T: Float> SlotGradients<T> {
             width,
             table: vec![0; lanes * rows * slots],
             pending: vec![0; slots],
-            data: Vec::new(),
+            data: Vec::with_capacity((lanes * rows * slots).min(ROOM) * width),
             free: Vec::new(),
         }
     }

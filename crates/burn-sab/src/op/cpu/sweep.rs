@@ -271,17 +271,19 @@ impl<'a, T: Float> Sweep<'a, T> {
             let step = batch_row * time + t;
             let selected = &shared.saved.ranks[step * call.width..][..ranks];
             let weights = &shared.saved.weights[step * call.width..][..ranks];
-            self.grad_s.copy_from_slice(&self.grad_h[at]);
+            let mut grad_s = &self.grad_h[at];
             if lane == 0
                 && let (Some(up), Some(place)) = (shared.up.s, place)
             {
+                self.grad_s.copy_from_slice(grad_s);
                 add(&mut self.grad_s, &up[(batch_row * given + place) * hidden..][..hidden]);
+                grad_s = &self.grad_s;
             }
             let grad_weights = &mut self.grad_weights[..ranks];
             for ((grad, &slot), &weight) in grad_weights.iter_mut().zip(selected).zip(weights) {
                 *grad = T::ZERO;
                 if weight != T::ZERO || rule == Rule::Raw {
-                    *grad = dot(&self.grad_s, call.slot(batch_row, past, slot as usize));
+                    *grad = dot(grad_s, call.slot(batch_row, past, slot as usize));
                 }
             }
             let grad_scores = &mut self.grad_scores[..ranks];
@@ -311,7 +313,7 @@ impl<'a, T: Float> Sweep<'a, T> {
                     }
                     Some(stored) => self.stored.entry(lane, row, stored).split_at_mut(hidden),
                 };
-                add_scaled(grad_slot, weight, &self.grad_s);
+                add_scaled(grad_slot, weight, grad_s);
                 grad_shift += grad_score;
                 let parameters = &mut self.parameters.score;
                 score_backward::score(
@@ -349,6 +351,7 @@ impl<'a, T: Float> Sweep<'a, T> {
         let first = self.cells.len();
         for (k, &path) in self.paths.iter().enumerate() {
             let (row, here) = (path / shared.lanes, k * hidden..(k + 1) * hidden);
+            self.replay.announce_previous(t, row);
             let (input, grad) = self.cells.push();
             self.replay.augment(t, row, input);
             cell::backward(
@@ -369,13 +372,18 @@ impl<'a, T: Float> Sweep<'a, T> {
         if t == 0 && !shared.needs.state {
             return;
         }
+        // Where all paths are live, the product is the next `grad_h`, in place.
+        let in_place = t > 0 && n == self.live.len();
         multiply(
-            MatrixMut::new(&mut self.block, n, hidden),
+            MatrixMut::new(if in_place { &mut self.grad_h } else { &mut self.block }, n, hidden),
             Matrix::new(self.cells.right_from(first), n, 4 * hidden),
             Matrix::new(&shared.w_hh, 4 * hidden, hidden),
             T::ONE,
             Target::Replace,
         );
+        if in_place {
+            return;
+        }
         for (&path, grad_h) in self.paths.iter().zip(self.block.chunks(hidden)) {
             let at = path * hidden..(path + 1) * hidden;
             if t > 0 {

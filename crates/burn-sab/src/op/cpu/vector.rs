@@ -87,6 +87,20 @@ pub fn is_zero<T: Float>(row: &[T]) -> bool {
     row.chunks(SUMS).all(|chunk| !chunk.iter().fold(false, |any, x| any | (*x != T::ZERO)))
 }
 
+/// Asks the processor to bring a row into its second-level cache, where it has such an instruction.
+#[inline(always)]
+pub fn prefetch<T: Float>(row: &[T]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in row.chunks(64 / size_of::<T>()) {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: a prefetch neither faults nor changes any value, whatever its address is; this one
+        // is that of a slice. It is part of every x86-64 processor.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = row;
+}
+
 /// Scratch memory, whose content nobody may rely on: debug builds and this crate's unit tests (in
 /// release builds, too) fill it with NaN.
 pub fn scratch<T: Float>(len: usize) -> Vec<T> {
