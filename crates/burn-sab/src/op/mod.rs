@@ -338,6 +338,12 @@ pub fn sab_sequence(inputs: SequenceInputs, options: &SabOptions) -> SequenceOut
     }
 }
 
+/// Frees the memory that the CPU kernel holds for its next call, at most 64 MiB for each data type.
+pub fn release_memory() {
+    #[cfg(any(feature = "flex", feature = "ndarray"))]
+    cpu::release();
+}
+
 /// Runs one step (`inputs.x` is `[B, 1, I]`) of a stream whose slots are in `memory`, or in `inputs` if
 /// that is empty; without gradient, unless inputs require one.
 pub fn sab_step(inputs: SequenceInputs, memory: SlotMemory, options: &SabOptions) -> SequenceStep {

@@ -131,7 +131,7 @@ pub(super) fn backward_on<T: Float>(
 }
 
 /// What all tiles read.
-pub(super) struct Shared<'a, T> {
+pub(super) struct Shared<'a, T: Float> {
     pub(super) call: &'a Call<'a, T>,
     pub(super) saved: &'a Saved<T>,
     pub(super) past: &'a [T],
@@ -166,7 +166,7 @@ pub(super) struct Tile<'a, T> {
 }
 
 /// Tiles that one thread works through, adding to one copy of the parameters' gradients.
-struct Job<'a, T> {
+struct Job<'a, T: Float> {
     shared: &'a Shared<'a, T>,
     tiles: Vec<Tile<'a, T>>,
 }

@@ -3,6 +3,8 @@
 use std::fmt::Debug;
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub, SubAssign};
 
+use super::pool::Pool;
+
 /// An element type: `f32` or `f64`.
 ///
 /// No method uses a fused multiply-add: where the processor has none, Rust's `mul_add` is a slow
@@ -29,6 +31,8 @@ pub trait Float:
     /// Not a number; fills scratch memory in tests.
     const NAN: Self;
 
+    /// Memory that waits for the next call.
+    fn pool() -> &'static Pool<Self>;
     /// Rounds to the nearest representable number.
     fn from_f64(x: f64) -> Self;
     /// The magnitude.
@@ -52,6 +56,11 @@ macro_rules! float {
             const ONE: Self = 1.0;
             const NAN: Self = Self::NAN;
             const LARGEST_EXPONENT: Self = $high;
+
+            fn pool() -> &'static Pool<Self> {
+                static POOL: Pool<$float> = Pool::new(Vec::new());
+                &POOL
+            }
 
             #[inline(always)]
             fn from_f64(x: f64) -> Self {

@@ -5,6 +5,7 @@ use rayon::prelude::*;
 
 use super::super::options::{Recompute, SabOptions};
 use super::float::Float;
+use super::pool::Pooled;
 use super::score::Ranking;
 use super::sparsify::{self, Rule};
 use super::vector::{scratch, take, weighted_sum};
@@ -68,7 +69,9 @@ pub(super) fn forward_on<T: Float>(
             vec![]
         },
         trace: if keeps_gates(&call) {
-            Trace::Gates(scratch(batch * time * call.record()))
+            // Each tile makes room for its own.
+            let tiles = batch.div_ceil(tile_rows(batch));
+            Trace::Gates((0..tiles).map(|_| Pooled::new()).collect())
         } else {
             Trace::States(scratch(batch * segments.len() * call.state()))
         },
@@ -132,7 +135,7 @@ fn keeps_gates<T: Float>(call: &Call<'_, T>) -> bool {
 }
 
 /// A tile's share of [`Saved`], or what is left of all.
-struct Kept<'a, T> {
+struct Kept<'a, T: Float> {
     ranks: &'a mut [u32],
     weights: &'a mut [T],
     sums: &'a mut [T],
@@ -140,8 +143,8 @@ struct Kept<'a, T> {
     trace: KeptTrace<'a, T>,
 }
 
-enum KeptTrace<'a, T> {
-    Gates(&'a mut [T]),
+enum KeptTrace<'a, T: Float> {
+    Gates(&'a mut [Pooled<T>]),
     States(&'a mut [T]),
 }
 
@@ -155,9 +158,7 @@ impl<'a, T: Float> Kept<'a, T> {
             sums: take(&mut self.sums, rows * time),
             keys: take(&mut self.keys, rows * keys),
             trace: match &mut self.trace {
-                KeptTrace::Gates(gates) => {
-                    KeptTrace::Gates(take(gates, rows * time * call.record()))
-                }
+                KeptTrace::Gates(tiles) => KeptTrace::Gates(take(tiles, 1)),
                 KeptTrace::States(states) => {
                     KeptTrace::States(take(states, rows * segments * call.state()))
                 }
@@ -167,7 +168,7 @@ impl<'a, T: Float> Kept<'a, T> {
 }
 
 /// Some rows of the batch, from `first`, and their share of every array of the call.
-struct Tile<'a, T> {
+struct Tile<'a, T: Float> {
     call: &'a Call<'a, T>,
     segments: &'a [usize],
     first: usize,
@@ -216,7 +217,7 @@ impl<T: Float> Tile<'_, T> {
         self.c.copy_from_slice(&call.inputs.c0[state]);
         let mut provisional: Vec<T> = scratch(rows * hidden);
         let mut summary: Vec<T> = scratch(hidden);
-        let mut record_scratch: Vec<T> = scratch(rows * record);
+        let mut records: Vec<T> = scratch(rows * record);
         let (mut best, mut best_slots) = (scratch(call.width), vec![0; call.width]);
         let (mut weights, mut keys) = (scratch(call.width), scratch(rows * call.key_width()));
         let mut fresh = None;
@@ -234,35 +235,26 @@ impl<T: Float> Tile<'_, T> {
             for (r, row) in augmented.chunks_mut(wide).enumerate() {
                 row[1..1 + input].copy_from_slice(&x[(r * time + t) * input..][..input]);
             }
-            let (mut selection, trace) = match &mut self.kept {
-                Some(Kept { ranks, weights, sums, trace, .. }) => {
-                    (Some((ranks, weights, sums)), Some(trace))
-                }
-                None => (None, None),
-            };
-            let keeps_gates = matches!(trace, Some(KeptTrace::Gates(_)));
-            let records = match trace {
-                Some(KeptTrace::Gates(gates)) => &mut gates[t * rows * record..][..rows * record],
-                Some(KeptTrace::States(states)) => {
-                    if self.segments.get(segment) == Some(&t) {
-                        for (r, (c, row)) in
-                            self.c.chunks(hidden).zip(augmented.chunks(wide)).enumerate()
-                        {
-                            let at = (r * self.segments.len() + segment) * call.state();
-                            let (kept_c, kept_h) =
-                                states[at..][..call.state()].split_at_mut(hidden);
-                            kept_c.copy_from_slice(c);
-                            if !dense {
-                                kept_h.copy_from_slice(&row[1 + input..]);
-                            }
+            let mut selection = None;
+            if let Some(Kept { ranks, weights, sums, trace, .. }) = &mut self.kept {
+                selection = Some((ranks, weights, sums));
+                if let KeptTrace::States(states) = trace
+                    && self.segments.get(segment) == Some(&t)
+                {
+                    for (r, (c, row)) in
+                        self.c.chunks(hidden).zip(augmented.chunks(wide)).enumerate()
+                    {
+                        let at = (r * self.segments.len() + segment) * call.state();
+                        let (kept_c, kept_h) = states[at..][..call.state()].split_at_mut(hidden);
+                        kept_c.copy_from_slice(c);
+                        if !dense {
+                            kept_h.copy_from_slice(&row[1 + input..]);
                         }
-                        segment += 1;
                     }
-                    &mut record_scratch[..]
+                    segment += 1;
                 }
-                None => &mut record_scratch[..],
-            };
-            call.gates(records, &augmented, rows);
+            }
+            call.gates(&mut records, &augmented, rows);
             for r in 0..rows {
                 let row = r * hidden..(r + 1) * hidden;
                 cell::forward(
@@ -330,7 +322,7 @@ impl<T: Float> Tile<'_, T> {
                 for ((h, p), s) in h.iter_mut().zip(provisional).zip(&summary) {
                     *h = *p + *s;
                 }
-                if keeps_gates && !dense {
+                if !dense {
                     records[r * record + 5 * hidden..][..hidden].copy_from_slice(h);
                 }
                 let Some(place) = place.map(|place| r * given + place) else {
@@ -352,6 +344,10 @@ impl<T: Float> Tile<'_, T> {
                 }
             }
 
+            if let Some(Kept { trace: KeptTrace::Gates(tile), .. }) = &mut self.kept {
+                tile[0].reserve(time * rows * record);
+                tile[0].extend(&records);
+            }
             if call.options.stores_slot(t) {
                 let slot = call.schedule.slots_before(t) - call.inputs.shape.carried;
                 if !dense {

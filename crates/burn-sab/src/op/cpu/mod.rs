@@ -24,6 +24,7 @@
 //! | `select`, `sparsify` | the best scores of many, and the weights that follow from them |
 //! | `replay` | gates and cell states for the backward pass, read back or recomputed |
 //! | `slot_gradients`, `pairs` | gradients of slots; weight gradients as large products |
+//! | `pool` | memory that goes from call to call |
 //! | `matrix`, `vector`, `float` | matrix products, loops over rows, the two element types |
 //!
 //! Where all hidden states are given ([`Readout::All`]), slots that are stored during the call are never
@@ -38,6 +39,7 @@ mod float;
 mod forward;
 mod matrix;
 mod pairs;
+mod pool;
 mod replay;
 mod schedule;
 mod score;
@@ -60,6 +62,8 @@ pub use backward::backward;
 pub use float::Float;
 pub use forward::forward;
 use matrix::{Matrix, MatrixMut, Target, multiply};
+use pool::Pooled;
+pub use pool::release;
 pub use stream::Stream;
 
 /// Sizes of a call; all at least 1, except `carried`, and `attention` with additive scores.
@@ -154,8 +158,8 @@ pub struct Outputs<T> {
 }
 
 /// What the forward pass kept. Opaque: made by [`forward()`], read by [`backward()`].
-#[derive(Debug, Clone)]
-pub struct Saved<T> {
+#[derive(Debug)]
+pub struct Saved<T: Float> {
     /// Ranked slots, best first, `[B, T, width]` with the width of [`Call`].
     ranks: Vec<u32>,
     /// Their weights (0 for a rank that only supplies the threshold), `[B, T, width]`.
@@ -168,10 +172,10 @@ pub struct Saved<T> {
 }
 
 /// Where backward finds gates and states.
-#[derive(Debug, Clone)]
-enum Trace<T> {
-    /// A record ([`Call::record`]) per step; tile after tile, in a tile `[T, rows, record]`.
-    Gates(Vec<T>),
+#[derive(Debug)]
+enum Trace<T: Float> {
+    /// A record ([`Call::record`]) per step; for each tile `[T, rows, record]`.
+    Gates(Vec<Pooled<T>>),
     /// The state ([`Call::state`]) just before each segment's first step
     /// ([`schedule::Schedule::segments`]), `[B, segments, state]`.
     States(Vec<T>),

@@ -2,10 +2,10 @@
 
 use super::float::Float;
 use super::vector::{add_scaled, prefetch, scratch};
-use super::{Call, Saved, Shape, Trace, augmented, cell};
+use super::{Call, Saved, Shape, Trace, augmented, cell, tile_rows};
 
 /// The records of one tile, for a sweep from the last step to the first.
-pub struct Replay<'a, T> {
+pub struct Replay<'a, T: Float> {
     call: &'a Call<'a, T>,
     saved: &'a Saved<T>,
     first: usize,
@@ -46,14 +46,11 @@ impl<'a, T: Float> Replay<'a, T> {
         first: usize,
         rows: usize,
     ) -> Self {
-        let Shape { time, hidden, .. } = call.inputs.shape;
+        let Shape { batch, time, hidden, .. } = call.inputs.shape;
         let past_len = call.past_len() * hidden;
         let past = &past[first * past_len..][..rows * past_len];
         let (trace, recompute) = match &saved.trace {
-            Trace::Gates(records) => {
-                let per_row = time * call.record();
-                (&records[first * per_row..][..rows * per_row], None)
-            }
+            Trace::Gates(tiles) => (&tiles[first / tile_rows(batch)][..], None),
             Trace::States(states) => {
                 let segments = call.schedule.segments();
                 let ends = segments[1..].iter().chain([&time]);

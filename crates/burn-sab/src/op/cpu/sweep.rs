@@ -22,7 +22,7 @@ use super::{Shape, augmented, cell};
 const KEY_ROWS: usize = 64;
 
 /// The sweep over one tile. A path is a row and a lane, `row * lanes + lane`.
-pub(super) struct Sweep<'a, T> {
+pub(super) struct Sweep<'a, T: Float> {
     shared: &'a Shared<'a, T>,
     tile: Tile<'a, T>,
     parameters: &'a mut Parameters<T>,
