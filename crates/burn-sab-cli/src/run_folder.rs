@@ -86,18 +86,10 @@ impl RunFolder {
         &self.path
     }
 
-    /// Writes a file in one piece: a reader finds the old one or the new one, never half of it.
+    /// Writes a file of the run in one piece; see [`write`].
     pub fn write(&self, name: &str, text: &str) -> anyhow::Result<PathBuf> {
         let path = self.path.join(name);
-        let write = || -> io::Result<()> {
-            let mut file = tempfile::NamedTempFile::new_in(&self.path)?;
-            file.write_all(text.as_bytes())?;
-            file.as_file().sync_all()?;
-            readable_by_all(file.as_file())?;
-            file.persist(&path)?;
-            Ok(())
-        };
-        write().with_context(|| format!("{} cannot be written", path.display()))?;
+        write(&path, text)?;
         Ok(path)
     }
 
@@ -186,6 +178,20 @@ fn next_free(name: &str) -> io::Result<PathBuf> {
         }
     }
     unreachable!("there are more numbers than folders")
+}
+
+/// Writes a file in one piece: a reader finds the old one or the new one, never half of it.
+pub fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    let write = || -> io::Result<()> {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let mut file = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
+        file.write_all(text.as_bytes())?;
+        file.as_file().sync_all()?;
+        readable_by_all(file.as_file())?;
+        file.persist(path)?;
+        Ok(())
+    };
+    write().with_context(|| format!("{} cannot be written", path.display()))
 }
 
 /// Temporary files are private; what becomes of them should be as readable as any file.

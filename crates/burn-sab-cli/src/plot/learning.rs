@@ -3,11 +3,8 @@
 use burn_sab_tasks::{Event, Metrics, Task};
 use plotters::prelude::*;
 
-use super::{DrawingError, FONT, INK};
+use super::{COLORS, DrawingError, FONT, INK};
 use crate::text::thousands;
-
-/// Colours that the colour-blind can tell apart (Okabe and Ito).
-const COLORS: [RGBColor; 3] = [RGBColor(0, 114, 178), RGBColor(213, 94, 0), RGBColor(0, 158, 115)];
 
 /// Draws a curve for each model: its accuracy (copying) or mean squared error (adding) on held-out
 /// sequences at the target span.

@@ -1,8 +1,10 @@
-//! Pictures of a run, as SVG.
+//! Pictures, as SVG.
 
+mod growth;
 mod learning;
 mod reminders;
 
+pub use growth::{Line, growth};
 pub use learning::learning_curves;
 pub use reminders::heat_map;
 
@@ -13,4 +15,12 @@ use plotters::style::RGBColor;
 type DrawingError = DrawingAreaErrorKind<std::io::Error>;
 
 const FONT: &str = "sans-serif";
+/// Colours that the colour-blind can tell apart (Okabe and Ito).
+const COLORS: [RGBColor; 5] = [
+    RGBColor(0, 114, 178),
+    RGBColor(213, 94, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(204, 121, 167),
+    RGBColor(86, 180, 233),
+];
 const INK: RGBColor = RGBColor(40, 40, 40);
