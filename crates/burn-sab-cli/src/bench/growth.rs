@@ -5,7 +5,7 @@ use std::path::Path;
 use super::args::Case;
 use super::run::Measured;
 use super::table::{kept, model};
-use super::targets::{Peer, Section, one_case};
+use super::targets::{Peer, Section, one_case, title};
 use crate::plot::{Line, growth};
 use crate::run_folder::write;
 
@@ -29,7 +29,7 @@ pub fn section(case: &Case) -> Section {
 /// # Errors
 ///
 /// If the file cannot be written.
-pub fn draw(results: &[Measured], title: &str, file: &Path) -> anyhow::Result<()> {
+pub fn draw(results: &[Measured], case: &Case, file: &Path) -> anyhow::Result<()> {
     let lines = |figure: fn(&Measured) -> Option<f64>| {
         let mut lines: Vec<Line> = Vec::new();
         for one in results {
@@ -49,6 +49,6 @@ pub fn draw(results: &[Measured], title: &str, file: &Path) -> anyhow::Result<()
         ("training step, ms", lines(|one| one.train_step_ms)),
         ("kept for backward, MiB", lines(mib)),
     ];
-    let picture = growth(title, &panels).map_err(|error| anyhow::anyhow!("{error}"))?;
+    let picture = growth(&title(case), &panels).map_err(|error| anyhow::anyhow!("{error}"))?;
     write(file, &picture)
 }

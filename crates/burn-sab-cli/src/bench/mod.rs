@@ -69,7 +69,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
         bench.section(section)?;
     }
     if let Some(file) = &args.plot {
-        growth::draw(&bench.results.0, &machine(args.threads), file)?;
+        growth::draw(&bench.results.0, &case, file)?;
     } else if !args.json && !args.describes_a_case() {
         let header = ["", "measured", "target", ""].map(str::to_owned).to_vec();
         let promised = targets::targets(&bench.results, &backends);

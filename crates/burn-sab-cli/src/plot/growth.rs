@@ -39,8 +39,8 @@ fn panel<'a>(
         .x_label_area_size(44)
         .y_label_area_size(64)
         .build_cartesian_2d(
-        range(|point| point.0, 1.1).log_scale(),
-        range(|point| point.1, 1.5).log_scale(),
+        range(|point| point.0, 1.15).log_scale().base(2.0),
+        range(|point| point.1, 1.5).log_scale().base(2.0),
     )?;
     chart
         .configure_mesh()
@@ -51,6 +51,7 @@ fn panel<'a>(
         .axis_desc_style((FONT, 14).into_font().color(&INK))
         .label_style((FONT, 12).into_font().color(&INK))
         .x_label_formatter(&|x| thousands(*x as usize))
+        .y_label_formatter(&|y| thousands(*y as usize))
         .draw()?;
     for ((name, points), color) in lines.iter().zip(COLORS.iter().cycle()) {
         chart
