@@ -6,7 +6,6 @@ mod backend;
 mod bench;
 mod conformance;
 mod error;
-mod files;
 mod plot;
 mod progress;
 mod report;

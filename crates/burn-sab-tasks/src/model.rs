@@ -30,7 +30,8 @@ enum Network {
     Transformer(CausalTransformer),
 }
 
-/// Hidden states and summaries of some steps, `[batch, time, d_hidden]`.
+/// Hidden states and summaries of the steps that are read, `[batch, steps, d_hidden]`, and the state after
+/// the last one.
 struct Steps {
     hidden: Tensor<3>,
     summary: Option<Tensor<3>>,
@@ -127,30 +128,33 @@ impl TaskModel {
             } else {
                 input.clone().narrow(1, start, length)
             };
-            let Steps { hidden, summary, state: carried } = self.run(x, state);
+            let skip = first_answer.saturating_sub(start).min(length);
+            let Steps { hidden, summary, state: carried } = self.run(x, skip, state);
             state = carried;
-            let skip = first_answer.saturating_sub(start);
             if skip < length {
-                let last = |steps: Tensor<3>| steps.narrow(1, skip, length - skip);
-                parts.push(self.read(last(hidden), summary.map(last)));
+                parts.push(self.read(hidden, summary));
             }
         }
         if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(parts, 1) }
     }
 
-    fn run(&self, x: Tensor<3>, state: Option<SabLstmState>) -> Steps {
-        match (&self.network, &self.from_summary) {
-            (Network::Recurrent(layer), Some(_)) => {
-                let output = layer.forward_with_reminders(x, state);
-                let summary = Some(output.summary);
+    /// Goes over `x`, and gives what the readout needs of its steps from `skip` on.
+    fn run(&self, x: Tensor<3>, skip: usize, state: Option<SabLstmState>) -> Steps {
+        let [_, length, _] = x.dims();
+        match &self.network {
+            Network::Recurrent(layer) => {
+                // Of a chunk without answers only the state is needed; one step is the least to ask for.
+                let steps: Vec<usize> = (skip.min(length - 1)..length).collect();
+                let output = match steps.len() == length {
+                    true => layer.forward_with_reminders(x, state),
+                    false => layer.forward_at(x, &steps, state),
+                };
+                let summary = self.from_summary.is_some().then_some(output.summary);
                 Steps { hidden: output.hidden, summary, state: Some(output.state) }
             }
-            (Network::Recurrent(layer), None) => {
-                let (hidden, state) = layer.forward(x, state);
-                Steps { hidden, summary: None, state: Some(state) }
-            }
-            (Network::Transformer(network), _) => {
-                Steps { hidden: network.forward(x), summary: None, state: None }
+            Network::Transformer(network) => {
+                let hidden = network.forward(x).narrow(1, skip, length - skip);
+                Steps { hidden, summary: None, state: None }
             }
         }
     }

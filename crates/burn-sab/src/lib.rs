@@ -13,7 +13,7 @@ pub use error::ConfigError;
 pub use nn::{
     InitialSlot, SabLstm, SabLstmConfig, SabLstmOutput, SabLstmState, ScoreConfig, Scorer,
 };
-pub use op::{Sparsifier, Strategy};
+pub use op::{Recompute, Sparsifier, Strategy};
 
 /// Compiles the README's example.
 #[cfg(doctest)]

@@ -4,7 +4,7 @@
 mod common;
 
 use burn::tensor::{DType, Device};
-use burn_sab::{InitialSlot, SabLstmConfig, ScoreConfig, Sparsifier, Strategy};
+use burn_sab::{InitialSlot, Recompute, SabLstmConfig, ScoreConfig, Sparsifier, Strategy};
 use common::{Named, assert_close, cpu_devices, largest_error, setup};
 use proptest::prelude::*;
 use proptest::strategy::Strategy as Generate;
@@ -16,11 +16,13 @@ const STRATEGIES: [Strategy; 2] = [Strategy::Primitives, Strategy::Auto];
 fn run(
     config: &SabLstmConfig,
     [batch, time, carried]: [usize; 3],
+    steps: Option<&[usize]>,
     seed: u64,
     dtype: DType,
     device: &Device,
 ) -> (Named, Named) {
     let mut setup = setup(config, batch, time, seed, dtype, device);
+    setup.steps = steps.map(<[usize]>::to_vec);
     if carried > 0 {
         let mut rng = rand_chacha::rand_core::SeedableRng::seed_from_u64(seed ^ 0xCA);
         let slots = common::normal(&mut rng, [batch, carried, config.d_hidden], 1.0, dtype, device);
@@ -30,11 +32,18 @@ fn run(
     setup.run()
 }
 
-fn agree(config: &SabLstmConfig, dims: [usize; 3], seed: u64, dtype: DType, device: &Device) {
+fn agree(
+    config: &SabLstmConfig,
+    dims: [usize; 3],
+    steps: Option<&[usize]>,
+    seed: u64,
+    dtype: DType,
+    device: &Device,
+) {
     // Sums of some hundred terms over some hundred steps; conformance is held to 1e-9 and 1e-4.
     let bound = if dtype == DType::F64 { 1e-10 } else { 1e-4 };
     let with = |strategy, seed, dtype| {
-        run(&config.clone().with_strategy(strategy), dims, seed, dtype, device)
+        run(&config.clone().with_strategy(strategy), dims, steps, seed, dtype, device)
     };
     // In f32 a score beside the selection boundary, or a sum of excesses near zero, magnifies rounding
     // without limit whoever computes. The reference tells such draws: there it strays from itself in f64.
@@ -71,11 +80,16 @@ fn sparsifiers() -> impl Generate<Value = Sparsifier> {
     prop_oneof![Just(Sparsifier::Threshold), Just(Sparsifier::Released), Just(Sparsifier::Softmax)]
 }
 
+fn recomputes() -> impl Generate<Value = Recompute> {
+    prop_oneof![Just(Recompute::Auto), Just(Recompute::Never), Just(Recompute::Always)]
+}
+
 fn configs() -> impl Generate<Value = SabLstmConfig> {
     let memory = (1..6usize, 1..5usize, 1..7usize, 0..3usize, scores(), sparsifiers());
-    let rest = (1..5usize, 1..7usize, any::<bool>(), prop::option::of(0..4usize), any::<bool>());
+    let hops = prop::option::of(0..4usize);
+    let rest = (1..5usize, 1..7usize, any::<bool>(), hops, any::<bool>(), recomputes());
     (memory, rest).prop_map(|((k_top, k_att, k_trunc, offset, score, sparsifier), rest)| {
-        let (input, hidden, bias, max_hops, initial) = rest;
+        let (input, hidden, bias, max_hops, initial, recompute) = rest;
         SabLstmConfig::new(input, hidden, bias)
             .with_k_top(k_top)
             .with_k_att(k_att)
@@ -84,6 +98,7 @@ fn configs() -> impl Generate<Value = SabLstmConfig> {
             .with_score(score)
             .with_sparsifier(sparsifier)
             .with_max_hops(max_hops)
+            .with_recompute(recompute)
             .with_initial_slot(if initial { InitialSlot::Hidden } else { InitialSlot::None })
     })
 }
@@ -96,7 +111,22 @@ proptest! {
         config in configs(), batch in 1..5usize, time in 1..24usize, carried in 0..4usize, seed in any::<u64>()
     ) {
         for device in cpu_devices() {
-            agree(&config, [batch, time, carried], seed, DType::F64, &device);
+            agree(&config, [batch, time, carried], None, seed, DType::F64, &device);
+        }
+    }
+
+    /// With the outputs of some steps only, the sequence as it is or from its end.
+    #[test]
+    fn all_strategies_agree_at_given_steps(
+        config in configs(), batch in 1..5usize, given in prop::collection::vec(any::<bool>(), 1..24),
+        carried in 0..4usize, reverse in any::<bool>(), seed in any::<u64>()
+    ) {
+        let time = given.len();
+        let steps: Vec<usize> = (0..time).filter(|t| given[*t]).collect();
+        prop_assume!(!steps.is_empty());
+        let config = config.with_reverse(reverse);
+        for device in cpu_devices() {
+            agree(&config, [batch, time, carried], Some(&steps), seed, DType::F64, &device);
         }
     }
 }
@@ -128,7 +158,8 @@ fn ugly_shapes_agree(
         .with_sparsifier(sparsifier);
     for device in cpu_devices() {
         for dtype in [DType::F64, DType::F32] {
-            agree(&config, [batch, time, 0], 5, dtype, &device);
+            agree(&config, [batch, time, 0], None, 5, dtype, &device);
+            agree(&config, [batch, time, 0], Some(&[time - 1]), 5, dtype, &device);
         }
     }
 }

@@ -36,10 +36,7 @@ impl ModuleMapper for Nudge {
 
 fn loss(layer: &SabLstm, setup: &Setup) -> (f64, Vec<i64>) {
     let output = layer.forward_with_reminders(setup.x.clone(), Some(setup.state.clone()));
-    let (up_h, up_s, up_c) = setup.up.clone();
-    let loss = (up_h * output.hidden).sum()
-        + (up_s * output.summary).sum()
-        + (up_c * output.state.cell).sum();
+    let loss = setup.loss(&output);
     (loss.into_scalar::<f64>(), output.slots.to_data().iter::<i64>().collect())
 }
 

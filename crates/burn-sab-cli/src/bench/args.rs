@@ -77,6 +77,9 @@ pub struct BenchArgs {
     /// One JSON object a run instead of tables
     #[arg(long, help_heading = "Measurement")]
     pub json: bool,
+    /// Measure how time and memory grow with --time, and draw it into this SVG file
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["step", "model"], help_heading = "Measurement")]
+    pub plot: Option<PathBuf>,
     /// A Python with PyTorch [default: $SAB_PYTHON, else python3]
     #[arg(long, value_name = "PATH", help_heading = "Measurement")]
     pub python: Option<PathBuf>,

@@ -79,6 +79,7 @@ fn shorter(case: &Case) -> Case {
 struct Draw {
     layer: SabLstm,
     x: Tensor<3>,
+    /// Of all steps or, `[B, 1, H]`, of the last.
     up: Tensor<3>,
 }
 
@@ -99,10 +100,7 @@ impl Draw {
         let (x, up): (Tensor<3>, Tensor<3>) = (normal(case.input), normal(case.hidden));
         let up = match case.loss {
             Loss::Mean => up,
-            Loss::Last => {
-                let before = up.clone().narrow(1, 0, time - 1).zeros_like();
-                Tensor::cat(vec![before, up.narrow(1, time - 1, 1)], 1)
-            }
+            Loss::Last => up.narrow(1, time - 1, 1),
         };
         Ok(Self { layer, x, up })
     }
@@ -110,7 +108,15 @@ impl Draw {
     fn run(&self, strategy: Strategy, dtype: DType) -> Numbers {
         let mut layer = self.layer.clone().map(&mut Cast(dtype));
         layer.strategy = strategy;
-        let (hidden, state) = layer.forward(self.x.clone().cast(dtype), None);
+        let x = self.x.clone().cast(dtype);
+        let [_, time, _] = x.dims();
+        let [_, given, _] = self.up.dims();
+        let (hidden, state) = if given == time {
+            layer.forward(x, None)
+        } else {
+            let output = layer.forward_at(x, &[time - 1], None);
+            (output.hidden, output.state)
+        };
         let gradients = (hidden.clone() * self.up.clone().cast(dtype)).sum().backward();
         let mut collected = Collect { gradients: &gradients, found: Vec::new() };
         layer.visit(&mut collected);

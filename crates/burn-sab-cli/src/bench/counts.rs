@@ -1,16 +1,18 @@
 //! Counts that no noise touches: heap memory, allocations, autodiff nodes, reached steps.
 
-use std::alloc::{GlobalAlloc, Layout, System};
+use std::alloc::{GlobalAlloc, Layout};
 use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use burn::backend::autodiff::NodeId;
 use burn_sab::SabLstmOutput;
+use mimalloc::MiMalloc;
 
 use super::args::Case;
 
-/// The system's allocator, counted: two relaxed additions for an allocation, one for its end, far below
-/// what the system itself takes. It is there in all of the program, so that every model, Burn's own
+/// An allocator that keeps freed memory for the next training step, where the system's takes it back and
+/// has every page touched anew (a sixth of a training step, docs/src/performance.md), counted: two relaxed
+/// additions for an allocation, one for its end, far below what the rest takes. It is there in all of the program, so that every model, Burn's own
 /// included, is counted alike and nothing has to be built for it.
 struct Counted;
 
@@ -26,32 +28,32 @@ fn count(bytes: usize) {
     CALLS.fetch_add(1, Ordering::Relaxed);
 }
 
-// SAFETY: each method hands its arguments to `System` unchanged and returns what that returns; counting
+// SAFETY: each method hands its arguments to `MiMalloc` unchanged and returns what that returns; counting
 // neither allocates nor unwinds.
 #[allow(unsafe_code)]
 unsafe impl GlobalAlloc for Counted {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size());
-        // SAFETY: the caller keeps the contract of `alloc`, which is that of `System`.
-        unsafe { System.alloc(layout) }
+        // SAFETY: the caller keeps the contract of `alloc`, which is that of `MiMalloc`.
+        unsafe { MiMalloc.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         count(layout.size());
         // SAFETY: as in `alloc`.
-        unsafe { System.alloc_zeroed(layout) }
+        unsafe { MiMalloc.alloc_zeroed(layout) }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
         LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: `memory` came from `System` with this layout, through one of these methods.
-        unsafe { System.dealloc(memory, layout) }
+        // SAFETY: `memory` came from `MiMalloc` with this layout, through one of these methods.
+        unsafe { MiMalloc.dealloc(memory, layout) }
     }
 
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         count(size.wrapping_sub(layout.size()));
         // SAFETY: as in `dealloc`; the caller vouches for `size`.
-        unsafe { System.realloc(memory, layout, size) }
+        unsafe { MiMalloc.realloc(memory, layout, size) }
     }
 }
 

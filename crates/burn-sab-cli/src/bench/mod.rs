@@ -6,6 +6,7 @@
 mod args;
 mod check;
 mod counts;
+mod growth;
 mod peers;
 mod run;
 mod sgemm;
@@ -40,7 +41,9 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     }
     let case = args.case()?;
     let backends = backends(args.backend, case.backend);
-    let sections = if args.describes_a_case() {
+    let sections = if args.plot.is_some() {
+        vec![growth::section(&case)]
+    } else if args.describes_a_case() {
         targets::one_case(&case, args.model)
     } else {
         targets::table(&backends, args.threads, args.runs)
@@ -66,7 +69,9 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     for section in &sections {
         bench.section(section)?;
     }
-    if !args.json && !args.describes_a_case() {
+    if let Some(file) = &args.plot {
+        growth::draw(&bench.results.0, &case, file)?;
+    } else if !args.json && !args.describes_a_case() {
         let header = ["", "measured", "target", ""].map(str::to_owned).to_vec();
         let promised = targets::targets(&bench.results, &backends);
         let rows: Vec<_> =

@@ -100,6 +100,9 @@ impl Torch {
         let (shared, _) = case.flags();
         let mut command = Command::new(&self.python);
         command.arg(SCRIPT).arg(format!("--peer={peer}")).args(shared);
+        if case.slots.is_some() {
+            command.arg("--time=1");
+        }
         let line = told(&mut command).with_context(|| peer.to_owned())?;
         serde_json::from_str(&line).with_context(|| format!("not a line of results: {line:?}"))
     }

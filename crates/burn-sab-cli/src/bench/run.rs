@@ -132,7 +132,7 @@ fn sequences(
     let (plain, plain_x) = (network.valid(), x.clone().inner());
     let [forward] = sample(case.runs, || {
         let start = Instant::now();
-        drop(plain.forward(plain_x.clone()));
+        drop(plain.forward(plain_x.clone(), case.loss));
         device.sync()?;
         Ok([start.elapsed()])
     })?;
@@ -140,11 +140,8 @@ fn sequences(
     let [backward, step] = sample(case.runs, || {
         let before = counts::allocations();
         let start = Instant::now();
-        let pass = network.forward(x.clone());
-        let loss = match case.loss {
-            Loss::Mean => pass.hidden.clone().mean(),
-            Loss::Last => pass.last.clone().mean(),
-        };
+        let pass = network.forward(x.clone(), case.loss);
+        let loss = pass.read_out.clone().mean();
         device.sync()?;
         let middle = Instant::now();
         let gradients = loss.backward();
@@ -167,10 +164,12 @@ fn sequences(
 
     // Burn frees what no backward pass came by at the end of the next one.
     drop(normal([1], &x.device()).require_grad().backward());
-    let (outputs, alone) = counts::heap_growth(|| plain.forward(plain_x.clone()));
+    let (outputs, alone) = counts::heap_growth(|| plain.forward(plain_x.clone(), case.loss));
     drop(outputs);
+    // What waits for the next call would be taken without being counted.
+    burn_sab::op::release_memory();
     let ((pass, with_graph), nodes) =
-        counts::autodiff_nodes(|| counts::heap_growth(|| network.forward(x)));
+        counts::autodiff_nodes(|| counts::heap_growth(|| network.forward(x, case.loss)));
     drop(pass);
     measured.bytes_kept = Some((with_graph - alone).max(0) as u64);
     measured.autodiff_nodes = Some(nodes);
@@ -201,12 +200,13 @@ fn stream(
 ) -> anyhow::Result<()> {
     // With the initial hidden state as the first slot.
     let past = (slots - 1) * case.k_att;
-    let state =
-        (past > 0).then(|| network.forward(normal([case.batch, past, case.input], device)).state);
+    let state = (past > 0)
+        .then(|| network.forward(normal([case.batch, past, case.input], device), Loss::Last).state);
     let x = normal([case.batch, case.input], device);
     let mut allocations = usize::MAX;
     let [times] = sample(case.runs, || {
-        let mut state = state.clone();
+        // The first step copies what `state` still holds.
+        let mut state = Some(network.step(x.clone(), state.clone()));
         let before = counts::allocations();
         let start = Instant::now();
         for _ in 0..STREAM {
@@ -249,10 +249,8 @@ impl Clone for State {
 
 /// What a pass over sequences gives.
 struct Pass {
-    /// `[B, T, H]`
-    hidden: Tensor<3>,
-    /// `[B, H]`
-    last: Tensor<2>,
+    /// Outputs whose mean is the loss, `[B, T, H]` or `[B, 1, H]`.
+    read_out: Tensor<3>,
     state: State,
 }
 
@@ -276,15 +274,24 @@ impl Network {
         }
     }
 
-    fn forward(&self, x: Tensor<3>) -> Pass {
-        match self {
-            Self::Sab(layer) => {
-                let (hidden, state) = layer.forward(x, None);
-                Pass { hidden, last: state.hidden.clone(), state: State::Sab(state) }
+    fn forward(&self, x: Tensor<3>, loss: Loss) -> Pass {
+        let last = x.dims()[1] - 1;
+        match (self, loss) {
+            (Self::Sab(layer), Loss::Mean) => {
+                let (read_out, state) = layer.forward(x, None);
+                Pass { read_out, state: State::Sab(state) }
             }
-            Self::Lstm(layer) => {
+            (Self::Sab(layer), Loss::Last) => {
+                let output = layer.forward_at(x, &[last], None);
+                Pass { read_out: output.hidden, state: State::Sab(output.state) }
+            }
+            (Self::Lstm(layer), loss) => {
                 let (hidden, state) = layer.forward(x, None);
-                Pass { hidden, last: state.hidden.clone(), state: State::Lstm(state) }
+                let read_out = match loss {
+                    Loss::Mean => hidden,
+                    Loss::Last => state.hidden.clone().unsqueeze_dim(1),
+                };
+                Pass { read_out, state: State::Lstm(state) }
             }
         }
     }

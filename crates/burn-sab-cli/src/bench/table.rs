@@ -142,6 +142,15 @@ pub fn per_reached_step(one: &Measured) -> Option<f64> {
 
 /// What tells a row from the others of its section.
 fn label(one: &Measured) -> String {
+    let model = model(one);
+    match one.slots {
+        Some(_) => model,
+        None => format!("{model}, T {}", one.time),
+    }
+}
+
+/// What was measured, whatever the length of the sequence.
+pub fn model(one: &Measured) -> String {
     let peer = one.peer.replace('-', " ");
     let mut label = peer.clone();
     if ["sab", "reference", "primitives", "torch-sab"].contains(&one.peer.as_str()) {
@@ -157,10 +166,7 @@ fn label(one: &Measured) -> String {
         Some(_) => String::new(),
         None => format!(" ({})", one.device),
     });
-    match one.slots {
-        Some(_) => label,
-        None => format!("{label}, T {}", one.time),
-    }
+    label
 }
 
 /// Three digits that count, and no zeros that do not.

@@ -66,7 +66,7 @@ pub fn one_case(case: &Case, model: Option<Model>) -> Vec<Section> {
 }
 
 /// What a case's rows have in common.
-fn title(case: &Case) -> String {
+pub fn title(case: &Case) -> String {
     let Case { batch, input, hidden, k_top, k_trunc, threads, .. } = case;
     let sizes = format!(
         "B {batch}, I {input}, H {hidden}, k_top {k_top}, k_trunc {k_trunc}, {threads} threads"

@@ -5,18 +5,7 @@ use plotters::coord::ranged1d::{Ranged, ValueFormatter};
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 
-use super::{DrawingError, FONT, INK};
-
-/// Colours that the colour-blind can tell apart (Okabe and Ito).
-const COLORS: [RGBColor; 7] = [
-    RGBColor(0, 114, 178),
-    RGBColor(213, 94, 0),
-    RGBColor(0, 158, 115),
-    RGBColor(204, 121, 167),
-    RGBColor(230, 159, 0),
-    RGBColor(86, 180, 233),
-    RGBColor(110, 110, 110),
-];
+use super::{COLORS, DrawingError, FONT, INK};
 
 /// A curve of a picture.
 #[derive(Debug, Clone)]

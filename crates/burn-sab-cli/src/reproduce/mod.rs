@@ -17,7 +17,7 @@ use anyhow::Context;
 use crate::args::ModelName;
 use crate::backend::Backend;
 use crate::error::usage;
-use crate::files::write_whole;
+use crate::run_folder;
 use crate::text::say;
 pub use args::ReproduceArgs;
 use args::TableName;
@@ -114,7 +114,7 @@ fn write(grid: &Grid, runs: &[Run], results: &Path) -> anyhow::Result<PathBuf> {
     }
     let pictures = pictures::draw(grid, &entries)?;
     for (file, svg, _) in &pictures {
-        write_whole(&results.join(file), svg)?;
+        run_folder::write(&results.join(file), svg)?;
     }
     let pictures: Vec<_> = pictures.into_iter().map(|(file, _, what)| (file, what)).collect();
     let mut lines = String::new();
@@ -122,8 +122,8 @@ fn write(grid: &Grid, runs: &[Run], results: &Path) -> anyhow::Result<PathBuf> {
         lines.push_str(&serde_json::to_string(&row)?);
         lines.push('\n');
     }
-    write_whole(&results.join(format!("{}.jsonl", grid.name)), &lines)?;
+    run_folder::write(&results.join(format!("{}.jsonl", grid.name)), &lines)?;
     let page = results.join(format!("{}.md", grid.name));
-    write_whole(&page, &table::page(grid, &entries, &pictures))?;
+    run_folder::write(&page, &table::page(grid, &entries, &pictures))?;
     Ok(page)
 }

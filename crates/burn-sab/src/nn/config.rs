@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::SabLstm;
 use crate::error::ConfigError;
-use crate::op::{Sparsifier, Strategy};
+use crate::op::{Recompute, Sparsifier, Strategy};
 
 /// How a state scores the slots (specification, step 3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,6 +97,9 @@ pub struct SabLstmConfig {
     /// Activation of the cell state on its way to the hidden state.
     #[config(default = "ActivationConfig::Tanh")]
     pub hidden_activation: ActivationConfig,
+    /// What the backward pass computes again instead of having it kept: memory against time.
+    #[config(default = "Recompute::Auto")]
+    pub recompute: Recompute,
     /// Which implementation runs; all give the same numbers up to rounding.
     #[config(default = "Strategy::Auto")]
     pub strategy: Strategy,

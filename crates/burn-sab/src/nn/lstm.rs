@@ -5,7 +5,8 @@ use super::config::{InitialSlot, SabLstmConfig};
 use super::scorer::Scorer;
 use super::state::SabLstmState;
 use crate::op::{
-    self, Activations, Cell, SabOptions, SequenceInputs, SequenceOutputs, Sparsifier, Strategy,
+    self, Activations, Cell, Readout, Recompute, SabOptions, SequenceInputs, SequenceOutputs,
+    SequenceReminders, SlotMemory, Sparsifier, Strategy,
 };
 
 /// An LSTM that stores its own past states as slots, retrieves a few of them at every step, and sends
@@ -55,12 +56,16 @@ pub struct SabLstm {
     pub clip: Option<f64>,
     /// See [`SabLstmConfig::input_forget`].
     pub input_forget: bool,
+    /// See [`SabLstmConfig::recompute`].
+    #[module(skip)]
+    pub recompute: Recompute,
     /// See [`SabLstmConfig::strategy`].
     #[module(skip)]
     pub strategy: Strategy,
 }
 
-/// All that a pass over a sequence gives; time and batch lie as in the input.
+/// All that a pass over a sequence gives, at all its T steps or at those that were asked for; time and
+/// batch lie as in the input.
 #[derive(Clone, Debug)]
 pub struct SabLstmOutput {
     /// Hidden states after retrieval, `[B, T, H]`.
@@ -135,6 +140,7 @@ impl SabLstm {
             reverse: config.reverse,
             clip: config.clip,
             input_forget: config.input_forget,
+            recompute: config.recompute,
             strategy: config.strategy,
         }
     }
@@ -148,8 +154,8 @@ impl SabLstm {
     ///
     /// If shapes do not fit.
     pub fn forward(&self, x: Tensor<3>, state: Option<SabLstmState>) -> (Tensor<3>, SabLstmState) {
-        let output = self.forward_with_reminders(x, state);
-        (output.hidden, output.state)
+        let (outputs, state) = self.run(self.in_time(x), state, Readout::All, false);
+        (self.as_given(outputs.hidden), state)
     }
 
     /// As [`forward`](Self::forward), with the summaries and with which slots were retrieved and how
@@ -159,16 +165,30 @@ impl SabLstm {
         x: Tensor<3>,
         state: Option<SabLstmState>,
     ) -> SabLstmOutput {
-        let x = if self.batch_first { x } else { x.swap_dims(0, 1) };
-        let x = if self.reverse { x.flip([1]) } else { x };
-        let (outputs, state) = self.run(x, state);
-        SabLstmOutput {
-            hidden: self.as_given(outputs.hidden),
-            summary: self.as_given(outputs.summary),
-            slots: self.as_given(outputs.slots),
-            weights: self.as_given(outputs.weights),
-            state,
-        }
+        self.reminded(x, state, Readout::All)
+    }
+
+    /// As [`forward_with_reminders`](Self::forward_with_reminders), but gives the outputs of `steps`
+    /// only: positions in `x`, 0-based and rising. For readouts of few steps, `&[T - 1]` say, of very
+    /// long sequences: no array over all hidden states exists in either pass, and the cost of the backward
+    /// pass is that of the steps that gradient reaches.
+    ///
+    /// # Panics
+    ///
+    /// If shapes do not fit, or if the steps do not rise or lie beyond the sequence.
+    pub fn forward_at(
+        &self,
+        x: Tensor<3>,
+        steps: &[usize],
+        state: Option<SabLstmState>,
+    ) -> SabLstmOutput {
+        let time = x.dims()[if self.batch_first { 1 } else { 0 }];
+        let steps: Vec<usize> = if self.reverse {
+            steps.iter().rev().map(|step| time.wrapping_sub(step + 1)).collect()
+        } else {
+            steps.to_vec()
+        };
+        self.reminded(x, state, Readout::At(steps.into()))
     }
 
     /// One time step of a stream: `x` is `[B, I]`, the returned hidden state `[B, H]`.
@@ -177,14 +197,85 @@ impl SabLstm {
     ///
     /// If shapes do not fit.
     pub fn step(&self, x: Tensor<2>, state: Option<SabLstmState>) -> (Tensor<2>, SabLstmState) {
-        let (_, state) = self.run(x.unsqueeze_dim(1), state);
-        (state.hidden.clone(), state)
+        let cell = self.cell();
+        if !cell.is_standard() || self.strategy == Strategy::Reference {
+            let (_, state) = self.run(x.unsqueeze_dim(1), state, Readout::All, false);
+            return (state.hidden.clone(), state);
+        }
+        let x = x.unsqueeze_dim(1);
+        let mut state = self.checked(&x, state);
+        let options = self.options(state.step, Readout::All, false);
+        let memory = std::mem::take(&mut state.memory);
+        let slots = if memory.is_empty() { self.slots(&state) } else { None };
+        let inputs = self.inputs(x, &state, slots.clone());
+        let step = op::sab_step(inputs, memory, &options);
+        let slots = if step.memory.is_empty() {
+            slots.into_iter().chain(step.stored).collect()
+        } else {
+            vec![]
+        };
+        let state = SabLstmState {
+            cell: step.cell,
+            hidden: step.hidden.clone(),
+            slots,
+            memory: step.memory,
+            step: state.step + 1,
+        };
+        (step.hidden, state)
+    }
+
+    fn reminded(
+        &self,
+        x: Tensor<3>,
+        state: Option<SabLstmState>,
+        readout: Readout,
+    ) -> SabLstmOutput {
+        let (outputs, state) = self.run(self.in_time(x), state, readout, true);
+        let SequenceReminders { summary, slots, weights } =
+            outputs.reminders.expect("asked for, and every implementation gives them");
+        SabLstmOutput {
+            hidden: self.as_given(outputs.hidden),
+            summary: self.as_given(summary),
+            slots: self.as_given(slots),
+            weights: self.as_given(weights),
+            state,
+        }
     }
 
     /// Runs `[B, T, I]` in the order of time.
-    fn run(&self, x: Tensor<3>, state: Option<SabLstmState>) -> (SequenceOutputs, SabLstmState) {
-        let [batch, time, input] = x.dims();
-        let [d_input, packed] = self.weight_ih.shape().dims();
+    fn run(
+        &self,
+        x: Tensor<3>,
+        state: Option<SabLstmState>,
+        readout: Readout,
+        reminders: bool,
+    ) -> (SequenceOutputs, SabLstmState) {
+        let [_, time, _] = x.dims();
+        let state = self.checked(&x, state);
+        let slots = self.slots(&state);
+        let options = self.options(state.step, readout, reminders);
+        let inputs = self.inputs(x, &state, slots.clone());
+        let cell = self.cell();
+        let outputs = if cell.is_standard() {
+            op::sab_sequence(inputs, &options)
+        } else {
+            op::sab_sequence_with_cell(inputs, &options, &cell)
+        };
+        let state = SabLstmState {
+            cell: outputs.cell.clone(),
+            hidden: outputs.last.clone(),
+            // What was joined for this call stays joined; the new part waits for the next.
+            slots: slots.into_iter().chain(outputs.stored.clone()).collect(),
+            memory: SlotMemory::default(),
+            step: state.step + time,
+        };
+        (outputs, state)
+    }
+
+    /// The state that a run over `x`, `[B, T, I]`, begins with.
+    fn checked(&self, x: &Tensor<3>, state: Option<SabLstmState>) -> SabLstmState {
+        let [batch, _, input] = x.dims();
+        let [d_input, _] = self.weight_ih.shape().dims();
         assert_eq!(
             input,
             d_input,
@@ -202,59 +293,53 @@ impl SabLstm {
             x.dims(),
             self.d_hidden
         );
-        let mut slots = state.slots();
-        if slots.is_none() && state.step == 0 && self.initial_slot == InitialSlot::Hidden {
-            slots = Some(state.hidden.clone().unsqueeze_dim(1));
-        }
-        let options = SabOptions {
+        state
+    }
+
+    /// The slots that a run begins with.
+    fn slots(&self, state: &SabLstmState) -> Option<Tensor<3>> {
+        let first = state.step == 0 && self.initial_slot == InitialSlot::Hidden;
+        state.slots().or_else(|| first.then(|| state.hidden.clone().unsqueeze_dim(1)))
+    }
+
+    fn options(&self, first_step: usize, readout: Readout, reminders: bool) -> SabOptions {
+        SabOptions {
             k_top: self.k_top,
             k_att: self.k_att,
             k_trunc: self.k_trunc,
             truncation_offset: self.truncation_offset,
             sparsifier: self.sparsifier,
             max_hops: self.max_hops,
-            first_step: state.step,
+            first_step,
+            readout,
+            reminders,
+            recompute: self.recompute,
             strategy: self.strategy,
-        };
+        }
+    }
+
+    fn inputs(
+        &self,
+        x: Tensor<3>,
+        state: &SabLstmState,
+        slots: Option<Tensor<3>>,
+    ) -> SequenceInputs {
+        let [_, packed] = self.weight_ih.shape().dims();
         let bias = match (&self.bias_ih, &self.bias_hh) {
             (Some(ih), Some(hh)) => ih.val() + hh.val(),
             (Some(bias), None) | (None, Some(bias)) => bias.val(),
             (None, None) => Tensor::zeros([packed], (&x.device(), x.dtype())),
         };
-        let inputs = SequenceInputs {
+        SequenceInputs {
             x,
             w_ih: self.weight_ih.val(),
             w_hh: self.weight_hh.val(),
             bias,
-            h0: state.hidden,
-            c0: state.cell,
-            slots: slots.clone(),
-            score: self.scorer.tensors(),
-        };
-        let cell = self.cell();
-        let outputs = if cell.is_standard() {
-            op::sab_sequence(inputs, &options)
-        } else {
-            op::sab_sequence_with_cell(inputs, &options, &cell)
-        };
-        // What was joined for this call stays joined; the new part waits for the next.
-        let mut slots: Vec<Tensor<3>> = slots.into_iter().collect();
-        let stored: Vec<i64> =
-            (0..time).filter(|t| options.stores_slot(*t)).map(|t| t as i64).collect();
-        let hidden = outputs.hidden.clone();
-        if stored.len() == time {
-            slots.push(hidden.clone());
-        } else if !stored.is_empty() {
-            let stored = Tensor::<1, Int>::from_data(stored.as_slice(), &hidden.device());
-            slots.push(hidden.clone().select(1, stored));
-        }
-        let state = SabLstmState {
-            cell: outputs.cell.clone(),
-            hidden: hidden.narrow(1, time - 1, 1).squeeze_dim(1),
+            h0: state.hidden.clone(),
+            c0: state.cell.clone(),
             slots,
-            step: options.first_step + time,
-        };
-        (outputs, state)
+            score: self.scorer.tensors(),
+        }
     }
 
     fn cell(&self) -> Cell {
@@ -263,6 +348,12 @@ impl SabLstm {
             input_forget: self.input_forget,
             activations: self.activations.clone(),
         }
+    }
+
+    /// From the layout of the input to the order of time, batch first.
+    fn in_time(&self, x: Tensor<3>) -> Tensor<3> {
+        let x = if self.batch_first { x } else { x.swap_dims(0, 1) };
+        if self.reverse { x.flip([1]) } else { x }
     }
 
     /// From the order of time, batch first, to the layout of the input.

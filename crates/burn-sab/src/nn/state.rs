@@ -1,6 +1,8 @@
 use burn::nn::LstmState;
 use burn::tensor::{Device, Tensor};
 
+use crate::op::SlotMemory;
+
 /// What the layer carries from one call to the next: as `burn::nn::LstmState`, with the memory.
 ///
 /// A sequence cut into chunks gives what the whole gives, gradients included as long as the state is
@@ -13,6 +15,9 @@ pub struct SabLstmState {
     pub hidden: Tensor<2>,
     /// Slots as the calls left them, each `[B, m, H]`: joined only when they are read.
     pub(super) slots: Vec<Tensor<3>>,
+    /// All slots, if the last call was a step on a backend that keeps them its own way; then `slots` is
+    /// empty.
+    pub(super) memory: SlotMemory,
     /// Steps processed so far: storing and truncation count on from here.
     pub step: usize,
 }
@@ -21,7 +26,7 @@ impl SabLstmState {
     /// A state at step 0 with an empty memory; both tensors `[B, H]`.
     pub fn new(cell: Tensor<2>, hidden: Tensor<2>) -> Self {
         assert_eq!(cell.dims(), hidden.dims(), "cell and hidden state differ in shape");
-        Self { cell, hidden, slots: vec![], step: 0 }
+        Self { cell, hidden, slots: vec![], memory: SlotMemory::default(), step: 0 }
     }
 
     /// Zeros.
@@ -32,7 +37,10 @@ impl SabLstmState {
     /// The memory, oldest slot first, `[B, M, H]`; `None` while it is empty.
     pub fn slots(&self) -> Option<Tensor<3>> {
         match self.slots.as_slice() {
-            [] => None,
+            [] => {
+                let options = (&self.hidden.device(), self.hidden.dtype());
+                self.memory.slots().map(|slots| Tensor::from_data(slots, options))
+            }
             [slots] => Some(slots.clone()),
             parts => Some(Tensor::cat(parts.to_vec(), 1)),
         }
@@ -41,12 +49,13 @@ impl SabLstmState {
     /// The same state with this memory, `[B, M, H]`.
     pub fn with_slots(mut self, slots: Tensor<3>) -> Self {
         self.slots = vec![slots];
+        self.memory = SlotMemory::default();
         self
     }
 
     /// M, the number of slots.
     pub fn num_slots(&self) -> usize {
-        self.slots.iter().map(|slots| slots.dims()[1]).sum()
+        self.slots.iter().map(|slots| slots.dims()[1]).sum::<usize>() + self.memory.count()
     }
 
     /// The same values as constants: no gradient goes back from here, not to the memory either. What
@@ -56,7 +65,7 @@ impl SabLstmState {
             cell: self.cell.detach(),
             hidden: self.hidden.detach(),
             slots: self.slots.into_iter().map(Tensor::detach).collect(),
-            step: self.step,
+            ..self
         }
     }
 }

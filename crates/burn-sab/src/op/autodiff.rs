@@ -1,6 +1,6 @@
 //! The op in Burn's autodiff graph: one node for the whole sequence.
 //!
-//! A node of Burn has one output tensor, the op has three that carry gradient. Packing them into one
+//! A node of Burn has one output tensor, the op has five that carry gradient. Packing them into one
 //! buffer would copy it once per output in both directions. Instead the node's own output is a token of
 //! one number, and each output is a port: a tiny node above it that drops its gradient into a mailbox
 //! the main node empties. A gradient that never arrives costs nothing, and the main node knows it.
@@ -14,7 +14,11 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, TensorMetadata};
 
 use super::backend::{SabBackend, SabKernel, Saved};
-use super::{SabGrads, SabInputs, SabOptions, SabOutputs, ScoreInputs, UpstreamGrads};
+use super::stream::{SlotMemory, StepOutputs};
+use super::{
+    RetrievedSlots, SabGrads, SabInputs, SabOptions, SabOutputs, ScoreInputs, StoredSlots,
+    UpstreamGrads,
+};
 use burn::tensor::Shape;
 
 /// Burn keeps its name private; whatever the checkpoint strategy, it is this type.
@@ -45,8 +49,8 @@ impl<B: SabKernel> Backward<B, INPUTS> for SabSequence {
     fn backward(self, ops: Ops<Kept<B>, INPUTS>, grads: &mut Gradients, _: &mut Checkpointer) {
         let _token = grads.consume::<B>(&ops.node);
         let Kept { inputs, saved, options, mailbox } = ops.state;
-        let none = UpstreamGrads { hidden: None, summary: None, cell: None };
-        let upstream = std::mem::replace(&mut *mailbox.lock().expect("no port panics"), none);
+        let mut mailbox = mailbox.lock().expect("no port panics");
+        let upstream = std::mem::replace(&mut *mailbox, UpstreamGrads::none());
         let SabGrads { x, w_ih, w_hh, bias, h0, c0, slots, score } =
             B::sab_backward(&inputs, saved, upstream, &options, ops.parents[0].is_some());
         let values = [x, Some(w_ih), Some(w_hh), Some(bias), Some(h0), Some(c0), slots];
@@ -63,8 +67,10 @@ impl<B: SabKernel> Backward<B, INPUTS> for SabSequence {
 #[derive(Clone, Copy, Debug)]
 enum Port {
     Hidden,
-    Summary,
+    Last,
     Cell,
+    Stored,
+    Summary,
 }
 
 impl Port {
@@ -93,8 +99,10 @@ impl<B: Backend> Backward<B, 1> for Port {
             let mut upstream = mailbox.lock().expect("no port panics");
             *match self {
                 Port::Hidden => &mut upstream.hidden,
-                Port::Summary => &mut upstream.summary,
+                Port::Last => &mut upstream.last,
                 Port::Cell => &mut upstream.cell,
+                Port::Stored => &mut upstream.stored,
+                Port::Summary => &mut upstream.summary,
             } = Some(grad);
         }
         // Burn runs a node only if a gradient of its output is registered: the token stands for it.
@@ -148,31 +156,50 @@ impl<B: SabKernel, C: CheckpointStrategy> SabBackend for Autodiff<B, C> {
         match SabSequence.prepare::<C>(guards).compute_bound().stateful() {
             OpsKind::UnTracked(_) => {
                 let (outputs, _) = B::sab_forward(&inputs, &options, false);
-                SabOutputs {
-                    hidden: AutodiffTensor::new(outputs.hidden),
-                    summary: AutodiffTensor::new(outputs.summary),
-                    cell: AutodiffTensor::new(outputs.cell),
-                    slots: outputs.slots,
-                    weights: AutodiffTensor::new(outputs.weights),
-                }
+                track(outputs, |_, output| AutodiffTensor::new(output))
             }
             OpsKind::Tracked(prep) => {
                 let (outputs, saved) = B::sab_forward(&inputs, &options, true);
                 let saved = saved.expect("a tracked forward pass keeps its steps");
-                let mailbox =
-                    Arc::new(Mutex::new(UpstreamGrads { hidden: None, summary: None, cell: None }));
+                let mailbox = Arc::new(Mutex::new(UpstreamGrads::none()));
                 let (device, dtype) = (inputs.x.device(), inputs.x.dtype());
                 let token = B::float_zeros(Shape::from([1]), &device, dtype.into());
                 let token =
                     prep.finish(Kept { inputs, saved, options, mailbox: mailbox.clone() }, token);
-                SabOutputs {
-                    hidden: Port::Hidden.open::<B, C>(&token, &mailbox, outputs.hidden),
-                    summary: Port::Summary.open::<B, C>(&token, &mailbox, outputs.summary),
-                    cell: Port::Cell.open::<B, C>(&token, &mailbox, outputs.cell),
-                    slots: outputs.slots,
-                    weights: AutodiffTensor::new(outputs.weights),
-                }
+                track(outputs, |port, output| port.open::<B, C>(&token, &mailbox, output))
             }
         }
+    }
+
+    fn sab_step(
+        inputs: SabInputs<Self>,
+        memory: SlotMemory,
+        options: SabOptions,
+    ) -> StepOutputs<Self> {
+        Self::sab_sequence(inputs.with_slots_of(&memory), options).into()
+    }
+}
+
+/// Passes every output that may carry gradient through `open`.
+fn track<B: Backend, C: CheckpointStrategy>(
+    outputs: SabOutputs<B>,
+    open: impl Fn(Port, FloatTensor<B>) -> AutodiffTensor<B>,
+) -> SabOutputs<Autodiff<B, C>> {
+    SabOutputs {
+        hidden: open(Port::Hidden, outputs.hidden),
+        last: open(Port::Last, outputs.last),
+        cell: open(Port::Cell, outputs.cell),
+        stored: match outputs.stored {
+            StoredSlots::None => StoredSlots::None,
+            StoredSlots::Some(slots) => StoredSlots::Some(open(Port::Stored, slots)),
+        },
+        reminders: match outputs.reminders {
+            RetrievedSlots::None => RetrievedSlots::None,
+            RetrievedSlots::Some { summary, slots, weights } => RetrievedSlots::Some {
+                summary: open(Port::Summary, summary),
+                slots,
+                weights: AutodiffTensor::new(weights),
+            },
+        },
     }
 }

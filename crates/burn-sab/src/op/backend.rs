@@ -8,6 +8,7 @@ use burn::backend::{Backend, backend_extension};
 #[cfg(any(feature = "flex", feature = "ndarray"))]
 use super::host::{self, SavedHost};
 use super::primitives::{self, SavedSteps};
+use super::stream::{SlotMemory, StepOutputs};
 use super::{SabGrads, SabInputs, SabOptions, SabOutputs, Strategy, UpstreamGrads};
 
 /// Tells a log which implementation runs, once per process and implementation.
@@ -28,8 +29,8 @@ pub enum Saved<B: Backend> {
     Host(SavedHost<B>),
 }
 
-/// The two passes on a plain backend. The default body runs on any; a backend with a kernel of its
-/// own overrides both methods.
+/// The two passes on a plain backend, and a step of a stream. The default bodies run on any; a backend
+/// with a kernel of its own overrides them.
 pub trait SabKernel: Backend {
     /// Runs the sequence. Keeps what [`sab_backward`](Self::sab_backward) needs if `keep`.
     fn sab_forward(
@@ -60,6 +61,15 @@ pub trait SabKernel: Backend {
             Saved::Host(_) => unreachable!("made by the host backends, which override this"),
         }
     }
+
+    /// Runs one step; a backend that has its own form of slots returns it.
+    fn sab_stream(
+        inputs: SabInputs<Self>,
+        memory: SlotMemory,
+        options: &SabOptions,
+    ) -> StepOutputs<Self> {
+        Self::sab_forward(&inputs.with_slots_of(&memory), options, false).0.into()
+    }
 }
 
 /// The forward pass that runs on any backend.
@@ -89,6 +99,14 @@ pub trait SabBackend: Backend {
         #[extension_type] inputs: SabInputs<Self>,
         options: SabOptions,
     ) -> SabOutputs<Self>;
+
+    /// Runs one step; see [`sab_step`](super::sab_step).
+    #[allow(unused_variables)] // in a build without any backend
+    fn sab_step(
+        #[extension_type] inputs: SabInputs<Self>,
+        memory: SlotMemory,
+        options: SabOptions,
+    ) -> StepOutputs<Self>;
 }
 
 macro_rules! backends {
@@ -100,6 +118,14 @@ macro_rules! backends {
         impl SabBackend for burn::backend::$backend {
             fn sab_sequence(inputs: SabInputs<Self>, options: SabOptions) -> SabOutputs<Self> {
                 Self::sab_forward(&inputs, &options, false).0
+            }
+
+            fn sab_step(
+                inputs: SabInputs<Self>,
+                memory: SlotMemory,
+                options: SabOptions,
+            ) -> StepOutputs<Self> {
+                Self::sab_stream(inputs, memory, &options)
             }
         }
     )*};
@@ -143,6 +169,19 @@ macro_rules! host_backends {
                         primitives::backward(inputs, saved, upstream, options, needs_x)
                     }
                     Saved::Host(saved) => host::backward(inputs, &saved, &upstream, options, needs_x),
+                }
+            }
+
+            fn sab_stream(
+                inputs: SabInputs<Self>,
+                memory: SlotMemory,
+                options: &SabOptions,
+            ) -> StepOutputs<Self> {
+                let dtype = burn::backend::TensorMetadata::dtype(&inputs.x);
+                if host::covers(dtype) && options.strategy != Strategy::Primitives {
+                    host::step(&inputs, memory, options)
+                } else {
+                    Self::sab_forward(&inputs.with_slots_of(&memory), options, false).0.into()
                 }
             }
         }),*);

@@ -7,6 +7,7 @@
 //! | `primitives` | forward and hand-written backward in backend primitives, for every backend |
 //! | `cpu`, `host` | the fused CPU kernel over slices, and flex and ndarray on it |
 //! | `autodiff` | the one node that ties the two into Burn's graph |
+//! | `stream` | one step after another, with a memory in the backend's own form |
 //! | `backend` | which backend runs what |
 //!
 //! Shapes: B batch, T steps, I inputs, H units, A attention size, M slots. Gate order i, f, g, o.
@@ -22,10 +23,12 @@ mod host;
 mod options;
 mod primitives;
 mod reference;
+mod stream;
 
 pub use backend::{SabBackend, SabKernel, Saved};
-pub use options::{EPSILON, SabOptions, Sparsifier, Strategy};
+pub use options::{EPSILON, Readout, Recompute, SabOptions, Sparsifier, Strategy};
 pub use reference::{Activations, Cell};
+pub use stream::{SequenceStep, SlotMemory, StepOutputs};
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, Dispatch, ExtensionType, TensorMetadata};
@@ -85,30 +88,79 @@ pub enum ScoreInputs<B: Backend> {
     },
 }
 
+impl<B: Backend> ScoreInputs<B> {
+    /// The parameters, in the order of the fields.
+    pub fn tensors(&self) -> Vec<&FloatTensor<B>> {
+        match self {
+            Self::Additive { u, v } => vec![u, v],
+            Self::Mlp { query, query_bias, memory, v } => vec![query, query_bias, memory, v],
+            Self::Dot { query, key } => vec![query, key],
+        }
+    }
+}
+
 /// What comes out of the op.
 #[derive(Clone, Debug, ExtensionType)]
 pub struct SabOutputs<B: Backend> {
-    /// Hidden states h_t, `[B, T, H]`.
+    /// Hidden states h_t of the N steps of [`SabOptions::readout`], `[B, N, H]`.
     pub hidden: FloatTensor<B>,
-    /// Summaries s_t, `[B, T, H]`.
-    pub summary: FloatTensor<B>,
+    /// Hidden state after the last step, `[B, H]`.
+    pub last: FloatTensor<B>,
     /// Cell state after the last step, `[B, H]`.
     pub cell: FloatTensor<B>,
-    /// Retrieved slots, best first, `[B, T, K]` with K = min(k_top, M); unused places hold slot 0.
-    pub slots: IntTensor<B>,
-    /// Their weights, `[B, T, K]`; unused places hold 0. Carries no gradient.
-    pub weights: FloatTensor<B>,
+    /// Slots that this call stored.
+    #[extension_type]
+    pub stored: StoredSlots<B>,
+    /// What was retrieved, if [`SabOptions::reminders`] asks for it.
+    #[extension_type]
+    pub reminders: RetrievedSlots<B>,
+}
+
+/// Slots that a call stored.
+#[derive(Clone, Debug, ExtensionType)]
+pub enum StoredSlots<B: Backend> {
+    /// None.
+    None,
+    /// `[B, M, H]`, oldest first.
+    Some(FloatTensor<B>),
+}
+
+/// What was retrieved at the N steps of [`SabOptions::readout`].
+#[derive(Clone, Debug, ExtensionType)]
+pub enum RetrievedSlots<B: Backend> {
+    /// Not asked for.
+    None,
+    /// With K = min(k_top, M).
+    Some {
+        /// Summaries s_t, `[B, N, H]`.
+        summary: FloatTensor<B>,
+        /// Retrieved slots, best first, `[B, N, K]`; unused places hold slot 0.
+        slots: IntTensor<B>,
+        /// Their weights, `[B, N, K]`; unused places hold 0. Carries no gradient.
+        weights: FloatTensor<B>,
+    },
 }
 
 /// Gradients of the tracked outputs; `None` where none arrived.
 #[derive(Clone, Debug)]
 pub struct UpstreamGrads<B: Backend> {
-    /// Of the hidden states, `[B, T, H]`.
+    /// Of [`SabOutputs::hidden`], `[B, N, H]`.
     pub hidden: Option<FloatTensor<B>>,
-    /// Of the summaries, `[B, T, H]`.
-    pub summary: Option<FloatTensor<B>>,
+    /// Of the last hidden state, `[B, H]`.
+    pub last: Option<FloatTensor<B>>,
     /// Of the last cell state, `[B, H]`.
     pub cell: Option<FloatTensor<B>>,
+    /// Of the stored slots, `[B, M, H]`.
+    pub stored: Option<FloatTensor<B>>,
+    /// Of the summaries, `[B, N, H]`.
+    pub summary: Option<FloatTensor<B>>,
+}
+
+impl<B: Backend> UpstreamGrads<B> {
+    /// No gradient at all.
+    pub fn none() -> Self {
+        Self { hidden: None, last: None, cell: None, stored: None, summary: None }
+    }
 }
 
 /// Gradients of the inputs, shaped like them.
@@ -161,7 +213,7 @@ impl Dims {
         }
     }
 
-    /// K, the places per step in [`SabOutputs::slots`]; at least 1, as tensors have no empty sides.
+    /// K, the places per step in [`RetrievedSlots`]; at least 1, as tensors have no empty sides.
     pub fn width(&self, options: &SabOptions) -> usize {
         options.k_top.min(self.total_slots).max(1)
     }
@@ -222,15 +274,26 @@ pub enum ScoreTensors {
 /// [`SabOutputs`] as user-level tensors.
 #[derive(Clone, Debug)]
 pub struct SequenceOutputs {
-    /// Hidden states h_t, `[B, T, H]`.
+    /// Hidden states h_t of the N steps of [`SabOptions::readout`], `[B, N, H]`.
     pub hidden: Tensor<3>,
-    /// Summaries s_t, `[B, T, H]`.
-    pub summary: Tensor<3>,
+    /// Hidden state after the last step, `[B, H]`.
+    pub last: Tensor<2>,
     /// Cell state after the last step, `[B, H]`.
     pub cell: Tensor<2>,
-    /// Retrieved slots, best first, `[B, T, K]`; unused places hold slot 0.
+    /// Slots that this call stored, oldest first, `[B, M, H]`.
+    pub stored: Option<Tensor<3>>,
+    /// What was retrieved, if [`SabOptions::reminders`] asks for it.
+    pub reminders: Option<SequenceReminders>,
+}
+
+/// [`RetrievedSlots`] as user-level tensors.
+#[derive(Clone, Debug)]
+pub struct SequenceReminders {
+    /// Summaries s_t, `[B, N, H]`.
+    pub summary: Tensor<3>,
+    /// Retrieved slots, best first, `[B, N, K]`; unused places hold slot 0.
     pub slots: Tensor<3, Int>,
-    /// Their weights, `[B, T, K]`; unused places hold 0. Carries no gradient.
+    /// Their weights, `[B, N, K]`; unused places hold 0. Carries no gradient.
     pub weights: Tensor<3>,
 }
 
@@ -251,47 +314,88 @@ pub fn sab_sequence_with_cell(
 /// If the tensors live on a backend that this crate was not built for (its cargo feature is off), or
 /// if [`Strategy::Fused`] is asked of a backend without a kernel.
 pub fn sab_sequence(inputs: SequenceInputs, options: &SabOptions) -> SequenceOutputs {
+    let [_, time, _] = inputs.x.dims();
+    options.readout.check(time);
     if options.strategy == Strategy::Reference {
         return sab_sequence_with_cell(inputs, options, &Cell::standard());
     }
-    let [_, time, _] = inputs.x.dims();
     // A limit that no path can meet costs no lanes.
-    let options = SabOptions { max_hops: options.binding_hops(time), ..*options };
-    let carried = inputs.slots.as_ref().map_or(0, |slots| slots.dims()[1]);
-    let inputs = SabInputs::<Dispatch> {
-        slots: match inputs.slots {
-            Some(slots) if carried > 0 => slots.into_dispatch(),
-            _ => Tensor::<3>::zeros([1, 1, 1], (&inputs.x.device(), inputs.x.dtype()))
-                .into_dispatch(),
-        },
-        carried,
-        x: inputs.x.into_dispatch(),
-        w_ih: inputs.w_ih.into_dispatch(),
-        w_hh: inputs.w_hh.into_dispatch(),
-        bias: inputs.bias.into_dispatch(),
-        h0: inputs.h0.into_dispatch(),
-        c0: inputs.c0.into_dispatch(),
-        score: match inputs.score {
-            ScoreTensors::Additive { u, v } => {
-                ScoreInputs::Additive { u: u.into_dispatch(), v: v.into_dispatch() }
-            }
-            ScoreTensors::Mlp { query, query_bias, memory, v } => ScoreInputs::Mlp {
-                query: query.into_dispatch(),
-                query_bias: query_bias.into_dispatch(),
-                memory: memory.into_dispatch(),
-                v: v.into_dispatch(),
-            },
-            ScoreTensors::Dot { query, key } => {
-                ScoreInputs::Dot { query: query.into_dispatch(), key: key.into_dispatch() }
-            }
-        },
-    };
-    let outputs = Dispatch::sab_sequence(inputs, options);
+    let options = SabOptions { max_hops: options.binding_hops(time), ..options.clone() };
+    let outputs = Dispatch::sab_sequence(inputs.into_dispatch(), options);
     SequenceOutputs {
         hidden: Tensor::from_dispatch(outputs.hidden),
-        summary: Tensor::from_dispatch(outputs.summary),
+        last: Tensor::from_dispatch(outputs.last),
         cell: Tensor::from_dispatch(outputs.cell),
-        slots: Tensor::from_dispatch(outputs.slots),
-        weights: Tensor::from_dispatch(outputs.weights),
+        stored: outputs.stored.into_tensor(),
+        reminders: match outputs.reminders {
+            RetrievedSlots::None => None,
+            RetrievedSlots::Some { summary, slots, weights } => Some(SequenceReminders {
+                summary: Tensor::from_dispatch(summary),
+                slots: Tensor::from_dispatch(slots),
+                weights: Tensor::from_dispatch(weights),
+            }),
+        },
+    }
+}
+
+/// Frees the memory that the CPU kernel holds for its next call, at most 64 MiB for each data type.
+pub fn release_memory() {
+    #[cfg(any(feature = "flex", feature = "ndarray"))]
+    cpu::release();
+}
+
+/// Runs one step (`inputs.x` is `[B, 1, I]`) of a stream whose slots are in `memory`, or in `inputs` if
+/// that is empty; without gradient, unless inputs require one.
+pub fn sab_step(inputs: SequenceInputs, memory: SlotMemory, options: &SabOptions) -> SequenceStep {
+    let options = SabOptions { max_hops: options.binding_hops(1), ..options.clone() };
+    let outputs = Dispatch::sab_step(inputs.into_dispatch(), memory, options);
+    SequenceStep {
+        hidden: Tensor::from_dispatch(outputs.hidden),
+        cell: Tensor::from_dispatch(outputs.cell),
+        stored: outputs.stored.into_tensor(),
+        memory: outputs.memory,
+    }
+}
+
+impl StoredSlots<Dispatch> {
+    fn into_tensor(self) -> Option<Tensor<3>> {
+        match self {
+            Self::None => None,
+            Self::Some(slots) => Some(Tensor::from_dispatch(slots)),
+        }
+    }
+}
+
+impl SequenceInputs {
+    fn into_dispatch(self) -> SabInputs<Dispatch> {
+        let carried = self.slots.as_ref().map_or(0, |slots| slots.dims()[1]);
+        SabInputs {
+            slots: match self.slots {
+                Some(slots) if carried > 0 => slots.into_dispatch(),
+                // Any tensor will do.
+                _ => self.bias.clone().into_dispatch(),
+            },
+            carried,
+            x: self.x.into_dispatch(),
+            w_ih: self.w_ih.into_dispatch(),
+            w_hh: self.w_hh.into_dispatch(),
+            bias: self.bias.into_dispatch(),
+            h0: self.h0.into_dispatch(),
+            c0: self.c0.into_dispatch(),
+            score: match self.score {
+                ScoreTensors::Additive { u, v } => {
+                    ScoreInputs::Additive { u: u.into_dispatch(), v: v.into_dispatch() }
+                }
+                ScoreTensors::Mlp { query, query_bias, memory, v } => ScoreInputs::Mlp {
+                    query: query.into_dispatch(),
+                    query_bias: query_bias.into_dispatch(),
+                    memory: memory.into_dispatch(),
+                    v: v.into_dispatch(),
+                },
+                ScoreTensors::Dot { query, key } => {
+                    ScoreInputs::Dot { query: query.into_dispatch(), key: key.into_dispatch() }
+                }
+            },
+        }
     }
 }

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 /// How raw scores become the sparse weights of at most `k_top` slots (specification, step 4).
@@ -30,8 +32,73 @@ pub enum Strategy {
     Fused,
 }
 
+/// Where the backward pass finds the gates of a step. Never changes a value beyond rounding; heeded by
+/// the CPU kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub enum Recompute {
+    /// Kept while they fit a budget and most of them will be read, else recomputed.
+    #[default]
+    Auto,
+    /// Forward keeps the gates of every step: 5 H + A numbers a step and row.
+    Never,
+    /// Forward keeps the state once in 32 steps or fewer; backward recomputes, from there on, the
+    /// steps that gradient reaches.
+    Always,
+}
+
+/// Whose outputs a call gives.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Readout {
+    /// Every step's.
+    #[default]
+    All,
+    /// Only those of these steps, 0-based within the call, rising, at least one: with them no array over
+    /// all hidden states exists, in either pass.
+    At(Arc<[usize]>),
+}
+
+impl Readout {
+    /// # Panics
+    ///
+    /// If the steps do not rise, if there is none, or if one is not among `time` steps.
+    pub(crate) fn check(&self, time: usize) {
+        if let Self::At(steps) = self {
+            let rising = steps.windows(2).all(|pair| pair[0] < pair[1]);
+            assert!(
+                rising && steps.last().is_some_and(|last| *last < time),
+                "steps to read out have to rise, be at least one, and lie below {time}, the length of \
+                 the sequence: {steps:?}"
+            );
+        }
+    }
+
+    /// N, the number of steps that are given, out of `time`.
+    pub fn len(&self, time: usize) -> usize {
+        match self {
+            Self::All => time,
+            Self::At(steps) => steps.len(),
+        }
+    }
+
+    /// The place of step `t` among those that are given.
+    pub fn place(&self, t: usize) -> Option<usize> {
+        match self {
+            Self::All => Some(t),
+            Self::At(steps) => steps.binary_search(&t).ok(),
+        }
+    }
+
+    /// The last step before `t` that is given.
+    pub fn before(&self, t: usize) -> Option<usize> {
+        match self {
+            Self::All => t.checked_sub(1),
+            Self::At(steps) => steps[..steps.partition_point(|step| *step < t)].last().copied(),
+        }
+    }
+}
+
 /// What the sequence op computes, apart from its tensors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SabOptions {
     /// Slots that are retrieved per step (at least 1).
     pub k_top: usize,
@@ -48,6 +115,12 @@ pub struct SabOptions {
     pub max_hops: Option<usize>,
     /// Steps processed before this call; both rules above count on from here.
     pub first_step: usize,
+    /// Whose outputs are given.
+    pub readout: Readout,
+    /// Whether summaries, retrieved slots and weights are outputs too.
+    pub reminders: bool,
+    /// What the forward pass leaves to the backward pass to compute again.
+    pub recompute: Recompute,
     /// Which implementation to use.
     pub strategy: Strategy,
 }

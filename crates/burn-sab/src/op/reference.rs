@@ -6,8 +6,8 @@ use burn::nn::activation::Activation;
 use burn::tensor::activation::softmax;
 use burn::tensor::{Int, Tensor, TensorData};
 
-use super::options::{EPSILON, SabOptions, Sparsifier};
-use super::{ScoreTensors, SequenceInputs, SequenceOutputs};
+use super::options::{EPSILON, Readout, SabOptions, Sparsifier};
+use super::{ScoreTensors, SequenceInputs, SequenceOutputs, SequenceReminders};
 
 /// The recurrent cell, with the options of `burn::nn::LstmConfig`.
 #[derive(Clone, Debug)]
@@ -159,12 +159,24 @@ fn unroll(
         indices.push(step_indices);
         weights.push(step_weights);
     }
+    let steps: Vec<usize> = match &options.readout {
+        Readout::All => (0..time).collect(),
+        Readout::At(steps) => steps.to_vec(),
+    };
+    let given = |of: Vec<Tensor<2>>| -> Tensor<3> {
+        Tensor::stack(steps.iter().map(|t| of[*t].clone()).collect(), 1)
+    };
+    let carried = inputs.slots.as_ref().map_or(0, |slots| slots.dims()[1]);
     let outputs = SequenceOutputs {
-        hidden: Tensor::stack(hidden, 1),
-        summary: Tensor::stack(summaries, 1),
+        hidden: given(hidden),
+        last: h,
         cell: c,
-        slots: Tensor::stack(indices, 1),
-        weights: Tensor::stack(weights, 1),
+        stored: (slots.len() > carried).then(|| Tensor::stack(slots[carried..].to_vec(), 1)),
+        reminders: options.reminders.then(|| SequenceReminders {
+            summary: given(summaries),
+            slots: Tensor::stack(steps.iter().map(|t| indices[*t].clone()).collect(), 1),
+            weights: given(weights),
+        }),
     };
     (outputs, slots)
 }

@@ -5,7 +5,7 @@
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{DType, Device, Gradients, Tensor, TensorData};
-use burn_sab::{SabLstm, SabLstmConfig, SabLstmState};
+use burn_sab::{SabLstm, SabLstmConfig, SabLstmOutput, SabLstmState};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -68,6 +68,8 @@ pub struct Setup {
     pub state: SabLstmState,
     /// Upstream gradients of hidden, summary and last cell state.
     pub up: (Tensor<3>, Tensor<3>, Tensor<2>),
+    /// The steps that are read out, where not all are.
+    pub steps: Option<Vec<usize>>,
 }
 
 /// Draws everything; the same numbers for every dtype and device.
@@ -87,7 +89,7 @@ pub fn setup(
     let up = (draw([batch, time, hidden], 1.0), draw([batch, time, hidden], 1.0));
     let mut draw = |dims, scale| normal(&mut rng, dims, scale, dtype, device);
     let state = SabLstmState::new(draw([batch, hidden], 0.5), draw([batch, hidden], 0.3));
-    Setup { layer, x, state, up: (up.0, up.1, draw([batch, hidden], 1.0)) }
+    Setup { layer, x, state, up: (up.0, up.1, draw([batch, hidden], 1.0)), steps: None }
 }
 
 /// All numbers of a tensor; panics if one is not finite.
@@ -133,7 +135,27 @@ pub fn parameter_gradients(layer: &SabLstm, grads: &Gradients) -> Named {
 }
 
 impl Setup {
-    /// Outputs and gradients of `sum(up_h h) + sum(up_s s) + sum(up_c c)`, by name.
+    /// `sum(up_h h) + sum(up_s s) + sum(up_c c)`, with the last hidden state and half the squares of all
+    /// slots as well: whatever carries gradient.
+    pub fn loss(&self, output: &SabLstmOutput) -> Tensor<1> {
+        let (mut up_h, mut up_s, up_c) = self.up.clone();
+        if let Some(steps) = &self.steps {
+            let at = |up: Tensor<3>| {
+                Tensor::cat(steps.iter().map(|step| up.clone().narrow(1, *step, 1)).collect(), 1)
+            };
+            (up_h, up_s) = (at(up_h), at(up_s));
+        }
+        let loss = (up_h * output.hidden.clone()).sum()
+            + (up_s * output.summary.clone()).sum()
+            + (up_c.clone() * output.state.cell.clone()).sum()
+            + (up_c * output.state.hidden.clone()).sum();
+        match output.state.slots() {
+            Some(slots) => loss + (slots.clone() * slots).sum().mul_scalar(0.5),
+            None => loss,
+        }
+    }
+
+    /// Outputs and gradients of the [`loss`](Self::loss), by name.
     pub fn run(&self) -> (Named, Named) {
         let x = self.x.clone().require_grad();
         let mut state = self.state.clone();
@@ -144,11 +166,11 @@ impl Setup {
             state = state.with_slots(slots.clone());
         }
         let (h0, c0) = (state.hidden.clone(), state.cell.clone());
-        let output = self.layer.forward_with_reminders(x.clone(), Some(state));
-        let (up_h, up_s, up_c) = self.up.clone();
-        let loss = (up_h * output.hidden.clone()).sum()
-            + (up_s * output.summary.clone()).sum()
-            + (up_c * output.state.cell.clone()).sum();
+        let output = match &self.steps {
+            None => self.layer.forward_with_reminders(x.clone(), Some(state)),
+            Some(steps) => self.layer.forward_at(x.clone(), steps, Some(state)),
+        };
+        let loss = self.loss(&output);
         let grads = loss.backward();
         let slots: Vec<f64> = output.slots.to_data().iter::<f64>().collect();
         let weights = numbers("weights", &output.weights);
@@ -159,6 +181,7 @@ impl Setup {
             ("hidden".to_owned(), numbers("hidden", &output.hidden)),
             ("summary".to_owned(), numbers("summary", &output.summary)),
             ("cell".to_owned(), numbers("cell", &output.state.cell)),
+            ("last".to_owned(), numbers("last", &output.state.hidden)),
             ("slots".to_owned(), slots),
             ("weights".to_owned(), weights),
         ];

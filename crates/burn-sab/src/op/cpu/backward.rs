@@ -9,7 +9,7 @@ use super::matrix::transpose;
 use super::score_backward::{self, Transposed};
 use super::sweep::Sweep;
 use super::vector::{add, take};
-use super::{Call, Grads, Inputs, Needs, Saved, Shape, UpGrads, tile_rows};
+use super::{Call, Grads, Inputs, Needs, Saved, Shape, UpGrads, augmented, tile_rows};
 
 /// Most copies of the parameters' gradients, one for each job that runs on its own. A bound on
 /// memory, set by judgement: enough jobs for the cores of a large machine. It may not depend on the
@@ -17,8 +17,9 @@ use super::{Call, Grads, Inputs, Needs, Saved, Shape, UpGrads, tile_rows};
 /// are more tiles.
 const JOBS: usize = 32;
 
-/// Gradients of a call's inputs. `h`: the call's hidden states, [`super::Outputs::h`]; `saved`: what
-/// its forward pass kept; inputs and options are those of that pass.
+/// Gradients of a call's inputs. `past`: the call's hidden states, [`super::Outputs::h`], or where only
+/// some are read out [`super::Outputs::stored`]; `saved`: what its forward pass kept; inputs and options
+/// are those of that pass.
 ///
 /// # Panics
 ///
@@ -26,12 +27,12 @@ const JOBS: usize = 32;
 pub fn backward<T: Float>(
     inputs: &Inputs<'_, T>,
     saved: &Saved<T>,
-    h: &[T],
+    past: &[T],
     up: &UpGrads<'_, T>,
     needs: Needs,
     options: &SabOptions,
 ) -> Grads<T> {
-    backward_on(Arch::new(), inputs, saved, h, up, needs, options)
+    backward_on(Arch::new(), inputs, saved, past, up, needs, options)
 }
 
 /// [`backward()`] with a given instruction set; no result depends on it.
@@ -39,17 +40,23 @@ pub(super) fn backward_on<T: Float>(
     arch: Arch,
     inputs: &Inputs<'_, T>,
     saved: &Saved<T>,
-    h: &[T],
+    past: &[T],
     up: &UpGrads<'_, T>,
     needs: Needs,
     options: &SabOptions,
 ) -> Grads<T> {
     let call = Call::new(inputs, options, arch);
     let Shape { batch, time, input, hidden, carried, .. } = inputs.shape;
-    assert_eq!(h.len(), batch * time * hidden, "elements of h");
-    for (up, want) in
-        [(up.h, batch * time * hidden), (up.s, batch * time * hidden), (up.c, batch * hidden)]
-    {
+    assert_eq!(past.len(), batch * call.past_len() * hidden, "hidden states to look up");
+    let given = batch * options.readout.len(time) * hidden;
+    let stored = batch * call.schedule.stored_slots() * hidden;
+    for (up, want) in [
+        (up.h, given),
+        (up.s, given),
+        (up.last, batch * hidden),
+        (up.c, batch * hidden),
+        (up.stored, stored),
+    ] {
         assert!(up.is_none_or(|up| up.len() == want), "elements of an upstream gradient");
     }
     let wanted = |yes: bool, len: usize| vec![T::ZERO; if yes { len } else { 0 }];
@@ -60,7 +67,7 @@ pub(super) fn backward_on<T: Float>(
         bias: Vec::new(),
         h0: wanted(needs.state, inputs.h0.len()),
         c0: wanted(needs.state, inputs.c0.len()),
-        slots: wanted(needs.slots, inputs.slots.len()),
+        slots: wanted(needs.slots, batch * carried * hidden),
         score: Vec::new(),
     };
     // A path cannot use more reminders than there are slots to be reminded of.
@@ -68,7 +75,7 @@ pub(super) fn backward_on<T: Float>(
     let shared = Shared {
         call: &call,
         saved,
-        h,
+        past,
         up,
         needs,
         hops,
@@ -124,10 +131,10 @@ pub(super) fn backward_on<T: Float>(
 }
 
 /// What all tiles read.
-pub(super) struct Shared<'a, T> {
+pub(super) struct Shared<'a, T: Float> {
     pub(super) call: &'a Call<'a, T>,
     pub(super) saved: &'a Saved<T>,
-    pub(super) h: &'a [T],
+    pub(super) past: &'a [T],
     pub(super) up: &'a UpGrads<'a, T>,
     pub(super) needs: Needs,
     /// Most reminders on a path; None where no path can reach the limit.
@@ -159,7 +166,7 @@ pub(super) struct Tile<'a, T> {
 }
 
 /// Tiles that one thread works through, adding to one copy of the parameters' gradients.
-struct Job<'a, T> {
+struct Job<'a, T: Float> {
     shared: &'a Shared<'a, T>,
     tiles: Vec<Tile<'a, T>>,
 }
@@ -170,9 +177,10 @@ impl<T: Float> WithSimd for Job<'_, T> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) -> Parameters<T> {
         let shared = self.shared;
+        let shape = shared.call.inputs.shape;
         let mut parameters = Parameters {
             stacked: if shared.needs.weights {
-                vec![T::ZERO; shared.call.stacked.len()]
+                vec![T::ZERO; augmented(&shape) * 4 * shape.hidden]
             } else {
                 Vec::new()
             },
@@ -184,7 +192,9 @@ impl<T: Float> WithSimd for Job<'_, T> {
         };
         for tile in self.tiles {
             let mut sweep = Sweep::new(shared, tile, &mut parameters);
-            for t in (0..shared.call.inputs.shape.time).rev() {
+            let mut t = shape.time;
+            while let Some(before) = sweep.before(t) {
+                t = before;
                 sweep.step(t);
             }
             sweep.finish();

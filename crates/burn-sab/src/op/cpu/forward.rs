@@ -3,27 +3,26 @@
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::super::options::SabOptions;
+use super::super::options::{Recompute, SabOptions};
 use super::float::Float;
-use super::matrix::{Matrix, MatrixMut, Target, multiply};
+use super::pool::Pooled;
 use super::score::Ranking;
 use super::sparsify::{self, Rule};
-use super::vector::{add_scaled, scratch, take};
-use super::{Call, Inputs, Keep, Outputs, Saved, Shape, Trace, augmented, cell, tile_rows};
+use super::vector::{scratch, take, weighted_sum};
+use super::{Call, Inputs, Outputs, Saved, Shape, Trace, augmented, cell, tile_rows};
 
 /// Keys of carried slots that are computed together: more than the 16 rows from which on the product
 /// runs at full speed (see `tile_rows`), and a small block.
 const KEY_ROWS: usize = 64;
 
-/// Most bytes of gates that [`Keep::Auto`] keeps: a budget for one call, not a measured optimum. Kept
-/// gates grow with the sequence and are several times the hidden states, and memory for a long past is
-/// what the layer is there to save; without them the backward pass takes 47 ms instead of 33, the
-/// forward pass 23 instead of 25 (measured with B 64, T 120, I 10, H 128, A 64, f32, one thread). At
+/// Most bytes of gates that [`Recompute::Auto`] keeps: a budget for one call, not a measured optimum.
+/// Kept gates grow with the sequence and are several times the hidden states, and memory for a long
+/// past is what the layer is there to save; without them the backward pass takes 47 ms instead of 33,
+/// the forward pass 23 instead of 25 (measured with B 64, T 120, I 10, H 128, A 64, f32, one thread). At
 /// those sizes the budget lasts for 1,489 steps.
 const AUTO_GATES: usize = 256 << 20;
 
-/// Runs the layer over a sequence; with the outputs comes what [`super::backward()`] needs, unless
-/// `keep` is [`Keep::Nothing`].
+/// Runs the layer over a sequence; with the outputs comes what [`super::backward()`] needs, if `keep`.
 ///
 /// # Panics
 ///
@@ -31,35 +30,36 @@ const AUTO_GATES: usize = 256 << 20;
 pub fn forward<T: Float>(
     inputs: &Inputs<'_, T>,
     options: &SabOptions,
-    keep: Keep,
+    keep: bool,
 ) -> (Outputs<T>, Option<Saved<T>>) {
-    forward_on(Arch::new(), inputs, options, keep)
+    forward_on(Arch::new(), inputs, options, keep, &mut [])
 }
 
-/// [`forward()`] with a given instruction set; no result depends on it.
+/// [`forward()`] with a given instruction set, on which no result depends, and with the rankings of the
+/// carried slots, one a tile, if there are any yet.
 pub(super) fn forward_on<T: Float>(
     arch: Arch,
     inputs: &Inputs<'_, T>,
     options: &SabOptions,
-    keep: Keep,
+    keep: bool,
+    rankings: &mut [Ranking<T>],
 ) -> (Outputs<T>, Option<Saved<T>>) {
     let call = Call::new(inputs, options, arch);
     let Shape { batch, time, hidden, .. } = inputs.shape;
+    let given = options.readout.len(time);
+    let reminded = if options.reminders { given } else { 0 };
+    let stored = if call.is_dense() { 0 } else { call.past_len() };
     let mut outputs = Outputs {
-        h: scratch(batch * time * hidden),
-        s: scratch(batch * time * hidden),
+        h: scratch(batch * given * hidden),
+        last: scratch(batch * hidden),
         c: scratch(batch * hidden),
-        slots: vec![0; batch * time * options.k_top],
-        weights: scratch(batch * time * options.k_top),
+        stored: scratch(batch * stored * hidden),
+        s: scratch(batch * reminded * hidden),
+        slots: vec![0; batch * reminded * options.k_top],
+        weights: vec![T::ZERO; batch * reminded * options.k_top],
     };
     let segments = call.schedule.segments();
-    let gates = batch * time * call.record();
-    let keep = match keep {
-        Keep::Auto if gates * size_of::<T>() <= AUTO_GATES => Keep::Gates,
-        Keep::Auto => Keep::Cells,
-        keep => keep,
-    };
-    let mut saved = (keep != Keep::Nothing).then(|| Saved {
+    let mut saved = keep.then(|| Saved {
         ranks: vec![0; batch * time * call.width],
         weights: vec![T::ZERO; batch * time * call.width],
         sums: vec![T::ONE; batch * time],
@@ -68,13 +68,17 @@ pub(super) fn forward_on<T: Float>(
         } else {
             vec![]
         },
-        trace: match keep {
-            Keep::Gates => Trace::Gates(scratch(gates)),
-            _ => Trace::Cells(scratch(batch * segments.len() * hidden)),
+        trace: if keeps_gates(&call) {
+            // Each tile makes room for its own.
+            let tiles = batch.div_ceil(tile_rows(batch));
+            Trace::Gates((0..tiles).map(|_| Pooled::new()).collect())
+        } else {
+            Trace::States(scratch(batch * segments.len() * call.state()))
         },
     });
 
-    let (mut h, mut s, mut c) = (&mut outputs.h[..], &mut outputs.s[..], &mut outputs.c[..]);
+    let (mut h, mut last, mut c) = (&mut outputs.h[..], &mut outputs.last[..], &mut outputs.c[..]);
+    let (mut past, mut s) = (&mut outputs.stored[..], &mut outputs.s[..]);
     let (mut slots, mut weights) = (&mut outputs.slots[..], &mut outputs.weights[..]);
     let mut rest = saved.as_mut().map(|saved| Kept {
         ranks: &mut saved.ranks,
@@ -83,10 +87,11 @@ pub(super) fn forward_on<T: Float>(
         keys: &mut saved.keys,
         trace: match &mut saved.trace {
             Trace::Gates(gates) => KeptTrace::Gates(gates),
-            Trace::Cells(cells) => KeptTrace::Cells(cells),
+            Trace::States(states) => KeptTrace::States(states),
         },
     });
     let mut tiles = Vec::new();
+    let mut rankings = rankings.iter_mut();
     let per_tile = tile_rows(batch);
     for first in (0..batch).step_by(per_tile) {
         let rows = per_tile.min(batch - first);
@@ -95,20 +100,42 @@ pub(super) fn forward_on<T: Float>(
             segments: &segments,
             first,
             rows,
-            h: take(&mut h, rows * time * hidden),
-            s: take(&mut s, rows * time * hidden),
+            h: take(&mut h, rows * given * hidden),
+            last: take(&mut last, rows * hidden),
             c: take(&mut c, rows * hidden),
-            slots: take(&mut slots, rows * time * options.k_top),
-            weights: take(&mut weights, rows * time * options.k_top),
+            stored: take(&mut past, rows * stored * hidden),
+            s: take(&mut s, rows * reminded * hidden),
+            slots: take(&mut slots, rows * reminded * options.k_top),
+            weights: take(&mut weights, rows * reminded * options.k_top),
             kept: rest.as_mut().map(|rest| rest.take(&call, rows, segments.len())),
+            ranking: rankings.next(),
         });
     }
-    tiles.into_par_iter().for_each(|tile| call.arch.dispatch(tile));
+    if tiles.len() == 1 {
+        // Another thread would have to be woken for it.
+        tiles.into_iter().for_each(|tile| call.arch.dispatch(tile));
+    } else {
+        tiles.into_par_iter().for_each(|tile| call.arch.dispatch(tile));
+    }
     (outputs, saved)
 }
 
+/// Whether forward keeps the gates of every step ([`SabOptions::recompute`]).
+fn keeps_gates<T: Float>(call: &Call<'_, T>) -> bool {
+    let Shape { batch, time, .. } = call.inputs.shape;
+    match call.options.recompute {
+        Recompute::Never => true,
+        Recompute::Always => false,
+        Recompute::Auto => {
+            // From a few steps that are read out gradient goes back to few windows.
+            let most_are_read = call.is_dense() || call.options.k_trunc >= time;
+            most_are_read && batch * time * call.record() * size_of::<T>() <= AUTO_GATES
+        }
+    }
+}
+
 /// A tile's share of [`Saved`], or what is left of all.
-struct Kept<'a, T> {
+struct Kept<'a, T: Float> {
     ranks: &'a mut [u32],
     weights: &'a mut [T],
     sums: &'a mut [T],
@@ -116,14 +143,14 @@ struct Kept<'a, T> {
     trace: KeptTrace<'a, T>,
 }
 
-enum KeptTrace<'a, T> {
-    Gates(&'a mut [T]),
-    Cells(&'a mut [T]),
+enum KeptTrace<'a, T: Float> {
+    Gates(&'a mut [Pooled<T>]),
+    States(&'a mut [T]),
 }
 
 impl<'a, T: Float> Kept<'a, T> {
     fn take(&mut self, call: &Call<'_, T>, rows: usize, segments: usize) -> Self {
-        let Shape { time, hidden, .. } = call.inputs.shape;
+        let time = call.inputs.shape.time;
         let keys = if call.attends() { call.schedule.total_slots() * call.key_width() } else { 0 };
         Self {
             ranks: take(&mut self.ranks, rows * time * call.width),
@@ -131,27 +158,31 @@ impl<'a, T: Float> Kept<'a, T> {
             sums: take(&mut self.sums, rows * time),
             keys: take(&mut self.keys, rows * keys),
             trace: match &mut self.trace {
-                KeptTrace::Gates(gates) => {
-                    KeptTrace::Gates(take(gates, rows * time * call.record()))
+                KeptTrace::Gates(tiles) => KeptTrace::Gates(take(tiles, 1)),
+                KeptTrace::States(states) => {
+                    KeptTrace::States(take(states, rows * segments * call.state()))
                 }
-                KeptTrace::Cells(cells) => KeptTrace::Cells(take(cells, rows * segments * hidden)),
             },
         }
     }
 }
 
 /// Some rows of the batch, from `first`, and their share of every array of the call.
-struct Tile<'a, T> {
+struct Tile<'a, T: Float> {
     call: &'a Call<'a, T>,
     segments: &'a [usize],
     first: usize,
     rows: usize,
     h: &'a mut [T],
-    s: &'a mut [T],
+    last: &'a mut [T],
     c: &'a mut [T],
+    stored: &'a mut [T],
+    s: &'a mut [T],
     slots: &'a mut [i32],
     weights: &'a mut [T],
     kept: Option<Kept<'a, T>>,
+    /// Of the stream that the call is a part of.
+    ranking: Option<&'a mut Ranking<T>>,
 }
 
 impl<T: Float> WithSimd for Tile<'_, T> {
@@ -168,9 +199,10 @@ impl<T: Float> Tile<'_, T> {
     fn run(mut self) {
         let (call, rows) = (self.call, self.rows);
         let Shape { time, input, hidden, attention, .. } = call.inputs.shape;
-        let (wide, record, k_top) =
-            (augmented(&call.inputs.shape), call.record(), call.options.k_top);
-        let stacked = Matrix::new(&call.stacked, wide, 4 * hidden);
+        let (wide, record, query_at) =
+            (augmented(&call.inputs.shape), call.record(), call.query_at());
+        let (k_top, given, dense) =
+            (call.options.k_top, call.options.readout.len(time), call.is_dense());
         let state = self.first * hidden..(self.first + rows) * hidden;
         let x = &call.inputs.x[self.first * time * input..];
 
@@ -184,46 +216,45 @@ impl<T: Float> Tile<'_, T> {
         }
         self.c.copy_from_slice(&call.inputs.c0[state]);
         let mut provisional: Vec<T> = scratch(rows * hidden);
-        let mut record_scratch: Vec<T> = scratch(rows * record);
+        let mut summary: Vec<T> = scratch(hidden);
+        let mut records: Vec<T> = scratch(rows * record);
         let (mut best, mut best_slots) = (scratch(call.width), vec![0; call.width]);
         let (mut weights, mut keys) = (scratch(call.width), scratch(rows * call.key_width()));
-        let mut ranking = Ranking::new(call, if call.attends() { rows } else { 0 });
-        if call.attends() {
-            self.rank_carried(&mut ranking);
+        let mut fresh = None;
+        let ranking = match self.ranking.take() {
+            Some(ranking) => ranking,
+            None => fresh.insert(Ranking::new(call, if call.attends() { rows } else { 0 })),
+        };
+        if call.attends() && ranking.len() == 0 {
+            self.rank_carried(ranking);
         }
 
+        let mut retrieved: Vec<(T, u32)> = Vec::with_capacity(call.width);
         let mut segment = 0;
         for t in 0..time {
             for (r, row) in augmented.chunks_mut(wide).enumerate() {
                 row[1..1 + input].copy_from_slice(&x[(r * time + t) * input..][..input]);
             }
-            let (mut selection, trace) = match &mut self.kept {
-                Some(Kept { ranks, weights, sums, trace, .. }) => {
-                    (Some((ranks, weights, sums)), Some(trace))
-                }
-                None => (None, None),
-            };
-            let records = match trace {
-                Some(KeptTrace::Gates(gates)) => &mut gates[t * rows * record..][..rows * record],
-                Some(KeptTrace::Cells(cells)) => {
-                    if self.segments.get(segment) == Some(&t) {
-                        for (r, c) in self.c.chunks(hidden).enumerate() {
-                            cells[(r * self.segments.len() + segment) * hidden..][..hidden]
-                                .copy_from_slice(c);
+            let mut selection = None;
+            if let Some(Kept { ranks, weights, sums, trace, .. }) = &mut self.kept {
+                selection = Some((ranks, weights, sums));
+                if let KeptTrace::States(states) = trace
+                    && self.segments.get(segment) == Some(&t)
+                {
+                    for (r, (c, row)) in
+                        self.c.chunks(hidden).zip(augmented.chunks(wide)).enumerate()
+                    {
+                        let at = (r * self.segments.len() + segment) * call.state();
+                        let (kept_c, kept_h) = states[at..][..call.state()].split_at_mut(hidden);
+                        kept_c.copy_from_slice(c);
+                        if !dense {
+                            kept_h.copy_from_slice(&row[1 + input..]);
                         }
-                        segment += 1;
                     }
-                    &mut record_scratch[..]
+                    segment += 1;
                 }
-                None => &mut record_scratch[..],
-            };
-            multiply(
-                MatrixMut::strided(records, rows, 4 * hidden, record),
-                Matrix::new(&augmented, rows, wide),
-                stacked,
-                T::ONE,
-                Target::Replace,
-            );
+            }
+            call.gates(&mut records, &augmented, rows);
             for r in 0..rows {
                 let row = r * hidden..(r + 1) * hidden;
                 cell::forward(
@@ -235,9 +266,9 @@ impl<T: Float> Tile<'_, T> {
 
             let slots = if call.attends() { ranking.len() } else { 0 };
             let ranks = call.options.ranks(slots);
-            if slots > 0 && record > 5 * hidden {
+            if slots > 0 && record > query_at {
                 call.inputs.score.queries(
-                    &mut records[5 * hidden..],
+                    &mut records[query_at..],
                     record,
                     &provisional,
                     rows,
@@ -247,82 +278,109 @@ impl<T: Float> Tile<'_, T> {
             }
             let rule = Rule::new(call.options.sparsifier, k_top, slots);
             let offset = sparsify::threshold_offset(call.options.sparsifier, k_top, slots);
+            let place = call.options.readout.place(t);
             for r in 0..rows {
                 let at = r * time + t;
                 let provisional = &provisional[r * hidden..(r + 1) * hidden];
-                let (past, now) =
-                    self.h[r * time * hidden..(r + 1) * time * hidden].split_at_mut(t * hidden);
-                let s = &mut self.s[at * hidden..(at + 1) * hidden];
-                s.fill(T::ZERO);
-                let (out_slots, out_weights) = (
-                    &mut self.slots[at * k_top..(at + 1) * k_top],
-                    &mut self.weights[at * k_top..(at + 1) * k_top],
-                );
-                out_slots.fill(0);
-                out_weights.fill(T::ZERO);
-                if ranks > 0 {
-                    let (best, best_slots, weights) =
-                        (&mut best[..ranks], &mut best_slots[..ranks], &mut weights[..ranks]);
-                    let query = &records[r * record + 5 * hidden..(r + 1) * record];
-                    ranking.rank(r, query, provisional, !rule.depends_on_shift(), best, best_slots);
+                let (best, best_slots, weights) =
+                    (&mut best[..ranks], &mut best_slots[..ranks], &mut weights[..ranks]);
+                if ranks == 0 {
+                    summary.fill(T::ZERO);
+                } else {
+                    let past = if dense { &self.h[..] } else { &self.stored[..] };
+                    let past = &past[r * call.past_len() * hidden..][..call.past_len() * hidden];
+                    let query = &records[r * record + query_at..(r + 1) * record];
+                    let score = &call.inputs.score;
+                    ranking.rank(
+                        score,
+                        r,
+                        query,
+                        provisional,
+                        !rule.depends_on_shift(),
+                        best,
+                        best_slots,
+                    );
                     let sum = sparsify::forward(rule, offset, best, weights);
+                    retrieved.clear();
                     for (&slot, &weight) in best_slots.iter().zip(weights.iter()) {
                         if weight != T::ZERO {
-                            add_scaled(
-                                s,
-                                weight,
-                                slot_value(call, self.first + r, past, slot as usize),
-                            );
+                            retrieved.push((weight, slot));
                         }
                     }
-                    for (k, (&slot, &weight)) in
-                        best_slots.iter().zip(weights.iter()).take(k_top).enumerate()
-                    {
-                        if weight != T::ZERO {
-                            out_slots[k] = slot as i32;
-                            out_weights[k] = weight;
-                        }
-                    }
+                    weighted_sum(&mut summary, || {
+                        retrieved.iter().map(|&(weight, slot)| {
+                            (weight, call.slot(self.first + r, past, slot as usize))
+                        })
+                    });
                     if let Some((kept_ranks, kept_weights, kept_sums)) = &mut selection {
                         kept_ranks[at * call.width..][..ranks].copy_from_slice(best_slots);
                         kept_weights[at * call.width..][..ranks].copy_from_slice(weights);
                         kept_sums[at] = sum;
                     }
                 }
-                for ((h, p), s) in now[..hidden].iter_mut().zip(provisional).zip(s.iter()) {
+                let h = &mut augmented[r * wide + 1 + input..(r + 1) * wide];
+                for ((h, p), s) in h.iter_mut().zip(provisional).zip(&summary) {
                     *h = *p + *s;
                 }
-                augmented[r * wide + 1 + input..(r + 1) * wide].copy_from_slice(&now[..hidden]);
+                if !dense {
+                    records[r * record + 5 * hidden..][..hidden].copy_from_slice(h);
+                }
+                let Some(place) = place.map(|place| r * given + place) else {
+                    continue;
+                };
+                self.h[place * hidden..][..hidden].copy_from_slice(h);
+                if call.options.reminders {
+                    self.s[place * hidden..][..hidden].copy_from_slice(&summary);
+                    let places = place * k_top..(place + 1) * k_top;
+                    let (slots, out) = (&mut self.slots[places.clone()], &mut self.weights[places]);
+                    for (k, (&slot, &weight)) in
+                        best_slots.iter().zip(weights.iter()).take(k_top).enumerate()
+                    {
+                        if weight != T::ZERO {
+                            slots[k] = slot as i32;
+                            out[k] = weight;
+                        }
+                    }
+                }
             }
 
-            if call.attends() && call.options.stores_slot(t) {
-                call.inputs.score.keys(
-                    &mut keys,
-                    &augmented[1 + input..],
-                    rows,
-                    wide,
-                    hidden,
-                    attention,
-                );
-                for (r, key) in keys.chunks(call.key_width()).enumerate() {
-                    self.set_key(&mut ranking, r, slots, key);
-                }
-                ranking.grow_to(slots + 1);
+            if let Some(Kept { trace: KeptTrace::Gates(tile), .. }) = &mut self.kept {
+                tile[0].reserve(time * rows * record);
+                tile[0].extend(&records);
             }
+            if call.options.stores_slot(t) {
+                let slot = call.schedule.slots_before(t) - call.inputs.shape.carried;
+                if !dense {
+                    for (r, row) in augmented.chunks(wide).enumerate() {
+                        self.stored[(r * call.past_len() + slot) * hidden..][..hidden]
+                            .copy_from_slice(&row[1 + input..]);
+                    }
+                }
+                if call.attends() {
+                    let score = &call.inputs.score;
+                    score.keys(&mut keys, &augmented[1 + input..], rows, wide, hidden, attention);
+                    for (r, key) in keys.chunks(call.key_width()).enumerate() {
+                        self.set_key(ranking, r, slots, key);
+                    }
+                    ranking.grow_to(slots + 1);
+                }
+            }
+        }
+        for (last, row) in self.last.chunks_mut(hidden).zip(augmented.chunks(wide)) {
+            last.copy_from_slice(&row[1 + input..]);
         }
     }
 
     /// Keys of the carried slots, for the first step to rank.
     #[inline(always)]
-    fn rank_carried(&mut self, ranking: &mut Ranking<'_, T>) {
+    fn rank_carried(&mut self, ranking: &mut Ranking<T>) {
         let call = self.call;
         let Shape { hidden, carried, attention, .. } = call.inputs.shape;
         let mut keys: Vec<T> = scratch(KEY_ROWS * call.key_width());
         for r in 0..self.rows {
             for from in (0..carried).step_by(KEY_ROWS) {
                 let n = KEY_ROWS.min(carried - from);
-                let slots = &call.inputs.slots[((self.first + r) * carried + from) * hidden..]
-                    [..n * hidden];
+                let slots = call.carried(self.first + r, from, n);
                 call.inputs.score.keys(&mut keys, slots, n, hidden, hidden, attention);
                 for (k, key) in keys.chunks(call.key_width()).take(n).enumerate() {
                     self.set_key(ranking, r, from + k, key);
@@ -334,27 +392,11 @@ impl<T: Float> Tile<'_, T> {
 
     /// A slot's key goes to the ranking and to what is kept.
     #[inline(always)]
-    fn set_key(&mut self, ranking: &mut Ranking<'_, T>, row: usize, slot: usize, key: &[T]) {
+    fn set_key(&mut self, ranking: &mut Ranking<T>, row: usize, slot: usize, key: &[T]) {
         ranking.set(row, slot, key);
         if let Some(kept) = &mut self.kept {
             kept.keys[(row * self.call.schedule.total_slots() + slot) * key.len()..][..key.len()]
                 .copy_from_slice(key);
         }
-    }
-}
-
-/// The value of a slot: a carried one's own, or the hidden state that was stored (`past`: hidden
-/// states of this batch row from the first step on).
-#[inline(always)]
-pub(super) fn slot_value<'a, T: Float>(
-    call: &Call<'a, T>,
-    batch_row: usize,
-    past: &'a [T],
-    slot: usize,
-) -> &'a [T] {
-    let Shape { hidden, carried, .. } = call.inputs.shape;
-    match slot.checked_sub(carried) {
-        None => &call.inputs.slots[(batch_row * carried + slot) * hidden..][..hidden],
-        Some(stored) => &past[call.schedule.step_of(stored) * hidden..][..hidden],
     }
 }

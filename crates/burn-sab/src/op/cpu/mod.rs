@@ -10,22 +10,26 @@
 //!   keys that were computed once when their slot was stored, the best few, retrieval.
 //! - Backward: a reverse sweep over live rows only; gradients of slots exist only where something
 //!   was retrieved. Weight gradients are sums over pairs of rows, which are collected and
-//!   multiplied in blocks. Gates are either kept by forward ([`Keep::Gates`]) or recomputed from
-//!   the hidden states and a few cell states ([`Keep::Cells`]).
+//!   multiplied in blocks. Gates are either kept by forward or recomputed, from a few states on, where
+//!   gradient comes by ([`Recompute`](super::options::Recompute)).
 //!
 //! | file | purpose |
 //! | --- | --- |
 //! | `forward` | the forward pass of a tile |
 //! | `backward`, `sweep` | the backward pass: the call, and the reverse sweep over one tile |
+//! | `stream` | a memory that is carried from call to call |
 //! | `schedule` | when slots are stored and windows begin |
 //! | `cell` | the LSTM cell, forward and backward |
 //! | `score`, `score_backward` | queries, keys and scores, forward and backward |
 //! | `select`, `sparsify` | the best scores of many, and the weights that follow from them |
 //! | `replay` | gates and cell states for the backward pass, read back or recomputed |
 //! | `slot_gradients`, `pairs` | gradients of slots; weight gradients as large products |
+//! | `pool` | memory that goes from call to call |
 //! | `matrix`, `vector`, `float` | matrix products, loops over rows, the two element types |
 //!
-//! Slots that are stored during the call are never copied: slot j *is* a row of the output `h`.
+//! Where all hidden states are given ([`Readout::All`]), slots that are stored during the call are never
+//! copied: slot j *is* a row of the output `h`. Else they are the output `stored`, and no other array
+//! over all steps is wider than the retrievals.
 //! All arrays are dense, row after row, in the shapes given; weights are `[in, out]`, gates in the
 //! order input, forget, candidate, output.
 
@@ -35,6 +39,7 @@ mod float;
 mod forward;
 mod matrix;
 mod pairs;
+mod pool;
 mod replay;
 mod schedule;
 mod score;
@@ -42,17 +47,24 @@ mod score_backward;
 mod select;
 mod slot_gradients;
 mod sparsify;
+mod stream;
 mod sweep;
 #[cfg(test)]
 mod tests;
 mod vector;
 
+use std::ops::Range;
+
 use pulp::Arch;
 
-use super::options::SabOptions;
+use super::options::{Readout, SabOptions};
 pub use backward::backward;
 pub use float::Float;
 pub use forward::forward;
+use matrix::{Matrix, MatrixMut, Target, multiply};
+use pool::Pooled;
+pub use pool::release;
+pub use stream::Stream;
 
 /// Sizes of a call; all at least 1, except `carried`, and `attention` with additive scores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,45 +130,36 @@ pub struct Inputs<'a, T> {
     pub h0: &'a [T],
     /// `[B, H]`
     pub c0: &'a [T],
-    /// `[B, M0, H]`
+    /// `[B, capacity, H]`, of which the first M0 are slots.
     pub slots: &'a [T],
+    /// Rows that `slots` has room for; M0 or more.
+    pub capacity: usize,
     /// The score function.
     pub score: Score<'a, T>,
 }
 
-/// What a forward pass gives.
+/// What a forward pass gives; N steps are read out ([`SabOptions::readout`]).
 #[derive(Debug, Clone)]
 pub struct Outputs<T> {
-    /// Hidden states after retrieval, `[B, T, H]`.
+    /// Hidden states after retrieval, `[B, N, H]`.
     pub h: Vec<T>,
-    /// Summaries, `[B, T, H]`.
-    pub s: Vec<T>,
+    /// The last hidden state, `[B, H]`.
+    pub last: Vec<T>,
     /// The last cell state, `[B, H]`.
     pub c: Vec<T>,
-    /// Slots that have weight, best first, `[B, T, k_top]`; 0 where `weights` is 0.
+    /// Slots that were stored, `[B, M - M0, H]`; empty with [`Readout::All`], where `h` has them.
+    pub stored: Vec<T>,
+    /// Summaries, `[B, N, H]`; like the rest, empty without [`SabOptions::reminders`].
+    pub s: Vec<T>,
+    /// Slots that have weight, best first, `[B, N, k_top]`; 0 where `weights` is 0.
     pub slots: Vec<i32>,
-    /// Their weights, `[B, T, k_top]`, padded with 0.
+    /// Their weights, `[B, N, k_top]`, padded with 0.
     pub weights: Vec<T>,
 }
 
-/// What a forward pass keeps for the backward pass.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Keep {
-    /// Nothing: inference.
-    Nothing,
-    /// Selections and keys, and the gates, cell state and query of every step: 5 H + A numbers a
-    /// step and row.
-    Gates,
-    /// Selections and keys, and the cell state once in 32 steps or fewer, from which the rest is
-    /// recomputed where gradient comes by: one matrix product more, H / 32 numbers a step and row.
-    Cells,
-    /// [`Keep::Gates`] while its gates fit a budget of 256 MiB, else [`Keep::Cells`].
-    Auto,
-}
-
 /// What the forward pass kept. Opaque: made by [`forward()`], read by [`backward()`].
-#[derive(Debug, Clone)]
-pub struct Saved<T> {
+#[derive(Debug)]
+pub struct Saved<T: Float> {
     /// Ranked slots, best first, `[B, T, width]` with the width of [`Call`].
     ranks: Vec<u32>,
     /// Their weights (0 for a rank that only supplies the threshold), `[B, T, width]`.
@@ -168,25 +171,29 @@ pub struct Saved<T> {
     trace: Trace<T>,
 }
 
-/// Where backward finds gates and cell states.
-#[derive(Debug, Clone)]
-enum Trace<T> {
-    /// A record ([`Call::record`]) per step; tile after tile, in a tile `[T, rows, record]`.
-    Gates(Vec<T>),
-    /// c just before each segment's first step ([`schedule::Schedule::segments`]),
-    /// `[B, segments, H]`.
-    Cells(Vec<T>),
+/// Where backward finds gates and states.
+#[derive(Debug)]
+enum Trace<T: Float> {
+    /// A record ([`Call::record`]) per step; for each tile `[T, rows, record]`.
+    Gates(Vec<Pooled<T>>),
+    /// The state ([`Call::state`]) just before each segment's first step
+    /// ([`schedule::Schedule::segments`]), `[B, segments, state]`.
+    States(Vec<T>),
 }
 
 /// Gradients of the loss with respect to a call's outputs. None: no gradient comes that way.
 #[derive(Debug, Clone, Copy)]
 pub struct UpGrads<'a, T> {
-    /// `[B, T, H]`
+    /// `[B, N, H]`
     pub h: Option<&'a [T]>,
-    /// `[B, T, H]`
-    pub s: Option<&'a [T]>,
+    /// `[B, H]`
+    pub last: Option<&'a [T]>,
     /// `[B, H]`
     pub c: Option<&'a [T]>,
+    /// `[B, M - M0, H]`
+    pub stored: Option<&'a [T]>,
+    /// `[B, N, H]`
+    pub s: Option<&'a [T]>,
 }
 
 /// Which gradients are wanted; the others come back empty, and their work is skipped.
@@ -238,7 +245,7 @@ struct Call<'a, T> {
     /// The instruction set that the loops over a tile run in; the matrix products choose their own.
     arch: Arch,
     schedule: schedule::Schedule,
-    /// `[bias; W_ih; W_hh]`, `[1 + I + H, 4 H]`.
+    /// `[bias; W_ih; W_hh]`, `[1 + I + H, 4 H]`; empty for a call of one step.
     stacked: Vec<T>,
     /// Ranks per step that have room in the saved arrays.
     width: usize,
@@ -274,11 +281,12 @@ impl<'a, T: Float> Call<'a, T> {
             (inputs.bias.len(), 4 * hidden, "bias"),
             (inputs.h0.len(), batch * hidden, "h0"),
             (inputs.c0.len(), batch * hidden, "c0"),
-            (inputs.slots.len(), batch * carried * hidden, "slots"),
+            (inputs.slots.len(), batch * inputs.capacity * hidden, "slots"),
         ];
         for (len, want, name) in lens {
             assert_eq!(len, want, "elements of {name}");
         }
+        assert!(carried <= inputs.capacity, "more slots than room for them");
         inputs.score.check(hidden, attention);
         let schedule = schedule::Schedule::new(options, time, carried);
         assert!(i32::try_from(schedule.total_slots()).is_ok(), "at most 2^31 - 1 slots");
@@ -290,13 +298,94 @@ impl<'a, T: Float> Call<'a, T> {
             // the bound stays simple.
             width: options.ranks(schedule.total_slots()),
             schedule,
-            stacked: [inputs.bias, inputs.w_ih, inputs.w_hh].concat(),
+            // One step is over before a copy of the weights would pay.
+            stacked: match time {
+                1 => Vec::new(),
+                _ => [inputs.bias, inputs.w_ih, inputs.w_hh].concat(),
+            },
         }
     }
 
-    /// Numbers in the record of a step and row: four gates, c_t, and the query.
+    /// Pre-activations of the gates from `n` rows `[1 | x_t | h_{t-1}]`, to the beginning of each of `n`
+    /// records.
+    #[inline(always)]
+    fn gates(&self, records: &mut [T], rows: &[T], n: usize) {
+        let (input, wide) = (self.inputs.shape.input, augmented(&self.inputs.shape));
+        if self.stacked.is_empty() {
+            let Inputs { bias, w_ih, w_hh, .. } = *self.inputs;
+            self.add_gates(records, rows, n, 0..1, bias, Target::Replace);
+            self.add_gates(records, rows, n, 1..1 + input, w_ih, Target::Add);
+            self.add_gates(records, rows, n, 1 + input..wide, w_hh, Target::Add);
+        } else {
+            self.add_gates(records, rows, n, 0..wide, &self.stacked, Target::Replace);
+        }
+    }
+
+    /// What some columns of the rows give to the gates.
+    #[inline(always)]
+    fn add_gates(
+        &self,
+        records: &mut [T],
+        rows: &[T],
+        n: usize,
+        columns: Range<usize>,
+        weights: &[T],
+        target: Target,
+    ) {
+        let (width, wide) = (4 * self.inputs.shape.hidden, augmented(&self.inputs.shape));
+        multiply(
+            MatrixMut::strided(records, n, width, self.record()),
+            Matrix::strided(&rows[columns.start..], n, columns.len(), wide),
+            Matrix::new(weights, columns.len(), width),
+            T::ONE,
+            target,
+        );
+    }
+
+    /// Whether all hidden states are an output, which then serves as memory.
+    fn is_dense(&self) -> bool {
+        matches!(self.options.readout, Readout::All)
+    }
+
+    /// Hidden states of a row that the passes can look up: every one, or the stored ones.
+    fn past_len(&self) -> usize {
+        if self.is_dense() { self.inputs.shape.time } else { self.schedule.stored_slots() }
+    }
+
+    /// The value of a slot: a carried one's own, or the hidden state that was stored (`past`: this batch
+    /// row's hidden states that can be looked up).
+    #[inline(always)]
+    fn slot<'s>(&'s self, batch_row: usize, past: &'s [T], slot: usize) -> &'s [T] {
+        let Shape { hidden, carried, .. } = self.inputs.shape;
+        match slot.checked_sub(carried) {
+            None => self.carried(batch_row, slot, 1),
+            Some(stored) if self.is_dense() => {
+                &past[self.schedule.step_of(stored) * hidden..][..hidden]
+            }
+            Some(stored) => &past[stored * hidden..][..hidden],
+        }
+    }
+
+    /// `count` carried slots of a row.
+    #[inline(always)]
+    fn carried(&self, batch_row: usize, slot: usize, count: usize) -> &[T] {
+        let (capacity, hidden) = (self.inputs.capacity, self.inputs.shape.hidden);
+        &self.inputs.slots[(batch_row * capacity + slot) * hidden..][..count * hidden]
+    }
+
+    /// Numbers in a state: c, and h where that can be looked up nowhere else.
+    fn state(&self) -> usize {
+        self.inputs.shape.hidden * if self.is_dense() { 1 } else { 2 }
+    }
+
+    /// Where a record's query begins, behind four gates and the state after the step.
+    fn query_at(&self) -> usize {
+        4 * self.inputs.shape.hidden + self.state()
+    }
+
+    /// Numbers in the record of a step and row.
     fn record(&self) -> usize {
-        5 * self.inputs.shape.hidden + self.query_width()
+        self.query_at() + self.query_width()
     }
 
     /// Numbers in a query; 0 for additive scores, which need none.

@@ -1,29 +1,18 @@
-//! Gates and cell states for the backward pass: read back, or recomputed.
+//! Gates and states for the backward pass: read back, or recomputed.
 
 use super::float::Float;
-use super::matrix::{Matrix, MatrixMut, Target, multiply};
-use super::vector::scratch;
-use super::{Call, Shape, Trace, augmented, cell};
-
-/// Writes `[1 | x_t | h_{t-1}]` of a batch row; `h`: all its hidden states of this call.
-#[inline(always)]
-pub fn augment<T: Float>(call: &Call<'_, T>, batch_row: usize, t: usize, h: &[T], out: &mut [T]) {
-    let Shape { time, input, hidden, .. } = call.inputs.shape;
-    out[0] = T::ONE;
-    out[1..1 + input].copy_from_slice(&call.inputs.x[(batch_row * time + t) * input..][..input]);
-    let previous = match t {
-        0 => &call.inputs.h0[batch_row * hidden..][..hidden],
-        _ => &h[(t - 1) * hidden..][..hidden],
-    };
-    out[1 + input..].copy_from_slice(previous);
-}
+use super::vector::{add_scaled, prefetch, scratch};
+use super::{Call, Saved, Shape, Trace, augmented, cell, tile_rows};
 
 /// The records of one tile, for a sweep from the last step to the first.
-pub struct Replay<'a, T> {
+pub struct Replay<'a, T: Float> {
     call: &'a Call<'a, T>,
+    saved: &'a Saved<T>,
     first: usize,
     rows: usize,
-    /// The tile's share of the trace: all records, or the cell states.
+    /// Hidden states that can be looked up, `[rows, past, H]`.
+    past: &'a [T],
+    /// The tile's share of the trace: all records, or the states.
     trace: &'a [T],
     /// None: `trace` holds all records.
     recompute: Option<Recompute<T>>,
@@ -39,102 +28,177 @@ struct Recompute<T> {
     longest: usize,
     /// Rows whose records of the current segment are there.
     done: Vec<bool>,
-    /// Scratch for a row: `[longest, 1 + I + H]`, `[H]`, `[longest, H]`.
+    /// Rows that are recomputed together, and what one step of theirs needs: `[rows, 1 + I + H]`,
+    /// `[rows, record]`, `[rows, H]`.
+    todo: Vec<usize>,
     augmented: Vec<T>,
+    step: Vec<T>,
     cell: Vec<T>,
     provisional: Vec<T>,
 }
 
 impl<'a, T: Float> Replay<'a, T> {
-    /// For the `rows` rows from `first`.
-    pub fn new(call: &'a Call<'a, T>, trace: &'a Trace<T>, first: usize, rows: usize) -> Self {
-        let Shape { time, hidden, .. } = call.inputs.shape;
-        match trace {
-            Trace::Gates(records) => {
-                let per_row = time * call.record();
-                Self {
-                    call,
-                    first,
-                    rows,
-                    trace: &records[first * per_row..][..rows * per_row],
-                    recompute: None,
-                }
-            }
-            Trace::Cells(cells) => {
+    /// For the `rows` rows from `first`; `past`: hidden states of all rows that can be looked up.
+    pub fn new(
+        call: &'a Call<'a, T>,
+        saved: &'a Saved<T>,
+        past: &'a [T],
+        first: usize,
+        rows: usize,
+    ) -> Self {
+        let Shape { batch, time, hidden, .. } = call.inputs.shape;
+        let past_len = call.past_len() * hidden;
+        let past = &past[first * past_len..][..rows * past_len];
+        let (trace, recompute) = match &saved.trace {
+            Trace::Gates(tiles) => (&tiles[first / tile_rows(batch)][..], None),
+            Trace::States(states) => {
                 let segments = call.schedule.segments();
                 let ends = segments[1..].iter().chain([&time]);
                 let longest =
                     segments.iter().zip(ends).map(|(start, end)| end - start).max().unwrap_or(0);
-                let per_row = segments.len() * hidden;
-                Self {
-                    call,
-                    first,
-                    rows,
-                    trace: &cells[first * per_row..][..rows * per_row],
-                    recompute: Some(Recompute {
-                        total: segments.len(),
-                        segments,
-                        records: scratch(rows * longest * call.record()),
-                        longest,
-                        done: vec![false; rows],
-                        augmented: scratch(longest * augmented(&call.inputs.shape)),
-                        cell: scratch(hidden),
-                        provisional: scratch(longest * hidden),
-                    }),
-                }
+                let per_row = segments.len() * call.state();
+                let recompute = Recompute {
+                    total: segments.len(),
+                    segments,
+                    records: scratch(rows * longest * call.record()),
+                    longest,
+                    done: vec![false; rows],
+                    todo: Vec::with_capacity(rows),
+                    augmented: scratch(rows * augmented(&call.inputs.shape)),
+                    step: scratch(rows * call.record()),
+                    cell: scratch(rows * hidden),
+                    provisional: scratch(rows * hidden),
+                };
+                (&states[first * per_row..][..rows * per_row], Some(recompute))
             }
-        }
+        };
+        Self { call, saved, first, rows, past, trace, recompute }
     }
 
-    /// Makes the record of step `t` available for `row`. Steps must not rise from call to call. `h`: all
-    /// hidden states of the row.
+    /// A row's hidden states that can be looked up.
     #[inline(always)]
-    pub fn prepare(&mut self, t: usize, row: usize, h: &[T]) {
-        let Some(recompute) = &mut self.recompute else {
+    pub fn past(&self, row: usize) -> &'a [T] {
+        let len = self.call.past_len() * self.call.inputs.shape.hidden;
+        &self.past[row * len..(row + 1) * len]
+    }
+
+    /// Makes the record of step `t` available for these rows. Steps must not rise from call to call.
+    #[inline(always)]
+    pub fn prepare(&mut self, t: usize, rows: impl Iterator<Item = usize>) {
+        let Some(mut recompute) = self.recompute.take() else {
             return;
         };
-        let call = self.call;
-        let Shape { hidden, attention, .. } = call.inputs.shape;
-        let (record, wide) = (call.record(), augmented(&call.inputs.shape));
         while recompute.segments.last().is_some_and(|&start| start > t) {
             recompute.segments.pop();
             recompute.done.fill(false);
         }
-        if std::mem::replace(&mut recompute.done[row], true) {
-            return;
+        recompute.todo.clear();
+        for row in rows {
+            if !std::mem::replace(&mut recompute.done[row], true) {
+                recompute.todo.push(row);
+            }
         }
-        let segment = recompute.segments.len() - 1;
-        let start = recompute.segments[segment];
-        let steps = t + 1 - start;
-        for (k, out) in recompute.augmented.chunks_mut(wide).take(steps).enumerate() {
-            augment(call, self.first + row, start + k, h, out);
+        if !recompute.todo.is_empty() {
+            self.run(t, &mut recompute);
         }
-        let records = &mut recompute.records[row * recompute.longest * record..][..steps * record];
-        multiply(
-            MatrixMut::strided(records, steps, 4 * hidden, record),
-            Matrix::new(&recompute.augmented[..steps * wide], steps, wide),
-            Matrix::new(&call.stacked, wide, 4 * hidden),
-            T::ONE,
-            Target::Replace,
+        self.recompute = Some(recompute);
+    }
+
+    /// Computes the records of the rows `todo` from the start of the current segment to step `t`.
+    #[inline(always)]
+    fn run(&self, t: usize, recompute: &mut Recompute<T>) {
+        let call = self.call;
+        let Shape { input, hidden, attention, .. } = call.inputs.shape;
+        let (record, wide, state) = (call.record(), augmented(&call.inputs.shape), call.state());
+        let Recompute { segments, total, records, longest, todo, augmented, step, .. } = recompute;
+        let (cells, provisional) = (&mut recompute.cell, &mut recompute.provisional);
+        let (segment, n) = (segments.len() - 1, todo.len());
+        let start = segments[segment];
+        for (k, &row) in todo.iter().enumerate() {
+            let state = &self.trace[(row * *total + segment) * state..][..state];
+            cells[k * hidden..(k + 1) * hidden].copy_from_slice(&state[..hidden]);
+            let h = match start {
+                0 => &call.inputs.h0[(self.first + row) * hidden..][..hidden],
+                _ if call.is_dense() => &self.past(row)[(start - 1) * hidden..][..hidden],
+                _ => &state[hidden..],
+            };
+            augmented[k * wide + 1 + input..(k + 1) * wide].copy_from_slice(h);
+        }
+        for now in start..=t {
+            for (row, out) in todo.iter().zip(augmented.chunks_mut(wide)) {
+                self.with_input(now, *row, out);
+            }
+            call.gates(step, augmented, n);
+            for (k, record) in step.chunks_mut(record).take(n).enumerate() {
+                let here = k * hidden..(k + 1) * hidden;
+                cell::forward(record, &mut cells[here.clone()], &mut provisional[here]);
+            }
+            if record > call.query_at() {
+                let (queries, score) = (&mut step[call.query_at()..], &call.inputs.score);
+                score.queries(queries, record, provisional, n, hidden, attention);
+            }
+            for (k, &row) in todo.iter().enumerate() {
+                let step = &mut step[k * record..(k + 1) * record];
+                let h = &mut augmented[k * wide + 1 + input..(k + 1) * wide];
+                if call.is_dense() {
+                    h.copy_from_slice(&self.past(row)[now * hidden..][..hidden]);
+                } else {
+                    h.copy_from_slice(&provisional[k * hidden..(k + 1) * hidden]);
+                    self.add_summary(now, row, h);
+                    step[5 * hidden..6 * hidden].copy_from_slice(h);
+                }
+                records[(row * *longest + now - start) * record..][..record].copy_from_slice(step);
+            }
+        }
+    }
+
+    /// Adds what was retrieved at step `t` to `h`.
+    #[inline(always)]
+    fn add_summary(&self, t: usize, row: usize, h: &mut [T]) {
+        let call = self.call;
+        let slots = if call.attends() { call.schedule.slots_before(t) } else { 0 };
+        let ranks = call.options.ranks(slots);
+        let at = ((self.first + row) * call.inputs.shape.time + t) * call.width;
+        let (slots, weights) =
+            (&self.saved.ranks[at..][..ranks], &self.saved.weights[at..][..ranks]);
+        for (&slot, &weight) in slots.iter().zip(weights) {
+            if weight != T::ZERO {
+                add_scaled(h, weight, call.slot(self.first + row, self.past(row), slot as usize));
+            }
+        }
+    }
+
+    /// Writes the 1 and x_t of `[1 | x_t | h_{t-1}]`.
+    #[inline(always)]
+    fn with_input(&self, t: usize, row: usize, out: &mut [T]) {
+        let Shape { time, input, .. } = self.call.inputs.shape;
+        out[0] = T::ONE;
+        out[1..1 + input].copy_from_slice(
+            &self.call.inputs.x[((self.first + row) * time + t) * input..][..input],
         );
-        recompute
-            .cell
-            .copy_from_slice(&self.trace[(row * recompute.total + segment) * hidden..][..hidden]);
-        for (record, provisional) in
-            records.chunks_mut(record).zip(recompute.provisional.chunks_mut(hidden))
-        {
-            cell::forward(record, &mut recompute.cell, provisional);
-        }
-        if record > 5 * hidden {
-            let provisional = &recompute.provisional[..steps * hidden];
-            call.inputs.score.queries(
-                &mut records[5 * hidden..],
-                record,
-                provisional,
-                steps,
-                hidden,
-                attention,
-            );
+    }
+
+    /// Writes `[1 | x_t | h_{t-1}]`, if step `t` was prepared.
+    #[inline(always)]
+    pub fn augment(&self, t: usize, row: usize, out: &mut [T]) {
+        let Shape { input, hidden, .. } = self.call.inputs.shape;
+        self.with_input(t, row, out);
+        let h = if t == 0 {
+            &self.call.inputs.h0[(self.first + row) * hidden..][..hidden]
+        } else if self.call.is_dense() {
+            &self.past(row)[(t - 1) * hidden..][..hidden]
+        } else {
+            &self.state_before(t, row)[hidden..]
+        };
+        out[1 + input..].copy_from_slice(h);
+    }
+
+    /// Announces that the record of the step before `t` is needed soon. Kept records come from main
+    /// memory, in an order that the processor does not foresee.
+    #[inline(always)]
+    pub fn announce_previous(&self, t: usize, row: usize) {
+        if t > 0 && self.recompute.is_none() {
+            prefetch(self.record(t - 1, row));
         }
     }
 
@@ -155,15 +219,22 @@ impl<'a, T: Float> Replay<'a, T> {
     #[inline(always)]
     pub fn previous_cell(&self, t: usize, row: usize) -> &[T] {
         let hidden = self.call.inputs.shape.hidden;
-        if t == 0 {
-            return &self.call.inputs.c0[(self.first + row) * hidden..][..hidden];
+        match t {
+            0 => &self.call.inputs.c0[(self.first + row) * hidden..][..hidden],
+            _ => &self.state_before(t, row)[..hidden],
         }
+    }
+
+    /// The state ([`Call::state`]) after step `t - 1`, if step `t >= 1` was prepared.
+    #[inline(always)]
+    fn state_before(&self, t: usize, row: usize) -> &[T] {
+        let (hidden, state) = (self.call.inputs.shape.hidden, self.call.state());
         match &self.recompute {
             Some(recompute) if recompute.segments.last() == Some(&t) => {
-                &self.trace[(row * recompute.total + recompute.segments.len() - 1) * hidden..]
-                    [..hidden]
+                &self.trace[(row * recompute.total + recompute.segments.len() - 1) * state..]
+                    [..state]
             }
-            _ => &self.record(t - 1, row)[4 * hidden..5 * hidden],
+            _ => &self.record(t - 1, row)[4 * hidden..][..state],
         }
     }
 }

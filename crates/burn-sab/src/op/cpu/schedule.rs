@@ -2,7 +2,7 @@
 
 use super::super::options::SabOptions;
 
-/// Steps that are recomputed together; see [`super::Keep::Cells`]. Long enough for the product
+/// Steps that are recomputed together; see [`Recompute`](super::super::options::Recompute). Long enough for the product
 /// that recomputes them to run at full speed (from 16 rows on, see `tile_rows`), and for the kept
 /// cell states (H / 32 numbers a step) to vanish beside the hidden states.
 const SEGMENT: usize = 32;
@@ -19,7 +19,7 @@ pub struct Schedule {
 impl Schedule {
     /// A call of `time` steps that begins with `carried` slots.
     pub fn new(options: &SabOptions, time: usize, carried: usize) -> Self {
-        Self { options: *options, time, carried, stored: options.slots_stored(time) }
+        Self { options: options.clone(), time, carried, stored: options.slots_stored(time) }
     }
 
     /// Slots that the call stores.
@@ -62,7 +62,7 @@ impl Schedule {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::options::{Sparsifier, Strategy};
+    use super::super::super::options::{Readout, Recompute, Sparsifier, Strategy};
     use super::*;
 
     fn schedule(k_att: usize, k_trunc: usize, first_step: usize, time: usize) -> Schedule {
@@ -74,6 +74,9 @@ mod tests {
             sparsifier: Sparsifier::Softmax,
             max_hops: None,
             first_step,
+            readout: Readout::All,
+            reminders: true,
+            recompute: Recompute::Auto,
             strategy: Strategy::Auto,
         };
         Schedule::new(&options, time, 3)

@@ -2,13 +2,9 @@
 
 use super::float::{Float, tanh};
 use super::matrix::{Matrix, MatrixMut, Target, multiply};
-use super::select::{beats, insert, resort, select};
+use super::select::{BLOCK, beats, insert, resort, select};
 use super::vector::{dot, scratch};
 use super::{Call, Score};
-
-/// Slots whose keys are interleaved, so that their scores come out side by side, without a sum
-/// across a register for each: one AVX-512 register of f32.
-const BLOCK: usize = 16;
 
 impl<T: Float> Score<'_, T> {
     /// Panics where a parameter has not the right number of elements.
@@ -38,6 +34,7 @@ impl<T: Float> Score<'_, T> {
 
     /// Queries of provisional hidden states (`[n, H]`, rows `hidden_stride` apart), each `[A]`, rows
     /// `out_stride` apart. Dot: scaled by 1/sqrt(A); mlp: with the bias; additive: nothing.
+    #[inline(always)]
     pub(super) fn queries(
         &self,
         out: &mut [T],
@@ -128,12 +125,13 @@ fn dot_tanh<T: Float>(v: &[T], x: &[T]) -> T {
 }
 
 /// The slots' keys of one tile, laid out for ranking.
-pub struct Ranking<'a, T> {
-    call: &'a Call<'a, T>,
-    /// Slots that a row has room for.
-    capacity: usize,
-    /// Dot, mlp: `[rows, capacity / BLOCK, A, BLOCK]`. Additive: `[rows, capacity]`.
-    keys: Vec<T>,
+#[derive(Debug, Clone)]
+pub struct Ranking<T> {
+    /// Numbers in a key.
+    width: usize,
+    /// Row by row. Dot, mlp: `[blocks, A, BLOCK]`, keys interleaved, so that the scores of a block come out
+    /// side by side, without a sum across a register for each. Additive: `[slots]`.
+    keys: Vec<Vec<T>>,
     /// Additive: each row's best keys so far and their slots, `[rows, best]`.
     best_keys: Vec<T>,
     best_slots: Vec<u32>,
@@ -142,31 +140,52 @@ pub struct Ranking<'a, T> {
     /// Slots stored so far, in every row.
     len: usize,
     /// One row's scores.
-    scores: Vec<T>,
+    scores: Vec<[T; BLOCK]>,
     /// One row's `best` list while it is changed into scores.
     list_scores: Vec<T>,
     list_slots: Vec<u32>,
 }
 
-impl<'a, T: Float> Ranking<'a, T> {
+impl<T: Float> Ranking<T> {
     /// Room for all slots of a call in `rows` rows.
-    pub fn new(call: &'a Call<'a, T>, rows: usize) -> Self {
-        // The slot that the last step stores is ranked by nobody, but has a key.
-        let capacity = call.schedule.total_slots().next_multiple_of(BLOCK);
+    pub fn new(call: &Call<'_, T>, rows: usize) -> Self {
+        Self::with_ranks(call, rows, call.width)
+    }
+
+    /// The same for slots of a call that more are to follow.
+    pub fn of_stream(call: &Call<'_, T>, rows: usize) -> Self {
+        Self::with_ranks(call, rows, call.options.ranks(usize::MAX))
+    }
+
+    fn with_ranks(call: &Call<'_, T>, rows: usize, ranks: usize) -> Self {
         let additive = matches!(call.inputs.score, Score::Additive { .. });
-        let best = if additive { call.width + 1 } else { 0 };
-        Self {
-            call,
-            capacity,
-            // Zeros: unused places of a block are computed with, and their results ignored.
-            keys: vec![T::ZERO; rows * capacity * call.key_width()],
+        let best = if additive { ranks + 1 } else { 0 };
+        let mut ranking = Self {
+            width: call.key_width(),
+            keys: vec![vec![]; rows],
             best_keys: scratch(rows * best),
             best_slots: vec![0; rows * best],
             best,
             len: 0,
-            scores: scratch(capacity),
+            scores: vec![],
             list_scores: scratch(best),
             list_slots: vec![0; best],
+        };
+        // The slot that the last step stores is ranked by nobody, but has a key.
+        ranking.reserve(call.schedule.total_slots());
+        ranking
+    }
+
+    /// Makes room for this many slots, twice as many as before at least.
+    pub fn reserve(&mut self, slots: usize) {
+        let blocks = slots.div_ceil(BLOCK);
+        if blocks > self.scores.len() {
+            let blocks = blocks.max(2 * self.scores.len());
+            for keys in &mut self.keys {
+                // Zeros: unused places of a block are computed with, and their results ignored.
+                keys.resize(blocks * BLOCK * self.width, T::ZERO);
+            }
+            self.scores.resize(blocks, [T::NAN; BLOCK]);
         }
     }
 
@@ -178,12 +197,13 @@ impl<'a, T: Float> Ranking<'a, T> {
     /// Notes `key` as that of slot `slot` in row `row`; slots come in rising order.
     #[inline(always)]
     pub fn set(&mut self, row: usize, slot: usize, key: &[T]) {
-        let width = self.call.key_width();
-        let keys = &mut self.keys[row * self.capacity * width..][..self.capacity * width];
+        let (width, keys) = (self.width, &mut self.keys[row]);
         if self.best == 0 {
             let block = &mut keys[slot / BLOCK * width * BLOCK..][..width * BLOCK];
-            for (places, &value) in block.chunks_exact_mut(BLOCK).zip(key) {
-                places[slot % BLOCK] = value;
+            // Indexed, because the check of each index keeps the compiler from a scatter instruction,
+            // which is slower than the stores one by one.
+            for (a, &value) in key.iter().enumerate() {
+                block[a * BLOCK + slot % BLOCK] = value;
             }
         } else {
             keys[slot] = key[0];
@@ -209,6 +229,7 @@ impl<'a, T: Float> Ranking<'a, T> {
     #[inline(always)]
     pub fn rank(
         &mut self,
+        score: &Score<'_, T>,
         row: usize,
         query: &[T],
         provisional: &[T],
@@ -216,40 +237,48 @@ impl<'a, T: Float> Ranking<'a, T> {
         best: &mut [T],
         slots: &mut [u32],
     ) {
-        let width = self.call.key_width();
-        let keys = &self.keys[row * self.capacity * width..][..self.capacity * width];
-        let blocks = keys.chunks_exact(width * BLOCK).zip(self.scores.chunks_exact_mut(BLOCK));
-        let used = self.len.div_ceil(BLOCK);
-        match self.call.inputs.score {
+        let keys = &self.keys[row];
+        let scores = &mut self.scores[..self.len.div_ceil(BLOCK)];
+        let blocks = keys.chunks_exact(self.width * BLOCK);
+        match *score {
             Score::Dot { .. } => {
-                for (block, scores) in blocks.take(used) {
-                    scores.copy_from_slice(&dot_block(query, block));
+                for (scores, block) in scores.iter_mut().zip(blocks) {
+                    *scores = dot_block(query, block);
                 }
             }
             Score::Mlp { v, .. } => {
-                for (block, scores) in blocks.take(used) {
-                    scores.copy_from_slice(&mlp_block(query, v, block));
+                for (scores, block) in scores.iter_mut().zip(blocks) {
+                    *scores = mlp_block(query, v, block);
                 }
             }
             Score::Additive { u, .. } => {
                 let query = dot_tanh(u, provisional);
                 if !self.rank_from_list(row, query, best, slots) {
-                    let keys = &self.keys[row * self.capacity..][..self.len];
-                    for (score, key) in self.scores.iter_mut().zip(keys) {
+                    let keys = &self.keys[row][..self.len];
+                    let scores = &mut self.scores[..self.len.div_ceil(BLOCK)];
+                    for (score, key) in scores.as_flattened_mut().iter_mut().zip(keys) {
                         *score = query + *key;
                     }
-                    select(&self.scores[..self.len], best, slots);
+                    select(scores, best, slots);
                 }
                 if up_to_shift {
                     // The query's term decides nothing but ties, and would cost the differences digits.
                     for (best, slot) in best.iter_mut().zip(slots) {
-                        *best = self.keys[row * self.capacity + *slot as usize];
+                        *best = self.keys[row][*slot as usize];
                     }
                 }
                 return;
             }
         }
-        select(&self.scores[..self.len], best, slots);
+        // Places that no slot has taken yet.
+        if !self.len.is_multiple_of(BLOCK)
+            && let Some(last) = scores.last_mut()
+        {
+            for (k, score) in last.iter_mut().enumerate() {
+                *score = if k < self.len % BLOCK { *score } else { T::NAN };
+            }
+        }
+        select(scores, best, slots);
     }
 
     /// Additive scores all move by the same query term, so the best keys are the best scores: except

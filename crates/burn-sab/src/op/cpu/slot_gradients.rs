@@ -2,6 +2,10 @@
 
 use super::float::Float;
 
+/// Gradients that have room from the start, so that short sequences need not copy them into larger
+/// memory: what 16 rows need for 128 slots. Memory that is not touched costs nothing.
+const ROOM: usize = 2048;
+
 /// Gradients by lane, row and slot. Only slots that something was retrieved from take memory, and
 /// they give it back when the sweep reaches the step that stored them.
 pub struct SlotGradients<T> {
@@ -10,6 +14,8 @@ pub struct SlotGradients<T> {
     width: usize,
     /// Place in `data` plus one; 0: no gradient. `[lanes, rows, slots]`.
     table: Vec<u32>,
+    /// Gradients of each slot, over lanes and rows.
+    pending: Vec<u32>,
     data: Vec<T>,
     free: Vec<u32>,
 }
@@ -22,7 +28,8 @@ impl<T: Float> SlotGradients<T> {
             slots,
             width,
             table: vec![0; lanes * rows * slots],
-            data: Vec::new(),
+            pending: vec![0; slots],
+            data: Vec::with_capacity((lanes * rows * slots).min(ROOM) * width),
             free: Vec::new(),
         }
     }
@@ -32,6 +39,7 @@ impl<T: Float> SlotGradients<T> {
     pub fn entry(&mut self, lane: usize, row: usize, slot: usize) -> &mut [T] {
         let index = (lane * self.rows + row) * self.slots + slot;
         if self.table[index] == 0 {
+            self.pending[slot] += 1;
             self.table[index] = match self.free.pop() {
                 Some(place) => {
                     self.data[place as usize * self.width..][..self.width].fill(T::ZERO);
@@ -49,11 +57,17 @@ impl<T: Float> SlotGradients<T> {
         &mut self.data[place * self.width..][..self.width]
     }
 
+    /// The last of the first `slots` slots that has gradient.
+    pub fn last_before(&self, slots: usize) -> Option<usize> {
+        self.pending[..slots].iter().rposition(|pending| *pending > 0)
+    }
+
     /// Ends a slot's gradient and returns it, if there is one.
     #[inline(always)]
     pub fn take(&mut self, lane: usize, row: usize, slot: usize) -> Option<&[T]> {
         let place = std::mem::take(&mut self.table[(lane * self.rows + row) * self.slots + slot])
             .checked_sub(1)?;
+        self.pending[slot] -= 1;
         self.free.push(place);
         Some(&self.data[place as usize * self.width..][..self.width])
     }
@@ -69,6 +83,7 @@ mod tests {
         assert!(gradients.take(1, 2, 3).is_none());
         gradients.entry(1, 2, 3)[1] += 5.0;
         gradients.entry(0, 0, 0)[0] += 1.0;
+        assert_eq!((gradients.last_before(4), gradients.last_before(3)), (Some(3), Some(0)));
         assert_eq!(gradients.entry(1, 2, 3), [0.0, 5.0]);
         assert_eq!(gradients.take(1, 2, 3), Some(&[0.0, 5.0][..]));
         assert!(gradients.take(1, 2, 3).is_none());

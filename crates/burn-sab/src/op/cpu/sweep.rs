@@ -8,10 +8,9 @@
 
 use super::backward::{Parameters, Shared, Tile};
 use super::float::Float;
-use super::forward::slot_value;
 use super::matrix::{Matrix, MatrixMut, Target, multiply};
 use super::pairs::RowPairs;
-use super::replay::{Replay, augment};
+use super::replay::Replay;
 use super::score_backward::{self, ScoreSweep};
 use super::slot_gradients::SlotGradients;
 use super::sparsify::{self, Rule};
@@ -23,7 +22,7 @@ use super::{Shape, augmented, cell};
 const KEY_ROWS: usize = 64;
 
 /// The sweep over one tile. A path is a row and a lane, `row * lanes + lane`.
-pub(super) struct Sweep<'a, T> {
+pub(super) struct Sweep<'a, T: Float> {
     shared: &'a Shared<'a, T>,
     tile: Tile<'a, T>,
     parameters: &'a mut Parameters<T>,
@@ -86,7 +85,7 @@ impl<'a, T: Float> Sweep<'a, T> {
         Self {
             shared,
             parameters,
-            replay: Replay::new(call, &shared.saved.trace, tile.first, rows),
+            replay: Replay::new(call, shared.saved, shared.past, tile.first, rows),
             grad_h: scratch(paths * hidden),
             grad_c: scratch(paths * hidden),
             live: vec![false; paths],
@@ -110,19 +109,35 @@ impl<'a, T: Float> Sweep<'a, T> {
         }
     }
 
-    /// All hidden states of a row of the tile.
+    /// A row's part at `place` of a gradient from above (`[B, places, H]`), None where it is nought.
     #[inline(always)]
-    fn row_h(&self, row: usize) -> &'a [T] {
-        let Shape { time, hidden, .. } = self.shared.call.inputs.shape;
-        &self.shared.h[(self.tile.first + row) * time * hidden..][..time * hidden]
+    fn upstream(
+        &self,
+        up: Option<&'a [T]>,
+        row: usize,
+        places: usize,
+        place: usize,
+    ) -> Option<&'a [T]> {
+        let hidden = self.shared.call.inputs.shape.hidden;
+        let part = &up?[((self.tile.first + row) * places + place) * hidden..][..hidden];
+        (!is_zero(part)).then_some(part)
     }
 
-    /// A row's part at step `t` of a gradient from above (`[B, steps, H]`), None where it is nought.
-    #[inline(always)]
-    fn upstream(&self, up: Option<&'a [T]>, row: usize, steps: usize, t: usize) -> Option<&'a [T]> {
-        let hidden = self.shared.call.inputs.shape.hidden;
-        let part = &up?[((self.tile.first + row) * steps + t) * hidden..][..hidden];
-        (!is_zero(part)).then_some(part)
+    /// The last step before `t` at which there is something to do.
+    pub(super) fn before(&self, t: usize) -> Option<usize> {
+        let Shared { call, up, .. } = self.shared;
+        if t == call.inputs.shape.time || self.live.contains(&true) {
+            return t.checked_sub(1);
+        }
+        let given =
+            if up.h.is_some() || up.s.is_some() { call.options.readout.before(t) } else { None };
+        let slots = call.schedule.slots_before(t) - call.inputs.shape.carried;
+        let slot = match up.stored {
+            Some(_) => slots.checked_sub(1),
+            None if call.attends() => self.stored.last_before(slots),
+            None => None,
+        };
+        given.max(slot.map(|slot| call.schedule.step_of(slot)))
     }
 
     /// Takes in the gradient that enters at step `t`, and passes it on; steps come last to first.
@@ -131,25 +146,34 @@ impl<'a, T: Float> Sweep<'a, T> {
         let shared = self.shared;
         let call = shared.call;
         let Shape { time, hidden, .. } = call.inputs.shape;
+        let (given, place) = (call.options.readout.len(time), call.options.readout.place(t));
         for row in 0..self.tile.rows {
             let path = row * shared.lanes;
             let at = path * hidden..(path + 1) * hidden;
-            if let Some(up) = self.upstream(shared.up.h, row, time, t) {
-                wake(path, &mut self.live, &mut self.grad_h, &mut self.grad_c);
+            let last = if t == time - 1 {
+                [self.upstream(shared.up.last, row, 1, 0), self.upstream(shared.up.c, row, 1, 0)]
+            } else {
+                [None, None]
+            };
+            let [given_h, given_s] = [shared.up.h, shared.up.s]
+                .map(|up| place.and_then(|place| self.upstream(up, row, given, place)));
+            if [given_h, given_s, last[0], last[1]].iter().all(Option::is_none) {
+                continue;
+            }
+            wake(path, &mut self.live, &mut self.grad_h, &mut self.grad_c);
+            for up in [given_h, last[0]].into_iter().flatten() {
                 add(&mut self.grad_h[at.clone()], up);
             }
-            if t == time - 1
-                && let Some(up) = self.upstream(shared.up.c, row, 1, 0)
-            {
-                wake(path, &mut self.live, &mut self.grad_h, &mut self.grad_c);
+            if let Some(up) = last[1] {
                 add(&mut self.grad_c[at], up);
             }
-            if self.upstream(shared.up.s, row, time, t).is_some() {
-                wake(path, &mut self.live, &mut self.grad_h, &mut self.grad_c);
-            }
         }
-        if call.attends() && call.options.stores_slot(t) {
-            self.leave_slot(t);
+        if call.options.stores_slot(t) {
+            let slot = call.schedule.slots_before(t) - call.inputs.shape.carried;
+            self.enter_slot(slot);
+            if call.attends() {
+                self.leave_slot(slot);
+            }
         }
         self.paths.clear();
         self.paths.extend((0..self.live.len()).filter(|&path| self.live[path]));
@@ -160,14 +184,29 @@ impl<'a, T: Float> Sweep<'a, T> {
         }
     }
 
-    /// The gradient of the slot that step `t` stored goes to the state that was stored.
+    /// The gradient of an output slot enters at the step that stored it.
     #[inline(always)]
-    fn leave_slot(&mut self, t: usize) {
+    fn enter_slot(&mut self, slot: usize) {
         let (shared, hidden) = (self.shared, self.shared.call.inputs.shape.hidden);
-        let slot = shared.call.schedule.slots_before(t) - shared.call.inputs.shape.carried;
+        for row in 0..self.tile.rows {
+            let slots = shared.call.schedule.stored_slots();
+            if let Some(up) = self.upstream(shared.up.stored, row, slots, slot) {
+                let path = row * shared.lanes;
+                wake(path, &mut self.live, &mut self.grad_h, &mut self.grad_c);
+                add(&mut self.grad_h[path * hidden..(path + 1) * hidden], up);
+            }
+        }
+    }
+
+    /// The gradient of a slot that was retrieved goes to the state that was stored.
+    #[inline(always)]
+    fn leave_slot(&mut self, slot: usize) {
+        let (shared, hidden) = (self.shared, self.shared.call.inputs.shape.hidden);
         self.receivers.clear();
         for row in 0..self.tile.rows {
-            let value = &self.row_h(row)[t * hidden..(t + 1) * hidden];
+            let carried = shared.call.inputs.shape.carried;
+            let value =
+                shared.call.slot(self.tile.first + row, self.replay.past(row), carried + slot);
             for lane in 0..shared.lanes {
                 let Some(gradient) = self.stored.take(lane, row, slot) else {
                     continue;
@@ -207,11 +246,13 @@ impl<'a, T: Float> Sweep<'a, T> {
         let ranks = call.options.ranks(slots);
         let rule = Rule::new(call.options.sparsifier, call.options.k_top, slots);
         let paths = std::mem::take(&mut self.paths);
+        let given = call.options.readout.len(time);
+        let place = call.options.readout.place(t);
+        self.replay.prepare(t, paths.iter().map(|path| path / shared.lanes));
         for (k, &path) in paths.iter().enumerate() {
             let (row, lane) = (path / shared.lanes, path % shared.lanes);
             let (at, here) = (path * hidden..(path + 1) * hidden, k * hidden..(k + 1) * hidden);
-            let h = self.row_h(row);
-            self.replay.prepare(t, row, h);
+            let past = self.replay.past(row);
             let record = self.replay.record(t, row);
             let provisional = &mut self.provisional[here.clone()];
             cell::provisional(
@@ -230,23 +271,25 @@ impl<'a, T: Float> Sweep<'a, T> {
             let step = batch_row * time + t;
             let selected = &shared.saved.ranks[step * call.width..][..ranks];
             let weights = &shared.saved.weights[step * call.width..][..ranks];
-            self.grad_s.copy_from_slice(&self.grad_h[at]);
+            let mut grad_s = &self.grad_h[at];
             if lane == 0
-                && let Some(up) = shared.up.s
+                && let (Some(up), Some(place)) = (shared.up.s, place)
             {
-                add(&mut self.grad_s, &up[step * hidden..(step + 1) * hidden]);
+                self.grad_s.copy_from_slice(grad_s);
+                add(&mut self.grad_s, &up[(batch_row * given + place) * hidden..][..hidden]);
+                grad_s = &self.grad_s;
             }
             let grad_weights = &mut self.grad_weights[..ranks];
             for ((grad, &slot), &weight) in grad_weights.iter_mut().zip(selected).zip(weights) {
                 *grad = T::ZERO;
                 if weight != T::ZERO || rule == Rule::Raw {
-                    *grad = dot(&self.grad_s, slot_value(call, batch_row, h, slot as usize));
+                    *grad = dot(grad_s, call.slot(batch_row, past, slot as usize));
                 }
             }
             let grad_scores = &mut self.grad_scores[..ranks];
             sparsify::backward(rule, weights, shared.saved.sums[step], grad_weights, grad_scores);
 
-            let query = &record[5 * hidden..];
+            let query = &record[call.query_at()..];
             let grad_query = self.scores.query(provisional);
             let mut grad_shift = T::ZERO;
             for ((&slot, &weight), &grad_score) in
@@ -270,7 +313,7 @@ impl<'a, T: Float> Sweep<'a, T> {
                     }
                     Some(stored) => self.stored.entry(lane, row, stored).split_at_mut(hidden),
                 };
-                add_scaled(grad_slot, weight, &self.grad_s);
+                add_scaled(grad_slot, weight, grad_s);
                 grad_shift += grad_score;
                 let parameters = &mut self.parameters.score;
                 score_backward::score(
@@ -308,9 +351,9 @@ impl<'a, T: Float> Sweep<'a, T> {
         let first = self.cells.len();
         for (k, &path) in self.paths.iter().enumerate() {
             let (row, here) = (path / shared.lanes, k * hidden..(k + 1) * hidden);
-            let h = self.row_h(row);
+            self.replay.announce_previous(t, row);
             let (input, grad) = self.cells.push();
-            augment(call, self.tile.first + row, t, h, input);
+            self.replay.augment(t, row, input);
             cell::backward(
                 self.replay.record(t, row),
                 &self.tanh_cell[here.clone()],
@@ -329,13 +372,18 @@ impl<'a, T: Float> Sweep<'a, T> {
         if t == 0 && !shared.needs.state {
             return;
         }
+        // Where all paths are live, the product is the next `grad_h`, in place.
+        let in_place = t > 0 && n == self.live.len();
         multiply(
-            MatrixMut::new(&mut self.block, n, hidden),
+            MatrixMut::new(if in_place { &mut self.grad_h } else { &mut self.block }, n, hidden),
             Matrix::new(self.cells.right_from(first), n, 4 * hidden),
             Matrix::new(&shared.w_hh, 4 * hidden, hidden),
             T::ONE,
             Target::Replace,
         );
+        if in_place {
+            return;
+        }
         for (&path, grad_h) in self.paths.iter().zip(self.block.chunks(hidden)) {
             let at = path * hidden..(path + 1) * hidden;
             if t > 0 {
@@ -391,8 +439,7 @@ impl<'a, T: Float> Sweep<'a, T> {
             .collect();
         for some in touched.chunks(KEY_ROWS) {
             for &at in some {
-                let slot =
-                    &call.inputs.slots[(self.tile.first * carried + at) * hidden..][..hidden];
+                let slot = call.carried(self.tile.first + at / carried, at % carried, 1);
                 self.scores.key(slot, &self.carried_keys[at * width..(at + 1) * width]);
             }
             if self.shared.needs.slots {

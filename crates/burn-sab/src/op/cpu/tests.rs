@@ -10,8 +10,8 @@ use pulp::Arch;
 
 use super::vector::{add, scratch};
 use super::*;
-use crate::op::options::{Sparsifier, Strategy};
-use problem::{KINDS, Kind, Named, Problem, Results};
+use crate::op::options::{Recompute, Sparsifier, Strategy};
+use problem::{KINDS, Kind, Named, Problem, Results, past};
 
 const OPTIONS: SabOptions = SabOptions {
     k_top: 3,
@@ -21,11 +21,14 @@ const OPTIONS: SabOptions = SabOptions {
     sparsifier: Sparsifier::Softmax,
     max_hops: None,
     first_step: 0,
+    readout: Readout::All,
+    reminders: true,
+    recompute: Recompute::Auto,
     strategy: Strategy::Auto,
 };
 
 /// Settings that take different ways through the kernel.
-fn settings() -> [SabOptions; 5] {
+fn settings() -> [SabOptions; 6] {
     let with = |sparsifier, max_hops, k_top, k_trunc| SabOptions {
         sparsifier,
         max_hops,
@@ -39,6 +42,7 @@ fn settings() -> [SabOptions; 5] {
         with(Sparsifier::Threshold, Some(0), 2, 40),
         with(Sparsifier::Threshold, None, 50, 4),
         with(Sparsifier::Released, None, 4, usize::MAX),
+        SabOptions { readout: Readout::At([0, 1, 3].into()), ..OPTIONS },
     ]
 }
 
@@ -67,7 +71,8 @@ fn assert_close(what: &str, got: &Named, want: &Named, bound: f64) {
 fn for_all(mut test: impl FnMut(Kind, SabOptions, &str)) {
     for kind in KINDS {
         for options in settings() {
-            test(kind, options, &format!("{kind:?}, {options:?}"));
+            let what = format!("{kind:?}, {options:?}");
+            test(kind, options, &what);
         }
     }
 }
@@ -80,7 +85,7 @@ fn on_threads<T: Float + Into<f64>>() {
             let run = |threads| {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
                 let pool = pool.expect("a thread pool");
-                pool.install(|| problem.run(&options, Keep::Auto).named())
+                pool.install(|| problem.run(&options).named())
             };
             let one = run(1);
             assert_close(&format!("2 threads, {what}"), &run(2), &one, EXACT);
@@ -103,7 +108,7 @@ fn on_instruction_sets<T: Float + Into<f64>>() {
     ];
     for_all(|kind, options, what| {
         let problem = Problem::<T>::new(kind, SHAPE);
-        let run = |arch| problem.run_on(arch, &options, Keep::Auto, Needs::ALL).named();
+        let run = |arch| problem.run_on(arch, &options, Needs::ALL).named();
         let best = run(Arch::new());
         for arch in others {
             assert_close(&format!("{arch:?}, {what}"), &run(arch), &best, EXACT);
@@ -123,8 +128,8 @@ fn instruction_sets_change_no_bit() {
 fn recomputed_gates_equal_kept_ones() {
     for_all(|kind, options, what| {
         let problem = Problem::<f64>::new(kind, SHAPE);
-        let kept = problem.run(&options, Keep::Gates).named();
-        let recomputed = problem.run(&options, Keep::Cells).named();
+        let run = |recompute| problem.run(&SabOptions { recompute, ..options.clone() }).named();
+        let (kept, recomputed) = (run(Recompute::Never), run(Recompute::Always));
         assert_close(what, &recomputed, &kept, ROUNDING);
     });
 }
@@ -136,8 +141,8 @@ fn scratch_is_full_of_nan() {
 
 #[test]
 fn a_bad_row_keeps_to_itself() {
-    const PER_ROW: [&str; 8] =
-        ["h", "s", "c", "weights", "grad x", "grad h0", "grad c0", "grad slots"];
+    const PER_ROW: [&str; 10] =
+        ["h", "s", "c", "last", "stored", "weights", "grad x", "grad h0", "grad c0", "grad slots"];
     let shape = Shape { batch: 3, ..SHAPE };
     let good_rows = |results: &Results<f64>| -> Named {
         let mut all = results.named();
@@ -151,14 +156,14 @@ fn a_bad_row_keeps_to_itself() {
     for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e300] {
         for_all(|kind, options, what| {
             let mut problem = Problem::<f64>::new(kind, shape);
-            let clean = problem.run(&options, Keep::Auto);
+            let clean = problem.run(&options);
             let step = shape.time + 9; // of row 1
             problem.x[step * shape.input] = bad;
             problem.slots[(shape.carried + 1) * shape.hidden] = bad;
-            let spoilt = problem.run(&options, Keep::Auto);
+            let spoilt = problem.run(&options);
             let what = format!("{bad}, {what}");
             assert_close(&what, &good_rows(&spoilt), &good_rows(&clean), ROUNDING);
-            let after = &spoilt.outputs.h[step * shape.hidden..2 * shape.time * shape.hidden];
+            let after = &spoilt.outputs.last[shape.hidden..2 * shape.hidden];
             assert!(!bad.is_nan() || after.iter().all(|h| h.is_nan()), "{what}: lost");
         });
     }
@@ -169,11 +174,12 @@ fn no_gradient_gives_zeros() {
     for_all(|kind, options, what| {
         let problem = Problem::<f64>::new(kind, SHAPE);
         let inputs = problem.inputs();
-        let (outputs, saved) = forward(&inputs, &options, Keep::Cells);
+        let (outputs, saved) = forward(&inputs, &options, true);
         let (saved, zeros) = (saved.expect("kept"), vec![0.0; outputs.h.len()]);
         for up in [None, Some(&zeros[..])] {
-            let up = UpGrads { h: up, s: up, c: None };
-            let grads = backward(&inputs, &saved, &outputs.h, &up, Needs::ALL, &options);
+            let up = UpGrads { h: up, s: up, last: None, c: None, stored: None };
+            let grads =
+                backward(&inputs, &saved, past(&outputs, &options), &up, Needs::ALL, &options);
             let mut all = Results { outputs: outputs.clone(), grads }.named();
             all.retain(|(name, values)| {
                 name.starts_with("grad") && values.iter().any(|x| *x != 0.0)
@@ -195,9 +201,9 @@ fn unwanted_gradients_are_empty_and_change_no_other() {
     ] {
         for_all(|kind, options, what| {
             let problem = Problem::<f64>::new(kind, SHAPE);
-            let mut want = problem.run(&options, Keep::Auto).named();
+            let mut want = problem.run(&options).named();
             want.retain(|(name, _)| !unwanted.contains(name));
-            let got = problem.run_on(Arch::new(), &options, Keep::Auto, needs).named();
+            let got = problem.run_on(Arch::new(), &options, needs).named();
             let (empty, got): (Named, Named) =
                 got.into_iter().partition(|(name, _)| unwanted.contains(name));
             assert!(empty.iter().all(|(_, values)| values.is_empty()), "{needs:?}");
@@ -212,7 +218,7 @@ fn windows_of_one_step_are_calls_of_one_step() {
     let (time, hidden) = (6, SHAPE.hidden);
     let mut options = SabOptions { k_att: 100, k_trunc: 1, truncation_offset: 0, ..OPTIONS };
     let whole = Problem::<f64>::new(Kind::Dot, Shape { time, carried: 0, ..SHAPE });
-    let want = whole.run(&options, Keep::Cells);
+    let want = whole.run(&options);
     assert!(want.outputs.s.iter().chain(&want.outputs.weights).all(|x| *x == 0.0));
     assert!(want.grads.h0.iter().all(|x| *x != 0.0), "the first step begins no window");
 
@@ -228,8 +234,11 @@ fn windows_of_one_step_are_calls_of_one_step() {
         options.first_step = t;
         step.x = at(&whole.x, SHAPE.input);
         step.up[0] = at(&whole.up[0], hidden);
-        step.up[2] = whole.up[2].iter().map(|up| if t + 1 == time { *up } else { 0.0 }).collect();
-        let got = step.run(&options, Keep::Gates);
+        for k in [2, 3] {
+            let last = |up: &f64| if t + 1 == time { *up } else { 0.0 };
+            step.up[k] = whole.up[k].iter().map(last).collect();
+        }
+        let got = step.run(&options);
         let want = vec![
             ("h", at(&want.outputs.h, hidden)),
             ("grad x", at(&want.grads.x, SHAPE.input)),
@@ -244,4 +253,67 @@ fn windows_of_one_step_are_calls_of_one_step() {
     }
     let (got, want) = (vec![("grad w_hh", w_hh)], vec![("grad w_hh", want.grads.w_hh)]);
     assert_close("all steps", &got, &want, ROUNDING);
+}
+
+/// Reading out some steps is reading out all and leaving the others alone.
+#[test]
+fn given_steps_are_those_of_the_whole() {
+    let steps = [0, 3, 40, SHAPE.time - 1];
+    for_all(|kind, options, what| {
+        let options = SabOptions { readout: Readout::All, ..options };
+        let mut whole = Problem::<f64>::new(kind, SHAPE);
+        let mut few = Problem::<f64>::new(kind, SHAPE);
+        let (width, rows) = (SHAPE.hidden, SHAPE.batch);
+        for k in [0, 1] {
+            let drawn = std::mem::take(&mut whole.up[k]);
+            whole.up[k] = vec![0.0; drawn.len()];
+            for (n, row) in drawn.chunks(width).take(rows * steps.len()).enumerate() {
+                let at = n / steps.len() * SHAPE.time + steps[n % steps.len()];
+                whole.up[k][at * width..(at + 1) * width].copy_from_slice(row);
+            }
+            few.up[k] = drawn;
+        }
+        let want = whole.run(&options);
+        let outputs = &want.outputs;
+        let given = |values: &[f64]| -> Vec<f64> {
+            let width = values.len() / (rows * SHAPE.time);
+            let at = |row| steps.map(|t| &values[(row * SHAPE.time + t) * width..][..width]);
+            (0..rows).flat_map(at).flatten().copied().collect()
+        };
+        let stored = (0..rows * SHAPE.time).filter(|at| options.stores_slot(at % SHAPE.time));
+        let outputs = Outputs {
+            h: given(&outputs.h),
+            s: given(&outputs.s),
+            weights: given(&outputs.weights),
+            stored: stored.flat_map(|at| outputs.h[at * width..][..width].to_vec()).collect(),
+            slots: {
+                let slots: Vec<f64> = outputs.slots.iter().map(|slot| f64::from(*slot)).collect();
+                given(&slots).into_iter().map(|slot| slot as i32).collect()
+            },
+            ..outputs.clone()
+        };
+        let want = Results { outputs, grads: want.grads }.named();
+        for recompute in [Recompute::Never, Recompute::Always] {
+            let options =
+                SabOptions { readout: Readout::At(steps.into()), recompute, ..options.clone() };
+            let got = few.run(&options).named();
+            assert_close(&format!("{recompute:?}, {what}"), &got, &want, ROUNDING);
+        }
+    });
+}
+
+/// Without reminders nothing else changes.
+#[test]
+fn reminders_are_outputs_only_if_asked_for() {
+    for_all(|kind, options, what| {
+        let mut problem = Problem::<f64>::new(kind, SHAPE);
+        problem.up[1].fill(0.0);
+        let mut want = problem.run(&options).named();
+        let mut got = problem.run(&SabOptions { reminders: false, ..options }).named();
+        let reminders = |(name, _): &(&str, Vec<f64>)| ["s", "slots", "weights"].contains(name);
+        assert!(got.iter().filter(|named| reminders(named)).all(|(_, values)| values.is_empty()));
+        want.retain(|named| !reminders(named));
+        got.retain(|named| !reminders(named));
+        assert_close(what, &got, &want, EXACT);
+    });
 }

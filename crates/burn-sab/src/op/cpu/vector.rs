@@ -44,6 +44,35 @@ pub fn add_scaled<T: Float>(out: &mut [T], scale: T, row: &[T]) {
     }
 }
 
+/// Numbers that a sum of rows keeps in registers: four AVX-512 registers of f32.
+const SPAN: usize = 64;
+
+/// `out = sum(scale * row)`, each number of `out` written once. `rows` is called for each part of `out`.
+#[inline(always)]
+pub fn weighted_sum<'a, T: Float, R>(out: &mut [T], rows: impl Fn() -> R)
+where
+    R: Iterator<Item = (T, &'a [T])>,
+{
+    let width = out.len();
+    let (spans, rest) = out.as_chunks_mut::<SPAN>();
+    for (index, out) in spans.iter_mut().enumerate() {
+        let mut sums = [T::ZERO; SPAN];
+        for (scale, row) in rows() {
+            let row = &row.as_chunks::<SPAN>().0[index];
+            for k in 0..SPAN {
+                sums[k] += scale * row[k];
+            }
+        }
+        *out = sums;
+    }
+    rest.fill(T::ZERO);
+    if !rest.is_empty() {
+        for (scale, row) in rows() {
+            add_scaled(rest, scale, &row[width - rest.len()..]);
+        }
+    }
+}
+
 /// `out += row`.
 #[inline(always)]
 pub fn add<T: Float>(out: &mut [T], row: &[T]) {
@@ -56,6 +85,20 @@ pub fn add<T: Float>(out: &mut [T], row: &[T]) {
 #[inline(always)]
 pub fn is_zero<T: Float>(row: &[T]) -> bool {
     row.chunks(SUMS).all(|chunk| !chunk.iter().fold(false, |any, x| any | (*x != T::ZERO)))
+}
+
+/// Asks the processor to bring a row into its second-level cache, where it has such an instruction.
+#[inline(always)]
+pub fn prefetch<T: Float>(row: &[T]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in row.chunks(64 / size_of::<T>()) {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: a prefetch neither faults nor changes any value, whatever its address is; this one
+        // is that of a slice. It is part of every x86-64 processor.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = row;
 }
 
 /// Scratch memory, whose content nobody may rely on: debug builds and this crate's unit tests (in

@@ -41,16 +41,18 @@ pub(crate) fn backward<B: Backend>(
         1 => grad.reshape([1, b, hidden]),
         _ => Prim::cat(vec![grad.reshape([1, b, hidden]), h0.zeros([l - 1, b, hidden])], 0),
     };
-    let at = |grad: &Option<Prim<B>>, t: usize| grad.as_ref().map(|g| enter(g.narrow(1, t, t + 1)));
+    let at = |grad: &Option<Prim<B>>, n: usize| grad.as_ref().map(|g| enter(g.narrow(1, n, n + 1)));
+    let given = |grad: &Option<Prim<B>>, t: usize| at(grad, options.readout.place(t)?);
     let up_h = upstream.hidden.map(Prim::<B>);
     let up_s = upstream.summary.map(Prim::<B>);
+    let up_stored = upstream.stored.map(Prim::<B>);
 
     let mut memory_grads = memory.as_ref().map(|_| MemoryGrads {
         slots: h0.zeros([l * b * m_end, hidden]),
         keys: h0.zeros([l * b * m_end, a]),
     });
     let mut m = m_end;
-    let mut grad_h: Option<Prim<B>> = None;
+    let mut grad_h: Option<Prim<B>> = upstream.last.map(|g| enter(Prim(g)));
     let mut grad_c: Option<Prim<B>> = upstream.cell.map(|g| enter(Prim(g)));
     let (mut gate_grads, mut states, mut query_grads) = (vec![], vec![], vec![]);
     let mut grad_v: Option<Prim<B>> = None;
@@ -58,20 +60,21 @@ pub(crate) fn backward<B: Backend>(
 
     for (t, step) in steps.into_iter().enumerate().rev() {
         let Step { gates: [i, f, g, o], cell_tanh, cell_before, recall } = step;
-        let mut grad = add(grad_h.take(), at(&up_h, t));
+        let mut grad = add(grad_h.take(), given(&up_h, t));
 
         if options.stores_slot(t)
             && let (Some(grads), Some((slots, _))) = (&memory_grads, &memory)
         {
             m -= 1;
             let slot = slots.narrow(1, m, m + 1).reshape([b, hidden]);
+            grad = add(grad, at(&up_stored, m - inputs.carried));
             grad = add(grad, passed_on(grads, &scorer, slot, m, [l, b, m_end], options));
         }
 
         // ĥ passes the gradient of h on; the summary takes it too, to the slots and to the scores.
         let provisional = o.clone() * cell_tanh.clone();
         let mut grad_provisional = grad.clone();
-        let reached = recall.and_then(|recall| Some((recall, add(grad, at(&up_s, t))?)));
+        let reached = recall.and_then(|recall| Some((recall, add(grad, given(&up_s, t))?)));
         if let (Some((recall, grad_s)), Some((slots, keys))) = (reached, &memory) {
             let [_, n] = recall.values.dims();
             let rows = slot_rows(recall.indices.clone(), m_end).to_int();

@@ -5,7 +5,7 @@ use burn::backend::Backend;
 use super::score::Scorer;
 use super::sparsify;
 use super::tensor::Prim;
-use crate::op::{Dims, SabInputs, SabOptions, SabOutputs};
+use crate::op::{Dims, Readout, RetrievedSlots, SabInputs, SabOptions, SabOutputs, StoredSlots};
 
 /// What the backward pass needs of one step. `b` rows, `h` units, `n` ranks.
 #[derive(Clone, Debug)]
@@ -123,21 +123,40 @@ pub(crate) fn forward<B: Backend>(
             m += 1;
         }
         hs.push(h.clone().reshape([b, 1, hidden]));
-        ss.push(summary.reshape([b, 1, hidden]));
-        slots.push(step_slots.reshape([b, 1, width]));
-        weights.push(step_weights.reshape([b, 1, width]));
+        if options.reminders && options.readout.place(t).is_some() {
+            ss.push(summary.reshape([b, 1, hidden]));
+            slots.push(step_slots.reshape([b, 1, width]));
+            weights.push(step_weights.reshape([b, 1, width]));
+        }
         if keep {
             steps.push(Step { gates: [i, f, g, o], cell_tanh, cell_before, recall });
         }
     }
 
-    let hidden = Prim::cat(hs, 1);
-    let outputs = SabOutputs {
-        hidden: hidden.0.clone(),
-        summary: Prim::cat(ss, 1).0,
-        cell: c.0,
-        slots: Prim::cat(slots, 1).to_int(),
-        weights: Prim::cat(weights, 1).0,
+    let given = match &options.readout {
+        Readout::All => None,
+        Readout::At(steps) => Some(Prim::cat(steps.iter().map(|t| hs[*t].clone()).collect(), 1)),
     };
-    (outputs, keep.then_some(SavedSteps { steps, hidden, memory }))
+    let every = (keep || given.is_none()).then(|| Prim::cat(hs, 1));
+    let outputs = SabOutputs {
+        hidden: given.or_else(|| every.clone()).expect("one of the two").0,
+        last: h.0,
+        cell: c.0,
+        stored: match &memory {
+            Some((slots, _)) if m > inputs.carried => {
+                StoredSlots::Some(slots.narrow(1, inputs.carried, m).0)
+            }
+            _ => StoredSlots::None,
+        },
+        reminders: match options.reminders {
+            false => RetrievedSlots::None,
+            true => RetrievedSlots::Some {
+                summary: Prim::cat(ss, 1).0,
+                slots: Prim::cat(slots, 1).to_int(),
+                weights: Prim::cat(weights, 1).0,
+            },
+        },
+    };
+    let saved = every.filter(|_| keep).map(|hidden| SavedSteps { steps, hidden, memory });
+    (outputs, saved)
 }

@@ -20,7 +20,8 @@ pub enum Kind {
 /// All of them.
 pub const KINDS: [Kind; 3] = [Kind::Additive, Kind::Mlp, Kind::Dot];
 
-/// The memory of a call's inputs and of the gradients from above (of h, s and c).
+/// The memory of a call's inputs and of the gradients from above: of h, s, c, the last h, and stored
+/// slots; the first two and the last for as many places as there can be.
 pub struct Problem<T> {
     shape: Shape,
     kind: Kind,
@@ -32,7 +33,7 @@ pub struct Problem<T> {
     pub c0: Vec<T>,
     pub slots: Vec<T>,
     score: Vec<Vec<T>>,
-    pub up: [Vec<T>; 3],
+    pub up: [Vec<T>; 5],
 }
 
 impl<T: Float + Into<f64>> Problem<T> {
@@ -62,7 +63,8 @@ impl<T: Float + Into<f64>> Problem<T> {
             c0: uniform(batch, hidden),
             slots: uniform(batch * shape.carried, hidden),
             score: parameters.iter().map(|p| uniform(p.0, p.1)).collect(),
-            up: [batch * shape.time, batch * shape.time, batch].map(|rows| uniform(rows, hidden)),
+            up: [batch * shape.time, batch * shape.time, batch, batch, batch * shape.time]
+                .map(|rows| uniform(rows, hidden)),
         }
     }
 
@@ -83,24 +85,43 @@ impl<T: Float + Into<f64>> Problem<T> {
             h0: &self.h0,
             c0: &self.c0,
             slots: &self.slots,
+            capacity: self.shape.carried,
             score,
         }
     }
 
     /// Forward and backward.
-    pub fn run_on(&self, arch: Arch, options: &SabOptions, keep: Keep, needs: Needs) -> Results<T> {
+    pub fn run_on(&self, arch: Arch, options: &SabOptions, needs: Needs) -> Results<T> {
         let inputs = self.inputs();
-        let (outputs, saved) = forward_on(arch, &inputs, options, keep);
-        let saved = saved.expect("a forward pass that keeps something");
-        let [h, s, c] = [0, 1, 2].map(|k| Some(&self.up[k][..]));
-        let up = UpGrads { h, s, c };
-        let grads = backward_on(arch, &inputs, &saved, &outputs.h, &up, needs, options);
+        let (outputs, saved) = forward_on(arch, &inputs, options, true, &mut []);
+        let saved = saved.expect("asked for");
+        let Shape { batch, time, hidden, .. } = self.shape;
+        let given = batch * options.readout.len(time) * hidden;
+        let stored = batch * options.slots_stored(time) * hidden;
+        let [h, s, c, last, slots] = &self.up;
+        let up = UpGrads {
+            h: Some(&h[..given]),
+            s: Some(&s[..given]),
+            c: Some(c),
+            last: Some(last),
+            stored: Some(&slots[..stored]),
+        };
+        let grads =
+            backward_on(arch, &inputs, &saved, past(&outputs, options), &up, needs, options);
         Results { outputs, grads }
     }
 
     /// The same as the product runs it, with all gradients.
-    pub fn run(&self, options: &SabOptions, keep: Keep) -> Results<T> {
-        self.run_on(Arch::new(), options, keep, Needs::ALL)
+    pub fn run(&self, options: &SabOptions) -> Results<T> {
+        self.run_on(Arch::new(), options, Needs::ALL)
+    }
+}
+
+/// The hidden states that the backward pass looks up.
+pub fn past<'a, T>(outputs: &'a Outputs<T>, options: &SabOptions) -> &'a [T] {
+    match options.readout {
+        Readout::All => &outputs.h,
+        Readout::At(_) => &outputs.stored,
     }
 }
 
@@ -123,6 +144,8 @@ impl<T: Float + Into<f64>> Results<T> {
             ("h", numbers(&outputs.h)),
             ("s", numbers(&outputs.s)),
             ("c", numbers(&outputs.c)),
+            ("last", numbers(&outputs.last)),
+            ("stored", numbers(&outputs.stored)),
             ("slots", slots),
             ("weights", numbers(&outputs.weights)),
             ("grad x", numbers(&grads.x)),

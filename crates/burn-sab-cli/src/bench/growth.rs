@@ -1,0 +1,54 @@
+//! How time and memory grow with the length of the sequence.
+
+use std::path::Path;
+
+use super::args::Case;
+use super::run::Measured;
+use super::table::{kept, model};
+use super::targets::{Peer, Section, one_case, title};
+use crate::plot::{Line, growth};
+use crate::run_folder::write;
+
+/// What the case's own length is multiplied with, one picture's worth.
+const TIMES: [usize; 4] = [1, 2, 4, 8];
+
+/// The case at every length, beside a plain LSTM of Burn and of PyTorch.
+pub fn section(case: &Case) -> Section {
+    let longer = TIMES.iter().map(|times| Case { time: case.time * times, ..case.clone() });
+    let rows = longer.flat_map(|case| one_case(&case, None).remove(0).rows);
+    let compared = |peer: &Peer| {
+        matches!(peer, Peer::Own(super::args::Model::Sab | super::args::Model::Lstm))
+            || *peer == Peer::Torch("torch-lstm")
+    };
+    let rows = rows.filter(|(peer, _)| compared(peer)).collect();
+    Section { title: "Growth with the length of the sequence".to_owned(), rows }
+}
+
+/// Draws what was measured of [`section`].
+///
+/// # Errors
+///
+/// If the file cannot be written.
+pub fn draw(results: &[Measured], case: &Case, file: &Path) -> anyhow::Result<()> {
+    let lines = |figure: fn(&Measured) -> Option<f64>| {
+        let mut lines: Vec<Line> = Vec::new();
+        for one in results {
+            let (name, Some(figure)) = (model(one), figure(one)) else {
+                continue;
+            };
+            let point = (one.time as f64, figure);
+            match lines.iter_mut().find(|(other, _)| *other == name) {
+                Some((_, points)) => points.push(point),
+                None => lines.push((name, vec![point])),
+            }
+        }
+        lines
+    };
+    let mib = |one: &Measured| Some(kept(one)? * (one.batch * one.time) as f64 / 1_048_576.0);
+    let panels = [
+        ("training step, ms", lines(|one| one.train_step_ms)),
+        ("kept for backward, MiB", lines(mib)),
+    ];
+    let picture = growth(&title(case), &panels).map_err(|error| anyhow::anyhow!("{error}"))?;
+    write(file, &picture)
+}

@@ -1,0 +1,96 @@
+//! A memory that is carried from call to call, for streams that come step by step.
+
+use pulp::Arch;
+
+use super::super::options::SabOptions;
+use super::float::Float;
+use super::forward::forward_on;
+use super::score::Ranking;
+use super::{Call, Inputs, Outputs, Shape, tile_rows};
+
+/// Slots in a buffer that grows, and their keys, computed once. What a call that carries the slots would
+/// copy and compute again.
+#[derive(Debug, Clone)]
+pub struct Stream<T> {
+    batch: usize,
+    hidden: usize,
+    len: usize,
+    capacity: usize,
+    /// `[B, capacity, H]`
+    slots: Vec<T>,
+    /// One a tile; none while there are no keys.
+    rankings: Vec<Ranking<T>>,
+}
+
+impl<T: Float> Stream<T> {
+    /// With the slots `[B, M, H]`.
+    pub fn new(slots: &[T], batch: usize, hidden: usize) -> Self {
+        let len = slots.len() / (batch * hidden);
+        Self { batch, hidden, len, capacity: len, slots: slots.to_vec(), rankings: Vec::new() }
+    }
+
+    /// M, the number of slots.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The slots, `[B, M, H]`.
+    pub fn slots(&self) -> Vec<T> {
+        let rows = self.slots.chunks(self.capacity.max(1) * self.hidden);
+        rows.flat_map(|row| &row[..self.len * self.hidden]).copied().collect()
+    }
+
+    /// Forgets the keys, because the parameters of the score are others now.
+    pub fn forget_keys(&mut self) {
+        self.rankings.clear();
+    }
+
+    /// One step (`inputs.shape.time` is 1) that sees the slots of this stream instead of those of `inputs`,
+    /// and stores its own. `options.k_top` and the score are those of all steps since the keys were
+    /// forgotten.
+    pub fn step(&mut self, inputs: &Inputs<'_, T>, options: &SabOptions) -> Outputs<T> {
+        let inputs = Inputs {
+            shape: Shape { carried: self.len, ..inputs.shape },
+            slots: &self.slots,
+            capacity: self.capacity,
+            ..*inputs
+        };
+        if self.rankings.is_empty() && self.len > 0 {
+            let call = Call::new(&inputs, options, Arch::new());
+            let rows = tile_rows(self.batch);
+            let firsts = (0..self.batch).step_by(rows);
+            let ranking = |first| Ranking::of_stream(&call, rows.min(self.batch - first));
+            self.rankings = firsts.map(ranking).collect();
+        }
+        for ranking in &mut self.rankings {
+            ranking.reserve(self.len + 1);
+        }
+        let outputs = forward_on(Arch::new(), &inputs, options, false, &mut self.rankings).0;
+        if options.stores_slot(0) {
+            self.push(&outputs.last);
+        }
+        outputs
+    }
+
+    /// Stores a slot, `[B, H]`.
+    fn push(&mut self, slot: &[T]) {
+        let (hidden, old) = (self.hidden, self.capacity);
+        if self.len == old {
+            // Twice the room, so that each slot is moved about once.
+            self.capacity = (2 * old).max(16);
+            let mut slots = vec![T::ZERO; self.batch * self.capacity * hidden];
+            if old > 0 {
+                let rows = slots.chunks_mut(self.capacity * hidden);
+                for (new, old) in rows.zip(self.slots.chunks(old * hidden)) {
+                    new[..old.len()].copy_from_slice(old);
+                }
+            }
+            self.slots = slots;
+        }
+        let rows = self.slots.chunks_mut(self.capacity * hidden);
+        for (row, slot) in rows.zip(slot.chunks(hidden)) {
+            row[self.len * hidden..][..hidden].copy_from_slice(slot);
+        }
+        self.len += 1;
+    }
+}
