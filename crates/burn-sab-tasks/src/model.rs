@@ -24,6 +24,8 @@ pub struct TaskModel {
 }
 
 /// What stands below the readout.
+// A program has one or two of them; a box would save nothing that matters.
+#[allow(clippy::large_enum_variant)]
 #[derive(Module, Debug)]
 enum Network {
     Recurrent(SabLstm),

@@ -54,6 +54,8 @@ fn kept(config: &TrainConfig, device: &Device) -> anyhow::Result<isize> {
     let mut stream = DataStream::new(config.seed, Purpose::Training);
     let examples = config.examples()?;
     let batch = examples.training_batch(&mut stream, config.span, config.batch, &device);
+    // What earlier runs of this program left for the next would not be counted.
+    burn_sab::op::release_memory();
     let (_loss, bytes) = heap_growth(|| {
         let answers = model.forward(batch.input.clone(), config.task.answers(config.span));
         config.task.loss(answers, batch.target.clone())
