@@ -6,6 +6,7 @@
 //! | `reference` | the readable twin: ordinary tensor operations under Burn's own autodiff |
 //! | `primitives` | forward and hand-written backward in backend primitives, for every backend |
 //! | `cpu`, `host` | the fused CPU kernel over slices, and flex and ndarray on it |
+//! | `gpu` | the kernels of every CubeCL runtime: wgpu, CUDA, ROCm |
 //! | `autodiff` | the one node that ties the two into Burn's graph |
 //! | `backend` | which backend runs what |
 //!
@@ -17,6 +18,8 @@ mod autodiff;
 mod backend;
 #[cfg(any(feature = "flex", feature = "ndarray"))]
 mod cpu;
+#[cfg(feature = "cube")]
+mod gpu;
 #[cfg(any(feature = "flex", feature = "ndarray"))]
 mod host;
 mod options;
