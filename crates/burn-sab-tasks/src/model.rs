@@ -30,6 +30,19 @@ const CHUNK: usize = 1000;
 /// Burn's random numbers come from one generator per backend, seeded and then drawn from.
 static SEEDING: Mutex<()> = Mutex::new(());
 
+/// Where weights are drawn. Every backend has a generator of its own; drawn on one CPU backend, a seed
+/// means the same network on all of them.
+#[cfg(feature = "flex")]
+fn drawing_device(_: &Device) -> Device {
+    Device::flex().autodiff()
+}
+
+/// Where weights are drawn: a build without flex draws where it trains.
+#[cfg(not(feature = "flex"))]
+fn drawing_device(device: &Device) -> Device {
+    device.clone()
+}
+
 impl TaskModel {
     /// The network of `config`, its weights drawn from the configuration's seed.
     ///
@@ -39,18 +52,19 @@ impl TaskModel {
     pub fn new(config: &TrainConfig, device: &Device) -> Result<Self, TrainError> {
         // Two networks that are made at the same time must not draw from each other's numbers.
         let _guard = SEEDING.lock().unwrap_or_else(PoisonError::into_inner);
-        device.seed(config.seed);
+        let host = drawing_device(device);
+        host.seed(config.seed);
         let layer = config.effective_layer();
         let readout = LinearConfig::new(layer.d_hidden, config.task.d_output());
         let model = Self {
-            from_hidden: readout.init(device),
+            from_hidden: readout.init(&host),
             from_summary: (config.model == ModelKind::Sab)
-                .then(|| readout.clone().with_bias(false).init(device)),
-            layer: layer.try_init(device)?,
+                .then(|| readout.clone().with_bias(false).init(&host)),
+            layer: layer.try_init(&host)?,
         };
         // Parameters are drawn when they are first used; use them while the generator is ours.
         model.visit(&mut Draw);
-        Ok(model)
+        Ok(model.to_device(device))
     }
 
     /// The recurrent layer.

@@ -13,6 +13,7 @@ use cubecl::prelude::*;
 use super::cell::{batch_row, is_row, slot_value};
 use super::forward::Notes;
 use super::plan::{ScoreKind, Sizes, Variant, falls_on, ranks};
+use super::recall::{Recall, Step, to_keys, to_scores, to_slots};
 use crate::op::options::Sparsifier;
 
 /// Where things lie in what backward writes.
@@ -126,16 +127,12 @@ pub(super) fn backward_kernel(
     let capacity = comptime!(v.ranks);
     let parts = comptime!(v.parts());
     let additive = comptime!(v.score == ScoreKind::Additive);
-    let mlp = comptime!(v.score == ScoreKind::Mlp);
-    let dot = comptime!(v.score == ScoreKind::Dot);
     let vectors = comptime!(v.vectors());
     let w_hh_at = comptime!(Turned::of(&v).w_hh);
     let query_at = comptime!(Turned::of(&v).query);
     let key_at = comptime!(Turned::of(&v).key);
-    let v_at = comptime!(Turned::of(&v).v);
     let cell_at = comptime!(Turned::of(&v).cell);
     let carried_at = cell_at + sizes.batch * h_size;
-    let dot_scale = comptime!((v.attention as f32).sqrt().recip());
     // Two units share a column of the product with W_hh where there are enough of them.
     let halves = comptime!(if 2 * v.hidden <= v.units { 2usize } else { 1usize });
 
@@ -146,12 +143,16 @@ pub(super) fn backward_kernel(
     let mut grad_s = Shared::<[f32]>::new_slice(rows * h_size);
     let mut grad_gates =
         Shared::<[f32]>::new_slice(comptime!(if v.gates_in_global { 1 } else { rows * columns }));
-    let mut grad_query = Shared::<[f32]>::new_slice(rows * a_size);
-    let mut partial = Shared::<[f32]>::new_slice(rows * capacity * parts);
-    let mut weight = Shared::<[f32]>::new_slice(rows * capacity);
-    let mut grad_weight = Shared::<[f32]>::new_slice(rows * capacity);
-    let mut grad_score = Shared::<[f32]>::new_slice(rows * capacity);
-    let mut ranked = Shared::<[u32]>::new_slice(rows * capacity);
+    let mut recall = Recall {
+        ranked: Shared::<[u32]>::new_slice(rows * capacity),
+        weight: Shared::<[f32]>::new_slice(rows * capacity),
+        grad_weight: Shared::<[f32]>::new_slice(rows * capacity),
+        partial: Shared::<[f32]>::new_slice(rows * capacity * parts),
+        grad_score: Shared::<[f32]>::new_slice(rows * capacity),
+        grad_query: Shared::<[f32]>::new_slice(rows * a_size),
+    };
+    // Whether any gradient reaches the present step; the other of the two is cleared for the next.
+    let mut alive = Shared::<[u32]>::new_slice(2usize);
 
     let all_slots = sizes.batch * sizes.slots * h_size;
     let all_keys = sizes.batch * sizes.slots * a_size;
@@ -198,6 +199,9 @@ pub(super) fn backward_kernel(
             grad_s[p] = 0.0f32;
             p += units;
         }
+        if unit == 0 {
+            alive[0] = 0;
+        }
         sync_cube();
 
         let mut m = sizes.slots;
@@ -214,12 +218,18 @@ pub(super) fn backward_kernel(
             let raw = comptime!(v.sparsifier == Sparsifier::Released) && m <= sizes.k_top;
 
             // What arrives at h and at the summary.
+            if unit == 0 {
+                alive[(back + 1) % 2] = 0;
+            }
             let mut p = unit;
             while p < rows * h_size {
                 let r = p / h_size;
                 let j = p % h_size;
                 let row = batch_row(r, &sizes, rows);
                 let at = (row * sizes.time + t) * h_size + j;
+                if !additive && stores && lane == 0 && is_row(r, &sizes, rows) {
+                    work[work_at.memory + (row * sizes.slots + m) * h_size + j] = hidden[at];
+                }
                 let mut grad = grad_h[p];
                 if comptime!(halves == 2) {
                     grad += grad_s[p];
@@ -248,6 +258,9 @@ pub(super) fn backward_kernel(
                     }
                 }
                 grad_s[p] = grad;
+                if grad != 0.0f32 || grad_h[p] != 0.0f32 || grad_c[p] != 0.0f32 {
+                    alive[back % 2] = 1;
+                }
                 p += units;
             }
             let mut p = unit;
@@ -256,8 +269,8 @@ pub(super) fn backward_kernel(
                 let k = p % n;
                 let row = batch_row(r, &sizes, rows);
                 let at = (row * sizes.time + t) * capacity + k;
-                weight[r * capacity + k] = notes[notes_at.weights + at];
-                ranked[r * capacity + k] = u32::cast_from(notes[notes_at.ranked + at]);
+                recall.weight[r * capacity + k] = notes[notes_at.weights + at];
+                recall.ranked[r * capacity + k] = u32::cast_from(notes[notes_at.ranked + at]);
                 p += units;
             }
             sync_storage();
@@ -277,249 +290,120 @@ pub(super) fn backward_kernel(
                 }
             }
 
-            if m > 0 {
-                // Gradients of the weights: products over H, each shared by a few neighbouring units.
+            // A step that no gradient reaches has nothing to pass on: a path through time ends where a
+            // window begins, and starts anew where a slot was retrieved.
+            if workgroup_uniform_load(&alive[back % 2]) == 0 {
+                if lane == 0 {
+                    let mut p = unit;
+                    while p < rows * h_size {
+                        let r = p / h_size;
+                        if is_row(r, &sizes, rows) {
+                            let at = batch_row(r, &sizes, rows) * sizes.time + t;
+                            leave_empty(record, work, at, p % h_size, &work_at, v, paths);
+                        }
+                        p += units;
+                    }
+                }
+                sync_cube();
+            } else {
+                let step = Step { t, m, n, raw, lane };
+                if m > 0 {
+                    to_scores(
+                        &grad_s,
+                        &mut recall,
+                        packed,
+                        hidden,
+                        notes,
+                        &sizes,
+                        &notes_at,
+                        &step,
+                        v,
+                    );
+                    to_slots(&grad_s, &recall, work, &sizes, &work_at, slots_out, last, n, v);
+                }
+                to_keys(
+                    &mut recall,
+                    packed,
+                    notes,
+                    work,
+                    &sizes,
+                    &notes_at,
+                    &work_at,
+                    keys_out,
+                    &step,
+                    v,
+                );
+                sync_cube();
+
+                // The cell.
                 let mut p = unit;
-                while p < rows * n * parts {
-                    let r = p / (n * parts);
-                    let k = (p / parts) % n;
+                while p < rows * h_size {
+                    let r = p / h_size;
+                    let j = p % h_size;
                     let row = batch_row(r, &sizes, rows);
-                    let mut sum = 0.0f32;
-                    if weight[r * capacity + k] != 0.0f32 || raw {
-                        let slot = ranked[r * capacity + k] as usize;
-                        let mut j = p % parts;
-                        while j < h_size {
-                            let value = slot_value(
-                                row, slot, j, packed, carried_at, hidden, &sizes, h_size,
-                            );
-                            sum += grad_s[r * h_size + j] * value;
-                            j += parts;
-                        }
-                    }
-                    partial[p] = sum;
-                    p += units;
-                }
-                sync_cube();
-                let mut p = unit;
-                while p < rows * n {
-                    let mut sum = 0.0f32;
-                    for part in 0..parts {
-                        sum += partial[p * parts + part];
-                    }
-                    grad_weight[(p / n) * capacity + p % n] = sum;
-                    p += units;
-                }
-                sync_cube();
+                    let writes = is_row(r, &sizes, rows);
+                    let step = row * sizes.time + t;
+                    let at = step * columns + j;
+                    let gate_i = record[at];
+                    let gate_f = record[at + h_size];
+                    let gate_g = record[at + 2 * h_size];
+                    let gate_o = record[at + 3 * h_size];
+                    let cell = notes_at.cells + (row * (sizes.time + 1) + t) * h_size + j;
+                    let c_before = notes[cell];
+                    let tanh_c = notes[cell + h_size].tanh();
+                    let provisional = gate_o * tanh_c;
 
-                // Gradients of the scores, the selection held fixed.
-                let mut p = unit;
-                while p < rows * n {
-                    let r = p / n;
-                    let k = p % n;
-                    let first = r * capacity;
-                    let mut grad = grad_weight[first + k];
-                    if !raw {
-                        let mut mean = 0.0f32;
-                        for i in 0..n {
-                            mean += weight[first + i] * grad_weight[first + i];
-                        }
-                        if comptime!(v.sparsifier == Sparsifier::Softmax) {
-                            grad = weight[first + k] * (grad - mean);
+                    let mut grad = grad_h[p];
+                    if m > 0 {
+                        if additive {
+                            if raw {
+                                let tanh = provisional.tanh();
+                                grad += recall.grad_query[r]
+                                    * packed[query_at + j]
+                                    * (1.0f32 - tanh * tanh);
+                                if writes {
+                                    work[work_at.vectors + row * vectors + j] +=
+                                        recall.grad_query[r] * tanh;
+                                }
+                            }
                         } else {
-                            let row = batch_row(r, &sizes, rows);
-                            let sum = notes[notes_at.sums + row * sizes.time + t];
-                            grad = excess_gradient(weight[first + k], grad, mean, sum);
-                            if k == n - 1 {
-                                // The last rank supplies the threshold.
-                                for i in 0..n {
-                                    let other = grad_weight[first + i];
-                                    grad -= excess_gradient(weight[first + i], other, mean, sum);
-                                }
+                            for a in 0..a_size {
+                                grad += recall.grad_query[r * a_size + a]
+                                    * packed[query_at + a * h_size + j];
                             }
                         }
                     }
-                    grad_score[first + k] = grad;
-                    p += units;
-                }
-                sync_cube();
-
-                // To the retrieved slots: a unit owns a column of all slots of its row.
-                if !last {
-                    let mut p = unit;
-                    while p < rows * h_size {
-                        let r = p / h_size;
-                        let j = p % h_size;
-                        if is_row(r, &sizes, rows) {
-                            let row = batch_row(r, &sizes, rows);
-                            for k in 0..n {
-                                let w = weight[r * capacity + k];
-                                let slot = ranked[r * capacity + k] as usize;
-                                if w != 0.0f32 && slot >= sizes.carried {
-                                    let at = slots_out + (row * sizes.slots + slot) * h_size + j;
-                                    work[at] += w * grad_s[p];
-                                }
-                            }
-                        }
-                        p += units;
+                    let into_c = grad_c[p] + grad * gate_o * (1.0f32 - tanh_c * tanh_c);
+                    let to_i = into_c * gate_g * gate_i * (1.0f32 - gate_i);
+                    let to_f = into_c * c_before * gate_f * (1.0f32 - gate_f);
+                    let to_g = into_c * gate_i * (1.0f32 - gate_g * gate_g);
+                    let to_o = grad * tanh_c * gate_o * (1.0f32 - gate_o);
+                    if comptime!(!v.gates_in_global) {
+                        grad_gates[r * columns + j] = to_i;
+                        grad_gates[r * columns + h_size + j] = to_f;
+                        grad_gates[r * columns + 2 * h_size + j] = to_g;
+                        grad_gates[r * columns + 3 * h_size + j] = to_o;
                     }
-                }
-                // Carried slots are tensors from outside: they take gradient from every lane.
-                if sizes.carried > 0 {
-                    let mut p = unit;
-                    while p < rows * h_size {
-                        let r = p / h_size;
-                        let j = p % h_size;
-                        if is_row(r, &sizes, rows) {
-                            let row = batch_row(r, &sizes, rows);
-                            for k in 0..n {
-                                let slot = ranked[r * capacity + k] as usize;
-                                if slot < sizes.carried {
-                                    let at =
-                                        work_at.carried + (row * sizes.carried + slot) * h_size + j;
-                                    work[at] += weight[r * capacity + k] * grad_s[p];
-                                }
-                            }
-                        }
-                        p += units;
-                    }
-                }
-            }
-
-            // To the query and the keys: a unit owns a column of all keys of its row.
-            let mut p = unit;
-            while p < rows * a_size {
-                let r = p / a_size;
-                let a = p % a_size;
-                let row = batch_row(r, &sizes, rows);
-                let step = row * sizes.time + t;
-                let writes = is_row(r, &sizes, rows);
-                let mut to_query = 0.0f32;
-                let mut to_v = 0.0f32;
-                if m > 0 {
-                    let mut q = 0.0f32;
-                    if !additive {
-                        q = notes[notes_at.queries + step * a_size + a];
-                    }
-                    for k in 0..n {
-                        let grad = grad_score[r * capacity + k];
-                        if grad != 0.0f32 {
-                            let slot = ranked[r * capacity + k] as usize;
-                            let mut to_key = grad;
-                            if additive {
-                                to_query += grad;
+                    if writes {
+                        if comptime!(paths.lanes) {
+                            let to = work_at.gates + at;
+                            if lane == 0 {
+                                work[to] = to_i;
+                                work[to + h_size] = to_f;
+                                work[to + 2 * h_size] = to_g;
+                                work[to + 3 * h_size] = to_o;
                             } else {
-                                let key = notes[(row * a_size + a) * sizes.slots + slot];
-                                if mlp {
-                                    let tanh = (q + key).tanh();
-                                    to_key = grad * packed[v_at + a] * (1.0f32 - tanh * tanh);
-                                    to_query += to_key;
-                                    to_v += grad * tanh;
-                                } else {
-                                    to_key = grad * q;
-                                    to_query += grad * key;
-                                }
+                                work[to] += to_i;
+                                work[to + h_size] += to_f;
+                                work[to + 2 * h_size] += to_g;
+                                work[to + 3 * h_size] += to_o;
                             }
-                            if writes {
-                                let mut at = keys_out;
-                                if slot < sizes.carried {
-                                    at = work_at.keys;
-                                }
-                                work[at + (row * sizes.slots + slot) * a_size + a] += to_key;
-                            }
-                        }
-                    }
-                    // The additive query moves all scores alike: where only their differences count, its
-                    // gradient is nought.
-                    if additive && !raw {
-                        to_query = 0.0f32;
-                    }
-                }
-                if dot {
-                    to_query *= dot_scale;
-                }
-                grad_query[p] = to_query;
-                if writes && !additive {
-                    let at = work_at.queries + step * a_size + a;
-                    if lane == 0 {
-                        work[at] = to_query;
-                    } else {
-                        work[at] += to_query;
-                    }
-                    if mlp {
-                        work[work_at.vectors + row * vectors + a] += to_query;
-                        work[work_at.vectors + row * vectors + a_size + a] += to_v;
-                    }
-                }
-                p += units;
-            }
-            sync_cube();
-
-            // The cell.
-            let mut p = unit;
-            while p < rows * h_size {
-                let r = p / h_size;
-                let j = p % h_size;
-                let row = batch_row(r, &sizes, rows);
-                let writes = is_row(r, &sizes, rows);
-                let step = row * sizes.time + t;
-                let at = step * columns + j;
-                let gate_i = record[at];
-                let gate_f = record[at + h_size];
-                let gate_g = record[at + 2 * h_size];
-                let gate_o = record[at + 3 * h_size];
-                let cell = notes_at.cells + (row * (sizes.time + 1) + t) * h_size + j;
-                let c_before = notes[cell];
-                let tanh_c = notes[cell + h_size].tanh();
-                let provisional = gate_o * tanh_c;
-
-                let mut grad = grad_h[p];
-                if m > 0 {
-                    if additive {
-                        if raw {
-                            let tanh = provisional.tanh();
-                            grad += grad_query[r] * packed[query_at + j] * (1.0f32 - tanh * tanh);
-                            if writes {
-                                work[work_at.vectors + row * vectors + j] += grad_query[r] * tanh;
-                            }
-                        }
-                    } else {
-                        for a in 0..a_size {
-                            grad += grad_query[r * a_size + a] * packed[query_at + a * h_size + j];
-                        }
-                    }
-                }
-                let into_c = grad_c[p] + grad * gate_o * (1.0f32 - tanh_c * tanh_c);
-                let to_i = into_c * gate_g * gate_i * (1.0f32 - gate_i);
-                let to_f = into_c * c_before * gate_f * (1.0f32 - gate_f);
-                let to_g = into_c * gate_i * (1.0f32 - gate_g * gate_g);
-                let to_o = grad * tanh_c * gate_o * (1.0f32 - gate_o);
-                if comptime!(!v.gates_in_global) {
-                    grad_gates[r * columns + j] = to_i;
-                    grad_gates[r * columns + h_size + j] = to_f;
-                    grad_gates[r * columns + 2 * h_size + j] = to_g;
-                    grad_gates[r * columns + 3 * h_size + j] = to_o;
-                }
-                if writes {
-                    if comptime!(paths.lanes) {
-                        let to = work_at.gates + at;
-                        if lane == 0 {
-                            work[to] = to_i;
-                            work[to + h_size] = to_f;
-                            work[to + 2 * h_size] = to_g;
-                            work[to + 3 * h_size] = to_o;
                         } else {
-                            work[to] += to_i;
-                            work[to + h_size] += to_f;
-                            work[to + 2 * h_size] += to_g;
-                            work[to + 3 * h_size] += to_o;
+                            record[at] = to_i;
+                            record[at + h_size] = to_f;
+                            record[at + 2 * h_size] = to_g;
+                            record[at + 3 * h_size] = to_o;
                         }
-                    } else {
-                        record[at] = to_i;
-                        record[at + h_size] = to_f;
-                        record[at + 2 * h_size] = to_g;
-                        record[at + 3 * h_size] = to_o;
-                    }
-                    if lane == 0 {
                         let to = step * h_size + j;
                         work[work_at.before + to] = if t == 0 {
                             notes[notes_at.start + row * h_size + j]
@@ -528,60 +412,57 @@ pub(super) fn backward_kernel(
                         };
                         if !additive {
                             work[work_at.provisional + to] = provisional;
-                            if stores {
-                                work[work_at.memory + (row * sizes.slots + m) * h_size + j] =
-                                    hidden[to];
-                            }
                         }
                     }
-                }
-                if starts_window {
-                    grad_c[p] = 0.0f32;
-                } else {
-                    grad_c[p] = into_c * gate_f;
-                }
-                p += units;
-            }
-            sync_storage();
-
-            // To the state before, unless a window starts here: each weight serves all rows.
-            let mut p = unit;
-            while p < h_size * halves {
-                let half = p / h_size;
-                let j = p % h_size;
-                let mut sums = Array::<f32>::new(rows);
-                #[unroll]
-                for r in 0..rows {
-                    sums[r] = 0.0f32;
-                }
-                if !starts_window {
-                    let each = comptime!(columns / halves);
-                    for i in 0..each {
-                        let column = half * each + i;
-                        let w = packed[w_hh_at + column * h_size + j];
-                        #[unroll]
-                        for r in 0..rows {
-                            if comptime!(v.gates_in_global) {
-                                // One row a cube, and it is one of the batch.
-                                let row = batch_row(r, &sizes, rows);
-                                sums[r] += record[(row * sizes.time + t) * columns + column] * w;
-                            } else {
-                                sums[r] += grad_gates[r * columns + column] * w;
-                            }
-                        }
-                    }
-                }
-                #[unroll]
-                for r in 0..rows {
-                    if half == 0 {
-                        grad_h[r * h_size + j] = sums[r];
+                    if starts_window {
+                        grad_c[p] = 0.0f32;
                     } else {
-                        grad_s[r * h_size + j] = sums[r];
+                        grad_c[p] = into_c * gate_f;
                     }
+                    p += units;
                 }
-                p += units;
+                sync_storage();
+
+                // To the state before, unless a window starts here: each weight serves all rows.
+                let mut p = unit;
+                while p < h_size * halves {
+                    let half = p / h_size;
+                    let j = p % h_size;
+                    let mut sums = Array::<f32>::new(rows);
+                    #[unroll]
+                    for r in 0..rows {
+                        sums[r] = 0.0f32;
+                    }
+                    if !starts_window {
+                        let each = comptime!(columns / halves);
+                        for i in 0..each {
+                            let column = half * each + i;
+                            let w = packed[w_hh_at + column * h_size + j];
+                            #[unroll]
+                            for r in 0..rows {
+                                if comptime!(v.gates_in_global) {
+                                    // One row a cube, and it is one of the batch.
+                                    let row = batch_row(r, &sizes, rows);
+                                    sums[r] +=
+                                        record[(row * sizes.time + t) * columns + column] * w;
+                                } else {
+                                    sums[r] += grad_gates[r * columns + column] * w;
+                                }
+                            }
+                        }
+                    }
+                    #[unroll]
+                    for r in 0..rows {
+                        if half == 0 {
+                            grad_h[r * h_size + j] = sums[r];
+                        } else {
+                            grad_s[r * h_size + j] = sums[r];
+                        }
+                    }
+                    p += units;
+                }
+                sync_cube();
             }
-            sync_cube();
         }
 
         // What is left reaches the state before the first step.
@@ -644,14 +525,35 @@ fn clear(work: &mut [f32], at: usize, each: usize, sizes: &Sizes, #[comptime] v:
     }
 }
 
-/// Gradient of `relu(a - threshold) / sum` for `a` alone, from the weight and its gradient.
+/// Writes what a step leaves that no gradient reached, for hidden unit `j` of the step (and row) `at`.
 #[cube]
-fn excess_gradient(weight: f32, grad: f32, mean: f32, sum: f32) -> f32 {
-    let mut out = 0.0f32;
-    if weight != 0.0f32 {
-        out = (grad - mean) / sum;
+fn leave_empty(
+    record: &mut [f32],
+    work: &mut [f32],
+    at: usize,
+    j: usize,
+    work_at: &Workspace,
+    #[comptime] v: Variant,
+    #[comptime] paths: Paths,
+) {
+    let h_size = comptime!(v.hidden);
+    for gate in 0..4usize {
+        let to = at * comptime!(4 * v.hidden) + gate * h_size + j;
+        if comptime!(paths.lanes) {
+            work[work_at.gates + to] = 0.0f32;
+        } else {
+            record[to] = 0.0f32;
+        }
     }
-    out
+    work[work_at.before + at * h_size + j] = 0.0f32;
+    if comptime!(v.score != ScoreKind::Additive) {
+        work[work_at.provisional + at * h_size + j] = 0.0f32;
+        let mut a = j;
+        while a < comptime!(v.attention) {
+            work[work_at.queries + at * comptime!(v.attention) + a] = 0.0f32;
+            a += h_size;
+        }
+    }
 }
 
 /// What the gradient of a slot's key, at `key` in `work`, gives to number `j` of the slot.

@@ -7,9 +7,10 @@
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 
+use super::attend::{Finds, attend};
 use super::cell::{batch_row, is_row, sigmoid, slot_value};
 use super::plan::{ScoreKind, Sizes, Variant, falls_on, ranks};
-use super::select::{LOWEST, NO_SLOT, best_of_row, sum_of_row};
+use super::select::sum_of_row;
 use crate::op::options::{EPSILON, Sparsifier};
 
 /// Where things lie in what forward keeps. Keys, `[B, A, M]` (units that score neighbouring slots read
@@ -108,15 +109,10 @@ pub(super) fn forward_kernel(
     let capacity = comptime!(v.ranks);
     let searchers = comptime!(v.searchers());
     let additive = comptime!(v.score == ScoreKind::Additive);
-    let mlp = comptime!(v.score == ScoreKind::Mlp);
     let w_hh_at = comptime!(Packed::of(&v).w_hh);
     let bias_at = comptime!(Packed::of(&v).bias);
     let key_at = comptime!(Packed::of(&v).key);
-    let query_at = comptime!(Packed::of(&v).query);
-    let query_bias_at = comptime!(Packed::of(&v).query_bias);
-    let v_at = comptime!(Packed::of(&v).v);
     let h0_at = comptime!(Packed::of(&v).h0);
-    let dot_scale = comptime!((v.attention as f32).sqrt().recip());
     let epsilon = comptime!(EPSILON as f32);
 
     let unit = UNIT_POS as usize;
@@ -124,11 +120,13 @@ pub(super) fn forward_kernel(
     let mut c = Shared::<[f32]>::new_slice(rows * h_size);
     let mut gates =
         Shared::<[f32]>::new_slice(comptime!(if v.gates_in_global { 1 } else { rows * columns }));
-    let mut query = Shared::<[f32]>::new_slice(rows * a_size);
-    let mut found = Shared::<[f32]>::new_slice(2 * units);
-    let mut found_slot = Shared::<[u32]>::new_slice(2 * units);
-    let mut weight = Shared::<[f32]>::new_slice(rows * capacity);
-    let mut ranked = Shared::<[u32]>::new_slice(rows * capacity);
+    let mut finds = Finds {
+        query: Shared::<[f32]>::new_slice(rows * a_size),
+        found: Shared::<[f32]>::new_slice(2 * units),
+        found_slot: Shared::<[u32]>::new_slice(2 * units),
+        weight: Shared::<[f32]>::new_slice(rows * capacity),
+        ranked: Shared::<[u32]>::new_slice(rows * capacity),
+    };
 
     // The row whose slots this unit searches, with the other searchers.
     let search_row = unit / searchers;
@@ -239,139 +237,11 @@ pub(super) fn forward_kernel(
         }
         sync_cube();
 
-        // Scores of all slots, the best of them, their weights. What all units agree on decides every
-        // branch that holds a barrier.
+        // What all units agree on decides every branch that holds a barrier.
         let n = ranks(m, sizes.k_top, v.sparsifier);
         let raw = comptime!(v.sparsifier == Sparsifier::Released) && m <= sizes.k_top;
         if m > 0 {
-            if additive {
-                // The query's term is the same for every slot: it only counts where scores are weights.
-                if raw {
-                    let mut part = 0.0f32;
-                    let mut j = searcher;
-                    while j < h_size {
-                        part += packed[query_at + j] * h[search_row * h_size + j].tanh();
-                        j += searchers;
-                    }
-                    let sum = sum_of_row(part, search_row, searcher, &mut found, v);
-                    if searcher == 0 {
-                        query[search_row] = sum;
-                    }
-                    sync_cube();
-                }
-            } else {
-                let mut p = unit;
-                while p < rows * a_size {
-                    let r = p / a_size;
-                    let a = p % a_size;
-                    let mut sum = 0.0f32;
-                    for j in 0..h_size {
-                        sum += h[r * h_size + j] * packed[query_at + j * a_size + a];
-                    }
-                    if mlp {
-                        sum += packed[query_bias_at + a];
-                    } else {
-                        sum *= dot_scale;
-                    }
-                    query[p] = sum;
-                    if keep && is_row(r, &sizes, rows) {
-                        let row = batch_row(r, &sizes, rows);
-                        notes[notes_at.queries + (row * sizes.time + t) * a_size + a] = sum;
-                    }
-                    p += units;
-                }
-                sync_cube();
-            }
-
-            let row = batch_row(search_row, &sizes, rows);
-            let scores_at = notes_at.scores + (CUBE_POS as usize * rows + search_row) * sizes.slots;
-            let mut best = LOWEST.runtime();
-            let mut best_slot = NO_SLOT.runtime();
-            let mut slot = searcher;
-            while slot < m {
-                let mut score = 0.0f32;
-                if additive {
-                    score = notes[row * sizes.slots + slot];
-                    if raw {
-                        score += query[search_row];
-                    }
-                } else {
-                    for a in 0..a_size {
-                        let key = notes[(row * a_size + a) * sizes.slots + slot];
-                        let q = query[search_row * a_size + a];
-                        if mlp {
-                            score += packed[v_at + a] * (q + key).tanh();
-                        } else {
-                            score += q * key;
-                        }
-                    }
-                }
-                notes[scores_at + slot] = score;
-                if score > best {
-                    best = score;
-                    best_slot = slot as u32;
-                }
-                slot += searchers;
-            }
-            for k in 0..n {
-                found[unit] = best;
-                found_slot[unit] = best_slot;
-                sync_cube();
-                let winner = best_of_row(search_row, searcher, &mut found, &mut found_slot, v);
-                let slot = found_slot[winner];
-                if searcher == 0 {
-                    weight[search_row * capacity + k] = found[winner];
-                    // Scores that are no numbers win nothing; any slot will do.
-                    ranked[search_row * capacity + k] = min(slot, m as u32 - 1);
-                }
-                if slot == best_slot && slot != NO_SLOT {
-                    // Only this unit has seen the slot; it looks for its next best.
-                    notes[scores_at + slot as usize] = LOWEST;
-                    best = LOWEST.runtime();
-                    best_slot = NO_SLOT.runtime();
-                    let mut other = searcher;
-                    while other < m {
-                        let score = notes[scores_at + other];
-                        if score > best {
-                            best = score;
-                            best_slot = other as u32;
-                        }
-                        other += searchers;
-                    }
-                }
-            }
-            sync_cube();
-
-            // From scores to weights, before their division by the sum. One unit a rank: it reads the
-            // first and last score before anyone overwrites them.
-            if comptime!(v.sparsifier == Sparsifier::Softmax) || !raw {
-                let mut offset = 0.0f32;
-                if comptime!(v.sparsifier == Sparsifier::Released) {
-                    offset = epsilon;
-                } else if comptime!(v.sparsifier == Sparsifier::Threshold) {
-                    if m <= sizes.k_top {
-                        offset = -1.0f32;
-                    }
-                }
-                let first = weight[search_row * capacity];
-                let last = weight[search_row * capacity + n - 1];
-                sync_cube();
-                let mut k = searcher;
-                while k < n {
-                    let score = weight[search_row * capacity + k];
-                    // Not `score - (last + offset)`: beside a large score the offset is lost.
-                    let mut w = (score - last) - offset;
-                    if comptime!(v.sparsifier == Sparsifier::Softmax) {
-                        w = (score - first).exp();
-                    } else if w <= 0.0f32 {
-                        // Not where it is no number: that comes through, as in relu.
-                        w = 0.0f32;
-                    }
-                    weight[search_row * capacity + k] = w;
-                    k += searchers;
-                }
-                sync_cube();
-            }
+            attend(&h, &mut finds, packed, notes, &sizes, &notes_at, t, m, n, raw, v, keep);
         }
 
         // Retrieval: a unit per hidden unit and row.
@@ -384,10 +254,10 @@ pub(super) fn forward_kernel(
             if m > 0 {
                 let mut sum = 0.0f32;
                 for k in 0..n {
-                    let w = weight[r * capacity + k];
+                    let w = finds.weight[r * capacity + k];
                     sum += w;
                     if w != 0.0f32 {
-                        let slot = ranked[r * capacity + k] as usize;
+                        let slot = finds.ranked[r * capacity + k] as usize;
                         summary +=
                             w * slot_value(row, slot, j, carried, 0, &*hidden, &sizes, h_size);
                     }
@@ -414,7 +284,7 @@ pub(super) fn forward_kernel(
             let step = row * sizes.time + t;
             let mut sum = 0.0f32;
             for k in 0..n {
-                sum += weight[search_row * capacity + k];
+                sum += finds.weight[search_row * capacity + k];
             }
             if comptime!(v.sparsifier != Sparsifier::Softmax) {
                 sum += epsilon;
@@ -430,8 +300,8 @@ pub(super) fn forward_kernel(
                 let mut w = 0.0f32;
                 let mut slot = 0u32;
                 if k < n {
-                    w = weight[search_row * capacity + k] / sum;
-                    slot = ranked[search_row * capacity + k];
+                    w = finds.weight[search_row * capacity + k] / sum;
+                    slot = finds.ranked[search_row * capacity + k];
                     if keep {
                         notes[notes_at.ranked + step * capacity + k] = f32::cast_from(slot);
                         notes[notes_at.weights + step * capacity + k] = w;
@@ -458,7 +328,7 @@ pub(super) fn forward_kernel(
                     part += packed[key_at + j] * h[search_row * h_size + j].tanh();
                     j += searchers;
                 }
-                let sum = sum_of_row(part, search_row, searcher, &mut found, v);
+                let sum = sum_of_row(part, search_row, searcher, &mut finds.found, v);
                 if searcher == 0 && is_row(search_row, &sizes, rows) {
                     notes[batch_row(search_row, &sizes, rows) * sizes.slots + m] = sum;
                 }

@@ -11,9 +11,11 @@
 //! | `launch` | how a kernel gets to the device, with and without fusion |
 //! | `pack` | parameters and states in one buffer |
 //! | `forward`, `backward` | the two kernels over time |
+//! | `attend`, `recall` | the retrieval of a step, and its gradients |
 //! | `select` | sums and maxima over the units of a row |
 //! | `cell` | what both kernels compute |
 
+mod attend;
 mod backward;
 mod cell;
 mod forward;
@@ -21,6 +23,7 @@ mod launch;
 mod pack;
 mod pass;
 mod plan;
+mod recall;
 mod select;
 
 pub(crate) use launch::CubeLaunch;

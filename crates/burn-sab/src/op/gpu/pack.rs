@@ -25,11 +25,6 @@ pub(super) struct Part {
     pub turned: bool,
 }
 
-/// How many launches `parts` tensors take.
-pub(super) fn launches(parts: usize) -> usize {
-    parts.div_ceil(PARTS)
-}
-
 /// Copies the parts into `out`.
 pub(super) fn pack(parts: Vec<Part>, out: &CubeTensor) {
     let mut parts: Vec<Part> = parts
