@@ -169,7 +169,7 @@ fn wgpu_kernels_agree_on_tiles_of_rows() {
 #[test]
 fn wgpu_kernels_agree_on_a_large_state() {
     let config = SabLstmConfig::new(2, 1200, true).with_k_top(2).with_k_trunc(2);
-    Case::new(config, 1, 3).agree();
+    Case::new(config, 1, 2).agree();
 }
 
 /// Every score is the same: the older slots win.
@@ -236,6 +236,15 @@ fn wgpu_falls_back_and_says_why() {
         numbers("hidden", &setup.layer.forward(setup.x, Some(state)).0)
     };
     assert_eq!(run(Strategy::Auto), run(Strategy::Primitives));
+    // Beyond what the software adapter's loops allow, and nothing to a GPU: the numbers are right anyway.
+    let long = SabLstmConfig::new(1, 128, true).with_k_top(2).with_k_att(50);
+    let setup = setup(&long, 1, 150, 5, DType::F32, &device);
+    let flex = common::setup(&long, 1, 150, 5, DType::F32, &Device::flex().autodiff());
+    let hidden = |setup: &Setup| {
+        let output = setup.layer.forward(setup.x.clone(), Some(setup.state.clone())).0;
+        vec![("hidden".to_owned(), numbers("hidden", &output))]
+    };
+    assert_close("a long sequence", &hidden(&setup), &hidden(&flex), BOUND);
     let panic = std::panic::catch_unwind(|| run(Strategy::Fused)).expect_err("not covered");
     let message = panic.downcast_ref::<String>().expect("a message");
     assert!(message.contains("the kernels rank 128"), "{message}");

@@ -3,7 +3,7 @@
 //! Rows of the batch are independent, so one launch runs the whole sequence: a cube (workgroup) owns a few
 //! rows, keeps their state in shared memory and loops over time, with barriers among its own units only.
 //! The projection of the inputs before, and the gradients of matrices after, are ordinary products. The
-//! number of launches does not depend on the length. The book, chapter "The GPU kernels", has a picture.
+//! number of launches does not depend on the length. The book, chapter "How the GPU kernels work", has a picture.
 //!
 //! | file | purpose |
 //! | --- | --- |

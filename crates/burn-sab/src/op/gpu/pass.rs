@@ -39,6 +39,10 @@ pub struct SavedGpu<B: Backend> {
     notes: FloatTensor<B>,
 }
 
+/// Rounds after which Mesa's llvmpipe ends the loops of a shader, all loops together, without a word
+/// (LP_MAX_TGSI_LOOP_ITERATIONS in its sources). No GPU has such a limit.
+const LLVMPIPE_ROUNDS: usize = 65_535;
+
 /// Plans a call, or says why the kernels do not cover it.
 pub(crate) fn plan<B: CubeLaunch<Device = CubeDevice>>(
     inputs: &SabInputs<B>,
@@ -95,6 +99,31 @@ pub(crate) fn plan<B: CubeLaunch<Device = CubeDevice>>(
 impl Plan {
     fn cubes(&self) -> usize {
         self.shape.batch.div_ceil(self.variant.rows)
+    }
+
+    /// Rounds of all loops together in one unit of the longer kernel, rather too many than too few.
+    fn rounds(&self) -> usize {
+        let Shape { time, hidden, attention, carried, slots, .. } = self.shape;
+        let v = &self.variant;
+        let each = |items: usize| items.div_ceil(v.units);
+        let (states, queries) = (each(v.rows * hidden), each(v.rows * attention));
+        let search = slots.div_ceil(v.searchers());
+        let ranks = v.ranks;
+        let forward = each(4 * hidden) * (hidden + 1)
+            + 2 * queries * (hidden + 2)
+            + search * (attention + 1 + ranks)
+            + 2 * ranks * (v.group() + 1)
+            + states * (ranks + 3);
+        let parts = each(v.rows * ranks * v.parts());
+        let backward = each(hidden) * (4 * hidden + 1)
+            + states * (2 * attention + 2 * ranks + 6)
+            + parts * (hidden.div_ceil(v.parts()) + 1)
+            + each(v.rows * ranks) * (v.parts() + 2 * ranks)
+            + queries * (ranks + 2);
+        let once = each(v.rows * carried * attention) * (hidden + 1)
+            + each(v.rows * slots * (2 * hidden + 3 * attention))
+            + states * (carried * (attention + 1) + slots + 8);
+        time * forward.max(backward * self.sizes.lanes) + once
     }
 
     /// Where the outputs beside the hidden states lie, and how many numbers they are.
@@ -195,7 +224,7 @@ pub(crate) fn forward<B: CubeLaunch>(
     plan: Plan,
     keep: bool,
 ) -> (SabOutputs<B>, Option<SavedGpu<B>>) {
-    let Shape { batch, time, hidden, attention, carried, places, .. } = plan.shape;
+    let Shape { batch, time, hidden, attention, places, .. } = plan.shape;
     let [_, _, input] = inputs.x.shape().dims();
     let projected = Prim::<B>(inputs.x.clone())
         .reshape([batch * time, input])
@@ -278,7 +307,6 @@ pub(crate) fn forward<B: CubeLaunch>(
     else {
         unreachable!("seven tensors were launched")
     };
-    let _ = carried;
     let mut slots = B::as_int(slots);
     if int != burn::tensor::IntDType::I32 {
         slots = B::int_cast(slots, int);
