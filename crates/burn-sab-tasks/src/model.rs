@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use burn::module::{Module, ModuleVisitor, Param};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use burn_sab::SabLstm;
@@ -64,7 +64,7 @@ impl TaskModel {
         };
         // Parameters are drawn when they are first used; use them while the generator is ours.
         model.visit(&mut Draw);
-        Ok(model.to_device(device))
+        Ok(if host == *device { model } else { model.map(&mut Settle { device }) })
     }
 
     /// The recurrent layer.
@@ -139,6 +139,20 @@ struct Draw;
 impl ModuleVisitor for Draw {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         param.val();
+    }
+}
+
+/// Copies parameters to another device. `to_device` would leave them results of an operation in the
+/// autodiff graph there, and no leaves.
+struct Settle<'a> {
+    device: &'a Device,
+}
+
+impl ModuleMapper for Settle<'_> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let (id, tensor, _) = param.consume();
+        let tensor = Tensor::from_data(tensor.into_data(), self.device);
+        Param::initialized(id, tensor.require_grad())
     }
 }
 

@@ -81,6 +81,12 @@ pub(crate) fn plan<B: CubeLaunch<Device = CubeDevice>>(
     if plan.lanes && variant.gates_in_global {
         return Err(format!("max_hops at H {}: shared memory is too small", shape.hidden));
     }
+    if properties.identity.name.contains("llvmpipe") && plan.rounds() > LLVMPIPE_ROUNDS {
+        return Err(format!(
+            "{} rounds of loops; Mesa's software Vulkan ends a shader's loops after {LLVMPIPE_ROUNDS}",
+            plan.rounds()
+        ));
+    }
     let largest =
         [plan.notes(true).1, plan.workspace().1, dims.batch * dims.time * 4 * dims.hidden]
             .into_iter()
