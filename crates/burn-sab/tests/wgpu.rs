@@ -191,6 +191,18 @@ fn wgpu_kernels_break_ties_by_age() {
     assert_eq!(slots[slots.len() - 3..], [0.0, 1.0, 2.0], "the oldest, in their order");
 }
 
+/// Outputs of some steps, the last state and the slots.
+#[test]
+fn wgpu_kernels_agree_at_given_steps() {
+    let config = odd(ScoreConfig::Dot { d_attention: 5 }, Sparsifier::Softmax);
+    let at = |setup: &Setup| {
+        let Setup { layer, x, state, up, .. } = setup;
+        let (layer, x, state, up) = (layer.clone(), x.clone(), state.clone(), up.clone());
+        Setup { layer, x, state, up, steps: Some(vec![2, 3, 9]) }.run()
+    };
+    Case::new(config, 2, 11).carried(1).agree_on(&[Strategy::Fused, Strategy::Primitives], at);
+}
+
 /// A gradient at the last step only: most windows have nothing to do. No gradient of x is asked for.
 #[test]
 fn wgpu_kernels_agree_on_a_gradient_at_the_last_step() {
