@@ -8,7 +8,7 @@ use burn::nn::{Linear, LinearConfig};
 use burn::optim::{AdamConfig, GradientsParams};
 use burn::tensor::{Device, Int, Tensor};
 use burn_sab::{SabLstm, SabLstmConfig};
-use burn_sab_tasks::{DataStream, Purpose, Target, Task};
+use burn_sab_tasks::{DataStream, Examples, Purpose, Target, Task};
 
 /// One symbol out of eight: chance is 12.5 %.
 const TASK: Task = Task::Copying { symbols: 1, alphabet: 8 };
@@ -84,7 +84,8 @@ fn train(name: &str, config: &SabLstmConfig, updates: usize, device: &Device) ->
 
 /// Sequences `[rows, time, d_input]` and their symbols `[rows]`.
 fn batch(data: &mut DataStream, rows: usize, device: &Device) -> (Tensor<3>, Tensor<1, Int>) {
-    let batch = TASK.batch(data, DELAY, rows, device);
+    let examples = Examples::load(TASK, None).expect("a task that needs no files");
+    let batch = examples.training_batch(data, DELAY, rows, device);
     let Target::Symbols(symbols) = batch.target else { unreachable!("copying asks for symbols") };
     (batch.input, symbols.squeeze_dim(1))
 }

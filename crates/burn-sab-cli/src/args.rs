@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::backend::Backend;
 use crate::bench::BenchArgs;
+use crate::reproduce::ReproduceArgs;
 
 /// Sparse Attentive Backtracking: train it, and check implementations of it
 #[derive(Debug, Parser)]
@@ -25,6 +26,8 @@ pub enum Command {
     Conformance(ConformanceArgs),
     /// Measure how fast the layer is, and how much it keeps, beside what one would use instead
     Bench(Box<BenchArgs>),
+    /// Repeat the paper's experiments: grids of runs, their tables and pictures; can be interrupted
+    Reproduce(ReproduceArgs),
 }
 
 /// Every flag that is left out keeps the value of --preset, of --config, or the default.
@@ -36,8 +39,8 @@ pub struct TrainArgs {
     #[arg(required_unless_present_any = ["resume", "config"])]
     pub task: Option<TaskName>,
 
-    /// Which network: SAB, an LSTM with full backpropagation, or one with truncated backpropagation
-    /// [default: sab]
+    /// Which network: SAB, an LSTM with full backpropagation, one with truncated backpropagation, one with
+    /// full self-attention, or a small Transformer [default: sab]
     #[arg(long, value_enum, value_name = "MODEL")]
     pub model: Option<ModelName>,
 
@@ -86,9 +89,15 @@ pub struct TrainArgs {
     /// Steps between the symbols and their recall (copying) [default: 100]
     #[arg(long, value_name = "D", help_heading = "Task")]
     pub delay: Option<usize>,
-    /// Steps of a sequence (adding) [default: 100]
+    /// Steps of a sequence (adding, text) [default: 100]
     #[arg(long, value_name = "T", help_heading = "Task")]
     pub length: Option<usize>,
+    /// Where the files are: a folder with those of mnist, cifar, the Penn Treebank or text8, or any text file
+    #[arg(long, value_name = "PATH", help_heading = "Task")]
+    pub data: Option<PathBuf>,
+    /// Whether the pixels come in an order drawn once and for all (mnist)
+    #[arg(long, help_heading = "Task")]
+    pub permuted: bool,
     /// Symbols to be remembered (copying) [default: 10]
     #[arg(long, value_name = "S", help_heading = "Task")]
     pub symbols: Option<usize>,
@@ -96,14 +105,15 @@ pub struct TrainArgs {
     #[arg(long, value_name = "K", help_heading = "Task")]
     pub alphabet: Option<usize>,
     /// Delays or lengths at which the trained networks are tested
-    /// [default: copying: the delay, 10 and 100 times the delay; adding: the length]
+    /// [default: copying: the delay, 10 and 100 times the delay; others: the length]
     #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Task")]
     pub test_delays: Option<Vec<usize>>,
-    /// Sequences per test [default: 64]
+    /// Sequences per test, or as many as the files have
+    /// [default: copying, adding: 64; mnist, cifar: 10000; text: 1000]
     #[arg(long, value_name = "N", help_heading = "Task")]
     pub test_sequences: Option<usize>,
 
-    /// Whether the delay grows during training [default: copying: grow; adding: none]
+    /// Whether the delay grows during training [default: copying: grow; others: none]
     #[arg(long, value_enum, help_heading = "Training")]
     pub curriculum: Option<CurriculumName>,
     /// Sequences per update [default: 64]
@@ -112,8 +122,9 @@ pub struct TrainArgs {
     /// Most updates [default: 10000]
     #[arg(long, value_name = "N", help_heading = "Training")]
     pub updates: Option<usize>,
-    /// Stop when held-out sequences reach this accuracy (copying) or fall to this mean squared error
-    /// (adding), or "never" [default: copying: 0.99; adding: 0.001]
+    /// Stop when held-out sequences reach this accuracy (copying, mnist, cifar), or fall to this mean squared
+    /// error (adding) or these bits per character (text), or "never"
+    /// [default: copying: 0.99; adding: 0.001; others: never]
     #[arg(long, value_name = "X", help_heading = "Training", value_parser = level_or_never)]
     pub stop_at: Option<LevelOrNever>,
     /// Learning rate of Adam [default: 0.002]
@@ -236,6 +247,12 @@ pub enum TaskName {
     Copying,
     /// Add two marked numbers
     Adding,
+    /// Say the digit of an image of MNIST, seen pixel by pixel
+    Mnist,
+    /// Say the class of an image of CIFAR-10, seen pixel by pixel
+    Cifar,
+    /// Say the next character of a text
+    Text,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -274,13 +291,21 @@ macro_rules! command_line_names {
 }
 
 command_line_names! {
-    ModelName for ModelKind { Sab => Self::Sab, Lstm => Self::Lstm, Tbptt => Self::Tbptt }
+    ModelName for ModelKind {
+        Sab => Self::Sab,
+        Lstm => Self::Lstm,
+        Tbptt => Self::Tbptt,
+        Attention => Self::Attention,
+        Transformer => Self::Transformer,
+    }
 }
 command_line_names! {
     CompareName for Option<ModelKind> {
         Sab => Some(ModelKind::Sab),
         Lstm => Some(ModelKind::Lstm),
         Tbptt => Some(ModelKind::Tbptt),
+        Attention => Some(ModelKind::Attention),
+        Transformer => Some(ModelKind::Transformer),
         None => Option::None,
     }
 }

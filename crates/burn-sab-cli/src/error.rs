@@ -22,8 +22,10 @@ pub(crate) use usage;
 /// Prints an error as one line and gives the exit status for it.
 pub fn explain(error: &anyhow::Error) -> ExitCode {
     eprintln!("error: {}", format!("{error:#}").replace('\n', " "));
-    let wrong_setting =
-        matches!(error.downcast_ref(), Some(TrainError::Setting { .. } | TrainError::Layer(_)));
+    let wrong_setting = matches!(
+        error.downcast_ref(),
+        Some(TrainError::Setting { .. } | TrainError::Layer(_) | TrainError::Data(_))
+    );
     if wrong_setting || error.is::<Usage>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
 }
 

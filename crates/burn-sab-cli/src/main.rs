@@ -9,7 +9,9 @@ mod error;
 mod plot;
 mod progress;
 mod report;
+mod reproduce;
 mod run_folder;
+mod session;
 mod settings;
 mod text;
 mod train;
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         Command::Train(args) => train::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Conformance(args) => conformance::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Reproduce(args) => reproduce::run(&args),
     });
     match outcome {
         Ok(Ok(code)) => code,

@@ -10,7 +10,8 @@ use crate::text::{duration, thousands};
 
 /// Shows the events of one training run on standard error.
 pub struct Progress {
-    model: &'static str,
+    /// The model, after the label of the run.
+    name: String,
     span_name: &'static str,
     updates: usize,
     started: Instant,
@@ -30,17 +31,19 @@ const HISTORY: usize = 40;
 
 impl Progress {
     /// A display for a run that has made `update` updates so far.
-    pub fn new(config: &TrainConfig, update: usize, longest: usize) -> Self {
+    /// `label` stands before every line.
+    pub fn new(label: &str, config: &TrainConfig, update: usize, longest: usize) -> Self {
+        let name = format!("{label}{}", config.model.name());
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new(config.updates as u64).with_position(update as u64);
             let template = "{prefix:6} {bar:32} {human_pos} of at most {human_len} updates, {per_sec}, \
                             {elapsed} gone\n{msg}";
             bar.set_style(ProgressStyle::with_template(template).expect("a template without mistakes"));
-            bar.set_prefix(config.model.name());
+            bar.set_prefix(name.clone());
             bar
         });
         Self {
-            model: config.model.name(),
+            name,
             span_name: config.task.span_name(),
             updates: config.updates,
             started: Instant::now(),
@@ -120,9 +123,9 @@ impl Progress {
 
     fn line(&self, text: &str) {
         match &self.bar {
-            Some(bar) => bar.println(format!("{} {text}", self.model)),
+            Some(bar) => bar.println(format!("{} {text}", self.name)),
             // Nobody reading is no reason to stop training.
-            None => drop(writeln!(std::io::stderr(), "{} {text}", self.model)),
+            None => drop(writeln!(std::io::stderr(), "{} {text}", self.name)),
         }
     }
 }
@@ -130,8 +133,11 @@ impl Progress {
 /// Metrics in words.
 pub fn describe(metrics: &Metrics) -> String {
     match metrics {
-        Metrics::Copying { accuracy, cross_entropy } => {
+        Metrics::Classes { accuracy, cross_entropy } => {
             format!("{:.1} % right, {cross_entropy:.3} nats", 100.0 * accuracy)
+        }
+        Metrics::Text { bits_per_character, accuracy } => {
+            format!("{bits_per_character:.3} bits per character, {:.1} % right", 100.0 * accuracy)
         }
         Metrics::Adding { mse } => format!("mean squared error {mse:.5}"),
     }
@@ -141,7 +147,7 @@ pub fn describe(metrics: &Metrics) -> String {
 fn sign(metrics: &Metrics) -> char {
     const SIGNS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let good = match metrics {
-        Metrics::Copying { accuracy, .. } => *accuracy,
+        Metrics::Classes { accuracy, .. } | Metrics::Text { accuracy, .. } => *accuracy,
         // 1/6 is what a network has that knows nothing.
         Metrics::Adding { mse } => 1.0 - 6.0 * mse,
     };

@@ -4,25 +4,32 @@ use std::path::Path;
 use std::process::Command;
 
 use burn_sab_tasks::{Best, Ending, Metrics, ModelKind, Task};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::settings::Settings;
 use crate::text::{duration, markdown_table, thousands};
 
 /// What a run found out; `report.json` of its folder.
-#[derive(Debug, Serialize)]
-pub struct Report<'a> {
-    pub version: &'static str,
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Report {
+    pub version: String,
     /// The commit of the sources, "-dirty" if they were changed; "unknown" without a repository.
     pub commit: String,
     /// The backend's device, in Burn's words.
     pub device: String,
-    pub settings: &'a Settings,
+    /// The processor, in the system's words; "unknown processor" where it does not tell.
+    pub processor: String,
+    /// When the run was finished, as year-month-day in UTC.
+    pub date: String,
+    pub settings: Settings,
+    /// What the task's files hold, and how they are split.
+    #[serde(default)]
+    pub data: Option<String>,
     pub models: Vec<ModelReport>,
 }
 
 /// What became of one model.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ModelReport {
     pub model: ModelKind,
     pub parameters: usize,
@@ -38,7 +45,7 @@ pub struct ModelReport {
 }
 
 /// A test on held-out sequences, with the weights of the best evaluation.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Test {
     pub span: usize,
     pub sequences: usize,
@@ -46,7 +53,7 @@ pub struct Test {
     pub seconds: f64,
 }
 
-impl Report<'_> {
+impl Report {
     /// The results side by side: a row a model, and one for a network that knows nothing.
     pub fn rows(&self) -> Vec<Vec<String>> {
         let train = &self.settings.train;
@@ -87,6 +94,19 @@ impl Report<'_> {
                  {sequences} held-out sequences"
             ),
             Task::Adding => format!("adding: mean squared error on {sequences} held-out sequences"),
+            Task::PixelMnist { permuted } => format!(
+                "{} pixels of MNIST one by one: images right (cross-entropy in nats) on test images, at most \
+                 {sequences}",
+                if permuted { "permuted" } else { "the" }
+            ),
+            Task::PixelCifar => format!(
+                "the pixels of CIFAR-10 one by one: images right (cross-entropy in nats) on test images, at \
+                 most {sequences}"
+            ),
+            Task::Text { .. } => format!(
+                "next characters of a text: bits per character (characters right) on test windows, at most \
+                 {sequences}"
+            ),
         }
     }
 
@@ -122,6 +142,9 @@ impl Report<'_> {
             }
             text.push('\n');
         }
+        if let Some(data) = &self.data {
+            text.push_str(&format!("\nData: {data}.\n"));
+        }
         for (file, what) in pictures {
             text.push_str(&format!("\n![{what}]({file})\n"));
         }
@@ -141,21 +164,26 @@ impl Report<'_> {
 
 fn cell(metrics: &Metrics) -> String {
     match metrics {
-        Metrics::Copying { accuracy, cross_entropy } => {
+        Metrics::Classes { accuracy, cross_entropy } => {
             format!("{:.1} % ({cross_entropy:.3})", 100.0 * accuracy)
+        }
+        Metrics::Text { bits_per_character, accuracy } => {
+            format!("{bits_per_character:.3} ({:.1} %)", 100.0 * accuracy)
         }
         Metrics::Adding { mse } => format!("{mse:.5}"),
     }
 }
 
-/// What a network has that always gives the best answer without looking.
+/// What a network has that always gives the best answer without looking; of images and characters, if all
+/// were equally frequent.
 fn chance(task: &Task) -> Metrics {
+    let classes = task.d_output() as f64;
     match task {
-        Task::Copying { alphabet, .. } => {
-            let alphabet = *alphabet as f64;
-            Metrics::Copying { accuracy: 1.0 / alphabet, cross_entropy: alphabet.ln() }
-        }
         Task::Adding => Metrics::Adding { mse: 1.0 / 6.0 },
+        Task::Text { .. } => {
+            Metrics::Text { bits_per_character: classes.log2(), accuracy: 1.0 / classes }
+        }
+        _ => Metrics::Classes { accuracy: 1.0 / classes, cross_entropy: classes.ln() },
     }
 }
 
@@ -176,4 +204,12 @@ pub fn commit() -> String {
         }
         _ => "unknown".to_owned(),
     }
+}
+
+/// The processor of this machine.
+pub fn processor() -> String {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let line = text.lines().find(|line| line.starts_with("model name"));
+    let name = line.and_then(|line| line.split_once(':')).map(|(_, name)| name.trim().to_owned());
+    name.unwrap_or_else(|| "unknown processor".to_owned())
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use burn_sab::{SabLstmConfig, ScoreConfig};
-use burn_sab_tasks::{ModelKind, Task, TrainConfig};
+use burn_sab_tasks::{DataError, Examples, ModelKind, Task, TrainConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::args::{LevelOrNever, NumberOrNone, Preset, ScoreName, TaskName, TrainArgs};
@@ -38,7 +38,7 @@ impl Settings {
     pub fn from_args(args: &TrainArgs) -> anyhow::Result<Self> {
         let mut settings = match &args.config {
             Some(path) => Self::read(path)?,
-            None => Self::defaults(&task_of(args, None)?)?,
+            None => Self::defaults(args)?,
         };
         settings.version = env!("CARGO_PKG_VERSION").to_owned();
         settings.apply_task(args)?;
@@ -82,37 +82,53 @@ impl Settings {
         })
     }
 
-    fn defaults(task: &Task) -> anyhow::Result<Self> {
+    fn defaults(args: &TrainArgs) -> anyhow::Result<Self> {
+        let task = task_of(args, None, args.data.as_deref())?;
         Ok(Self {
             version: String::new(),
-            train: TrainConfig::new(*task),
+            train: TrainConfig::new(task),
             compare: Vec::new(),
             test_spans: Vec::new(),
-            test_sequences: 64,
+            test_sequences: test_sequences(&task),
             backend: Backend::preferred()?,
             threads: None,
         })
     }
 
     fn apply_task(&mut self, args: &TrainArgs) -> anyhow::Result<()> {
-        let task = task_of(args, Some(self.train.task))?;
+        let data = args.data.clone().or_else(|| self.train.data.clone());
+        let task = task_of(args, Some(self.train.task), data.as_deref())?;
         if task.name() != self.train.task.name() {
             // Nothing of another task's training carries over but the layer.
             let layer = self.train.layer.clone();
             self.train = TrainConfig { layer, ..TrainConfig::new(task) };
             self.test_spans.clear();
+            self.test_sequences = test_sequences(&task);
         }
+        if args.data.is_some() && !task.needs_files() {
+            return Err(usage!("--data has no meaning for {}; leave it out", task.name()));
+        }
+        self.train.data = data.filter(|_| task.needs_files());
         self.train.task = task;
         self.train.layer.d_input = task.d_input();
-        let (span, other, other_task) = match task {
-            Task::Copying { .. } => (args.delay, args.length.map(|_| "length"), "adding"),
-            Task::Adding => (args.length, args.delay.map(|_| "delay"), "copying"),
+        let (span, other) = match task {
+            Task::Copying { .. } => (args.delay, args.length.map(|_| "length")),
+            Task::Adding | Task::Text { .. } => (args.length, args.delay.map(|_| "delay")),
+            Task::PixelMnist { .. } | Task::PixelCifar => {
+                (None, args.length.map(|_| "length").or(args.delay.map(|_| "delay")))
+            }
         };
         if let Some(flag) = other {
-            return Err(usage!(
-                "--{flag} belongs to the {other_task} task; give --{}",
-                task.span_name()
-            ));
+            return Err(match task.has_one_span() {
+                true => usage!(
+                    "--{flag} has no meaning for images, all of which are as long; leave it out"
+                ),
+                false => usage!(
+                    "--{flag} has no meaning for {}; give --{}",
+                    task.name(),
+                    task.span_name()
+                ),
+            });
         }
         if let Some(span) = span {
             if span != self.train.span {
@@ -125,7 +141,7 @@ impl Settings {
         } else if self.test_spans.is_empty() {
             let factors: &[usize] = match task {
                 Task::Copying { .. } => &[1, 10, 100],
-                Task::Adding => &[1],
+                _ => &[1],
             };
             self.test_spans =
                 factors.iter().map(|factor| self.train.span.saturating_mul(*factor)).collect();
@@ -242,25 +258,54 @@ fn set<T>(setting: &mut T, given: Option<T>) {
     }
 }
 
-/// The task that `args` names, starting from `base` if there is one.
-fn task_of(args: &TrainArgs, base: Option<Task>) -> anyhow::Result<Task> {
-    let base = match (args.task, base) {
-        (Some(TaskName::Copying), Some(task @ Task::Copying { .. })) | (None, Some(task)) => task,
+/// Sequences per test: all images, and of a text a good part.
+fn test_sequences(task: &Task) -> usize {
+    match task {
+        Task::Copying { .. } | Task::Adding => 64,
+        Task::PixelMnist { .. } | Task::PixelCifar => 10_000,
+        Task::Text { .. } => 1000,
+    }
+}
+
+/// The task that `args` names, starting from `base` if there is one. A text in `data` says how many
+/// characters there are.
+fn task_of(args: &TrainArgs, base: Option<Task>, data: Option<&Path>) -> anyhow::Result<Task> {
+    let task = match (args.task, base) {
+        (None, Some(task)) => task,
+        (Some(TaskName::Copying), Some(task @ Task::Copying { .. })) => task,
+        (Some(TaskName::Mnist), Some(task @ Task::PixelMnist { .. })) => task,
         (Some(TaskName::Copying), _) => Task::copying(),
         (Some(TaskName::Adding), _) => Task::Adding,
-        (None, None) => return Err(usage!("name a task: copying or adding")),
+        (Some(TaskName::Mnist), _) => Task::PixelMnist { permuted: false },
+        (Some(TaskName::Cifar), _) => Task::PixelCifar,
+        (Some(TaskName::Text), _) => Task::Text { characters: 0 },
+        (None, None) => return Err(usage!("name a task: copying, adding, mnist, cifar or text")),
     };
-    match base {
-        Task::Copying { symbols, alphabet } => Ok(Task::Copying {
+    let is_copying = matches!(task, Task::Copying { .. });
+    let foreign = [
+        ("symbols", "copying", args.symbols.is_some() && !is_copying),
+        ("alphabet", "copying", args.alphabet.is_some() && !is_copying),
+        ("permuted", "mnist", args.permuted && !matches!(task, Task::PixelMnist { .. })),
+    ];
+    if let Some((flag, of, _)) = foreign.iter().find(|(.., given)| *given) {
+        return Err(usage!("--{flag} belongs to the task {of}; leave it out"));
+    }
+    if task.needs_files() && data.is_none() {
+        return Err(usage!("{}", DataError::NotNamed { task: task.name() }));
+    }
+    Ok(match task {
+        Task::Copying { symbols, alphabet } => Task::Copying {
             symbols: args.symbols.unwrap_or(symbols),
             alphabet: args.alphabet.unwrap_or(alphabet),
-        }),
-        Task::Adding => match args.symbols.map(|_| "symbols").or(args.alphabet.map(|_| "alphabet"))
-        {
-            Some(flag) => Err(usage!("--{flag} belongs to the copying task; leave it out")),
-            None => Ok(Task::Adding),
         },
-    }
+        Task::PixelMnist { permuted } => Task::PixelMnist { permuted: permuted || args.permuted },
+        Task::Text { .. } => {
+            let characters = Examples::characters(data.unwrap_or(Path::new("")))
+                .map_err(|error| usage!("{error}"))?;
+            Task::Text { characters }
+        }
+        task => task,
+    })
 }
 
 /// A flag among `args` that a resumed run cannot change.
@@ -280,6 +325,8 @@ fn fixed_flag(args: &TrainArgs) -> Option<&'static str> {
         ("sparsifier", args.sparsifier.is_some()),
         ("initial-slot", args.initial_slot.is_some()),
         ("max-hops", args.max_hops.is_some()),
+        ("data", args.data.is_some()),
+        ("permuted", args.permuted),
         ("delay", args.delay.is_some()),
         ("length", args.length.is_some()),
         ("symbols", args.symbols.is_some()),
@@ -300,7 +347,7 @@ fn fixed_flag(args: &TrainArgs) -> Option<&'static str> {
 mod tests {
     use super::*;
     use crate::args::{Cli, Command};
-    use clap::{CommandFactory, Parser};
+    use clap::{ArgAction, CommandFactory, Parser};
 
     fn settings(line: &str) -> anyhow::Result<Settings> {
         let words = ["sab", "train"].into_iter().chain(line.split_whitespace());
@@ -362,8 +409,12 @@ mod tests {
             }
             let choices = flag.get_possible_values();
             let value = choices.first().map_or("1", |choice| choice.get_name());
+            let flag_action = flag.get_action();
             let flag = flag.get_long().unwrap();
-            let line = ["sab", "train", "--resume", "run", &format!("--{flag}"), value];
+            let takes_value = !matches!(flag_action, ArgAction::SetTrue);
+            let flag_word = format!("--{flag}");
+            let line = ["sab", "train", "--resume", "run", &flag_word];
+            let line = line.into_iter().chain(takes_value.then_some(value));
             let Command::Train(args) = Cli::try_parse_from(line).unwrap().command else {
                 unreachable!("the line says train")
             };

@@ -1,6 +1,7 @@
 //! Words and numbers as people read them.
 
 use std::io::Write;
+use std::time::SystemTime;
 
 /// Prints a line of results. A reader that has gone away (`sab … | head`) is no reason to stop training.
 pub fn say(line: &str) {
@@ -31,6 +32,27 @@ pub fn duration(seconds: f64) -> String {
         (0, min, s) => format!("{min} min {s} s"),
         (h, min, _) => format!("{h} h {min} min"),
     }
+}
+
+/// Today as year-month-day, in UTC.
+pub fn today() -> String {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    date(since.as_secs() / 86_400)
+}
+
+/// The date that is this many days after 1 January 1970 (Howard Hinnant's `civil_from_days`, which
+/// counts years from March, so that the leap day is a year's last).
+fn date(days: u64) -> String {
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    let year = 400 * era + year_of_era + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}")
 }
 
 /// A table whose first column is flush left and whose others are flush right.
@@ -84,6 +106,12 @@ mod tests {
             [1.25, 59.6, 95.3, 7300.0].map(duration),
             ["1.2 s", "1 min 0 s", "1 min 35 s", "2 h 1 min"]
         );
+    }
+
+    #[test]
+    fn days_are_dates() {
+        let dates = [0, 59, 11_016, 11_017, 20_780].map(date);
+        assert_eq!(dates, ["1970-01-01", "1970-03-01", "2000-02-29", "2000-03-01", "2026-11-23"]);
     }
 
     #[test]

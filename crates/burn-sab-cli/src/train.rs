@@ -1,30 +1,12 @@
 //! `sab train`: train, compare, test, draw, report.
 
-use std::path::PathBuf;
-use std::time::Instant;
-
 use anyhow::Context;
-use burn::module::Module;
-use burn::tensor::Device;
-use burn_sab_tasks::{
-    DataStream, Ending, Event, ModelKind, Purpose, Task, TaskModel, TrainConfig, Trainer, evaluate,
-    reminders,
-};
 
 use crate::args::TrainArgs;
-use crate::plot;
-use crate::progress::{Progress, describe};
-use crate::report::{ModelReport, Report, Test, commit};
 use crate::run_folder::RunFolder;
+use crate::session::Session;
 use crate::settings::Settings;
-use crate::text::{duration, say, table, thousands};
-
-/// The picture shows a sequence with at most this span: cells would be less than three pixels wide beyond.
-const PICTURE_SPAN: usize = 200;
-
-const REPORT: &str = "report.md";
-const REMINDERS: &str = "reminders.svg";
-const LEARNING: &str = "learning.svg";
+use crate::text::{say, table};
 
 /// Runs the command.
 pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
@@ -39,8 +21,9 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     if let Some(threads) = settings.threads {
         rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("--threads")?;
     }
-    // Before the folder, so that a missing device leaves nothing behind.
+    // Before the folder, so that a missing device or file leaves nothing behind.
     let device = settings.backend.device()?;
+    settings.train.examples()?;
     let folder = match folder {
         Some(folder) => {
             folder.write_settings(&settings)?;
@@ -48,182 +31,17 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
         }
         None => RunFolder::create(args.out.as_deref(), &settings)?,
     };
-    Session { settings, device, folder }.run()
-}
-
-struct Session {
-    settings: Settings,
-    device: Device,
-    folder: RunFolder,
-}
-
-/// A network that has been trained, and what is known about it.
-struct Trained {
-    config: TrainConfig,
-    model: TaskModel,
-    report: ModelReport,
-    events: Vec<Event>,
-}
-
-impl Session {
-    fn run(&self) -> anyhow::Result<()> {
-        let own = self.settings.train.model;
-        say(&format!("run folder: {}", self.folder.path().display()));
-        let mut trained = vec![self.train(own, self.settings.train.updates)?];
-        for model in &self.settings.compare {
-            // As many updates as the run's own model needed, so that neither has an advantage.
-            let budget = trained[0].report.updates;
-            trained.push(self.train(*model, budget)?);
-        }
-        self.test(&mut trained);
-        let pictures = self.draw(&trained)?;
-        let report = Report {
-            version: env!("CARGO_PKG_VERSION"),
-            commit: commit(),
-            device: format!("{:?}", self.device),
-            settings: &self.settings,
-            models: trained.into_iter().map(|trained| trained.report).collect(),
-        };
-        self.folder.write("report.json", &serde_json::to_string_pretty(&report)?)?;
-        let written = self.folder.write(REPORT, &report.markdown(&pictures))?;
-        say(&format!("\n{}:\n", report.caption()));
-        for line in table(&report.rows()) {
-            say(&format!("  {line}"));
-        }
-        say("");
-        for (file, what) in &pictures {
-            say(&format!("{what}: {}", self.folder.path().join(file).display()));
-        }
-        say(&format!("report: {}", written.display()));
-        Ok(())
+    say(&format!("run folder: {}", folder.path().display()));
+    let session = Session { settings, device, folder, label: String::new() };
+    let finished = session.finish()?;
+    say(&format!("\n{}:\n", finished.report.caption()));
+    for line in table(&finished.report.rows()) {
+        say(&format!("  {line}"));
     }
-
-    /// Trains a model, from its last checkpoint if there is one.
-    fn train(&self, model: ModelKind, updates: usize) -> anyhow::Result<Trained> {
-        let own = self.settings.train.model;
-        let folder = self.folder.of_model(model, own)?;
-        let mut trainer = if Trainer::can_resume(folder.path()) {
-            let mut trainer = Trainer::resume(folder.path(), &self.device)?;
-            trainer.extend(updates, self.settings.train.stop_at);
-            trainer
-        } else {
-            let config = TrainConfig { model, updates, ..self.settings.train.clone() };
-            Trainer::new(config, &self.device)?
-        };
-        let mut metrics = folder.metrics_after(trainer.update())?;
-        let mut progress = Progress::new(trainer.config(), trainer.update(), trainer.longest());
-        let outcome = trainer.run(Some(folder.path()), |event| {
-            metrics.add(event)?;
-            progress.show(event);
-            Ok(())
-        });
-        progress.finish();
-        let ending = outcome?;
-        self.tell(&trainer, ending);
-        let best_model = trainer.best_model();
-        Ok(Trained {
-            report: ModelReport {
-                model,
-                parameters: best_model.num_params(),
-                updates: trainer.update(),
-                skipped: trainer.skipped(),
-                training_seconds: trainer.seconds(),
-                ending: Some(ending),
-                best: trainer.best(),
-                longest_trained: trainer.longest_trained(),
-                tests: Vec::new(),
-            },
-            config: trainer.config().clone(),
-            model: best_model,
-            events: folder.events()?,
-        })
+    say("");
+    for (file, what) in &finished.pictures {
+        say(&format!("{what}: {}", session.folder.path().join(file).display()));
     }
-
-    fn tell(&self, trainer: &Trainer, ending: Ending) {
-        let best = trainer.best().map_or_else(String::new, |best| {
-            format!(
-                ", best on held-out sequences at {} {}: {}",
-                self.settings.train.task.span_name(),
-                thousands(self.settings.train.span),
-                describe(&best.metrics)
-            )
-        });
-        let how = match ending {
-            Ending::Reached => "learnt it",
-            Ending::BudgetSpent => "made all its updates",
-        };
-        say(&format!(
-            "{}: {how} ({} updates, {}){best}",
-            trainer.config().model.name(),
-            thousands(trainer.update()),
-            duration(trainer.seconds()),
-        ));
-    }
-
-    /// Tries every network at every span of the tests.
-    fn test(&self, trained: &mut [Trained]) {
-        let task = self.settings.train.task;
-        let sequences = self.settings.test_sequences;
-        for span in &self.settings.test_spans {
-            for Trained { config, model, report, .. } in trained.iter_mut() {
-                let started = Instant::now();
-                let stream = DataStream::of_span(config.seed, Purpose::Test, *span);
-                let metrics = evaluate(model, &task, *span, sequences, stream, &self.device);
-                let seconds = started.elapsed().as_secs_f64();
-                say(&format!(
-                    "{}: tested at {} {}: {} ({})",
-                    report.model.name(),
-                    task.span_name(),
-                    thousands(*span),
-                    describe(&metrics),
-                    duration(seconds),
-                ));
-                report.tests.push(Test { span: *span, sequences, metrics, seconds });
-            }
-        }
-    }
-
-    /// Draws the pictures; gives their files and what they show.
-    fn draw(&self, trained: &[Trained]) -> anyhow::Result<Vec<(String, &'static str)>> {
-        let task = self.settings.train.task;
-        let mut pictures = Vec::new();
-        if let Some(sab) = trained.iter().find(|trained| trained.report.model == ModelKind::Sab) {
-            self.draw_reminders(sab)?;
-            pictures.push((REMINDERS.to_owned(), "which moment reminded which"));
-        }
-        let curves: Vec<_> = trained
-            .iter()
-            .map(|trained| (trained.report.model.name(), trained.events.clone()))
-            .collect();
-        let title = format!(
-            "Learning {} ({} {})",
-            task.name(),
-            task.span_name(),
-            thousands(self.settings.train.span)
-        );
-        let svg = plot::learning_curves(&curves, &task, &title).context("the learning curves")?;
-        self.folder.write(LEARNING, &svg)?;
-        pictures.push((LEARNING.to_owned(), "learning curves"));
-        Ok(pictures)
-    }
-
-    fn draw_reminders(&self, sab: &Trained) -> anyhow::Result<PathBuf> {
-        let task = self.settings.train.task;
-        let span = self.settings.train.span.min(PICTURE_SPAN);
-        let stream = DataStream::of_span(sab.config.seed, Purpose::Test, span);
-        let found = reminders(&sab.model, &sab.config.layer, &task, span, stream, &self.device);
-        let title = format!(
-            "Which moment reminded which: {}, {} {span}, one held-out sequence",
-            task.name(),
-            task.span_name()
-        );
-        let steps = task.steps(span);
-        let marks = match task {
-            Task::Copying { symbols, .. } => vec![(symbols, "delay"), (steps - symbols, "recall")],
-            Task::Adding => Vec::new(),
-        };
-        let k_att = sab.config.layer.k_att;
-        let svg = plot::heat_map(&found, steps, k_att, &title, &marks).context("the heat map")?;
-        self.folder.write(REMINDERS, &svg)
-    }
+    say(&format!("report: {}", finished.written.display()));
+    Ok(())
 }

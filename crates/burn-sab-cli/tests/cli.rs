@@ -45,6 +45,15 @@ fn succeed(folder: &Path, line: &str) -> String {
 #[case("train copying --length 9", "--delay")]
 #[case("train adding --delay 9", "--length")]
 #[case("train adding --symbols 3", "--symbols")]
+#[case("train copying --data somewhere", "--data")]
+#[case("train copying --permuted", "--permuted")]
+#[case("train mnist", "--data")]
+#[case("train mnist --data missing", "t10k-images-idx3-ubyte")]
+#[case("train cifar --data missing", "data_batch_1.bin")]
+#[case("train text --data missing", "ptb.char.train.txt")]
+#[case("train mnist --data missing --length 9", "--length")]
+#[case("train mnist --data missing --curriculum grow", "curriculum")]
+#[case("train copying --model transformer --hidden 6", "multiple of 4")]
 #[case("train copying --score additive --attention 8", "--attention")]
 #[case("train copying --max-hops many", "\"none\"")]
 #[case("train copying --stop-at soon", "\"never\"")]
@@ -159,4 +168,44 @@ fn a_run_can_be_repeated_from_its_configuration() {
         |run: &str| fs::read_to_string(folder.path().join(run).join("metrics.jsonl")).unwrap();
     assert_eq!(read("first"), read("second"));
     assert!(read("first").contains("\"mse\""));
+}
+
+/// `count` images in MNIST's format: the digit n is a light stroke at the n-th of ten places.
+fn write_images(folder: &Path, count: usize) {
+    let size = |n: usize| (n as u32).to_be_bytes();
+    let mut images = [&[0, 0, 8, 3], &size(count)[..], &size(28), &size(28)].concat();
+    for n in 0..count {
+        images.extend((0..784).map(|pixel| if pixel / 78 == n % 10 { 255u8 } else { 0 }));
+    }
+    let mut labels = [&[0, 0, 8, 1], &size(count)[..]].concat();
+    labels.extend((0..count).map(|n| (n % 10) as u8));
+    fs::write(folder.join("t10k-images-idx3-ubyte"), images).unwrap();
+    fs::write(folder.join("t10k-labels-idx1-ubyte"), labels).unwrap();
+}
+
+#[test]
+fn images_and_texts_are_learnt_from_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    write_images(path, 60);
+    fs::write(path.join("some.txt"), "the cat sat on the mat. ".repeat(200)).unwrap();
+    let rest = "--hidden 8 --batch 4 --updates 3 --evaluate-every 3 --threads 1 --compare lstm";
+    let told = succeed(path, &format!("train mnist --permuted --data . --out images {rest}"));
+    assert!(told.contains("permuted pixels of MNIST"), "{told}");
+    let told = succeed(path, &format!("train text --data some.txt --length 12 --out text {rest}"));
+    assert!(told.contains("bits per character"), "{told}");
+    for (run, data, metric) in [
+        ("images", "images in MNIST's format, 49 / 5 / 6 of its test images", "accuracy"),
+        ("text", "some.txt, 4320 / 240 / 240 bytes", "bits_per_character"),
+    ] {
+        let report = fs::read_to_string(path.join(run).join("report.json")).unwrap();
+        let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+        assert!(report["data"].as_str().unwrap().starts_with(data), "{}", report["data"]);
+        let tests = &report["models"][0]["tests"][0];
+        assert!(tests["metrics"][metric].as_f64().unwrap() >= 0.0);
+    }
+    // An image has one length, so that there is no shorter one to draw.
+    assert!(
+        !path.join("images/reminders.svg").exists() && path.join("text/reminders.svg").exists()
+    );
 }

@@ -1,11 +1,17 @@
-use burn_sab::SabLstmConfig;
+use std::path::PathBuf;
+
+use burn_sab::{SabLstmConfig, Sparsifier};
 use serde::{Deserialize, Serialize};
 
 use crate::curriculum::Curriculum;
+use crate::data::{DataError, Examples};
 use crate::error::TrainError;
+use crate::stream::Purpose;
 use crate::task::Task;
+use crate::transformer::HEADS;
 
-/// Which network is trained. All are the same layer, so that a comparison compares nothing else.
+/// Which network is trained. All but the Transformer are the same layer, so that a comparison compares
+/// nothing else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ModelKind {
@@ -15,6 +21,12 @@ pub enum ModelKind {
     Lstm,
     /// An LSTM trained by truncated backpropagation through time: no slots, windows of `k_trunc`.
     Tbptt,
+    /// An LSTM with full self-attention, trained by backpropagation through the whole sequence: SAB that
+    /// stores every state, retrieves all of them, and truncates nothing. Scores are those of the layer,
+    /// weights their softmax over all states.
+    Attention,
+    /// A small causal Transformer of the same hidden size.
+    Transformer,
 }
 
 impl ModelKind {
@@ -24,7 +36,14 @@ impl ModelKind {
             Self::Sab => "sab",
             Self::Lstm => "lstm",
             Self::Tbptt => "tbptt",
+            Self::Attention => "attention",
+            Self::Transformer => "transformer",
         }
+    }
+
+    /// Whether it reads summaries of what it retrieved.
+    pub fn retrieves(self) -> bool {
+        matches!(self, Self::Sab | Self::Attention)
     }
 }
 
@@ -33,7 +52,10 @@ impl ModelKind {
 pub struct TrainConfig {
     /// The task.
     pub task: Task,
-    /// The span to be learnt: the delay of the copying task, the length of the adding task.
+    /// Where the task's files are, if it needs any: a folder, or a text file.
+    #[serde(default)]
+    pub data: Option<PathBuf>,
+    /// The span to be learnt: the delay of the copying task, the length of a sequence in the others.
     pub span: usize,
     /// Which spans training uses on the way there.
     pub curriculum: Curriculum,
@@ -57,12 +79,15 @@ pub struct TrainConfig {
     pub evaluate_every: usize,
     /// Sequences per evaluation.
     pub evaluate_sequences: usize,
-    /// Training ends when an evaluation reaches this accuracy (copying) or falls to this mean squared
-    /// error (adding); `None` spends the whole budget.
+    /// Training ends when an evaluation reaches this accuracy (copying, images), or falls to this mean
+    /// squared error (adding) or these bits per character (text); `None` spends the whole budget.
     pub stop_at: Option<f64>,
     /// Updates between two checkpoints.
     pub checkpoint_every: usize,
 }
+
+/// More slots than any sequence has; a round number in a configuration file.
+pub(crate) const ALL: usize = u32::MAX as usize;
 
 /// Most bytes that one batch may take by the estimate in [`TrainConfig::validate`]. Larger requests are
 /// almost surely slips of the keyboard, and a refused allocation would end the process without a word.
@@ -75,12 +100,19 @@ impl TrainConfig {
     /// copying task with a delay of 100.
     pub fn new(task: Task) -> Self {
         let (curriculum, stop_at) = match task {
-            Task::Copying { .. } => (Curriculum::Grow, 0.99),
-            Task::Adding => (Curriculum::None, 0.001),
+            Task::Copying { .. } => (Curriculum::Grow, Some(0.99)),
+            Task::Adding => (Curriculum::None, Some(0.001)),
+            _ => (Curriculum::None, None),
+        };
+        // A few hundred images tell 90 % from 91 %; a window of text has as many answers as steps.
+        let (span, evaluate_sequences) = match task {
+            Task::PixelMnist { .. } | Task::PixelCifar => (task.shortest_span(), 500),
+            _ => (100, 64),
         };
         Self {
             task,
-            span: 100,
+            data: None,
+            span,
             curriculum,
             model: ModelKind::Sab,
             layer: SabLstmConfig::new(task.d_input(), 128, true),
@@ -91,19 +123,45 @@ impl TrainConfig {
             clip_norm: 1.0,
             seed: 1,
             evaluate_every: 100,
-            evaluate_sequences: 64,
-            stop_at: Some(stop_at),
+            evaluate_sequences,
+            stop_at,
             checkpoint_every: 500,
         }
+    }
+
+    /// The sequences of the task, read from its files if it has any.
+    ///
+    /// # Errors
+    ///
+    /// If the files cannot be used, or have no sequence of this span for training or for choosing the best
+    /// network.
+    pub fn examples(&self) -> Result<Examples, TrainError> {
+        let examples = Examples::load(self.task, self.data.as_deref())?;
+        for (purpose, name) in
+            [(Purpose::Training, "training"), (Purpose::Validation, "validation")]
+        {
+            if examples.available(purpose, self.span) == Some(0) {
+                let what = format!("there is no sequence of {} steps for {name}", self.span);
+                let path = self.data.clone().unwrap_or_default();
+                return Err(DataError::Wrong { path, what }.into());
+            }
+        }
+        Ok(examples)
     }
 
     /// The layer that the model uses.
     pub fn effective_layer(&self) -> SabLstmConfig {
         let layer = self.layer.clone();
         match self.model {
-            ModelKind::Sab => layer,
+            ModelKind::Sab | ModelKind::Transformer => layer,
             ModelKind::Lstm => layer.without_memory().full_backpropagation(),
             ModelKind::Tbptt => layer.without_memory(),
+            ModelKind::Attention => layer
+                .with_k_top(ALL)
+                .with_k_att(1)
+                .with_sparsifier(Sparsifier::Softmax)
+                .with_max_hops(None)
+                .full_backpropagation(),
         }
     }
 
@@ -121,6 +179,7 @@ impl TrainConfig {
         let refuse = |setting, value: &dyn ToString, rule| {
             Err(TrainError::Setting { setting, value: value.to_string(), rule })
         };
+        let one_length = || refuse("length", &self.span, "an image has as many steps as pixels");
         if let Task::Copying { symbols, alphabet } = self.task {
             if symbols == 0 {
                 return refuse("symbols", &symbols, "there has to be at least 1 to remember");
@@ -132,8 +191,20 @@ impl TrainConfig {
         if !(self.task.shortest_span()..=1 << 31).contains(&self.span) {
             return match self.task {
                 Task::Copying { .. } => refuse("delay", &self.span, "it has to be at least 1"),
+                Task::Text { .. } => refuse("length", &self.span, "it has to be at least 1"),
                 Task::Adding => refuse("length", &self.span, "it has to be at least 2"),
+                Task::PixelMnist { .. } | Task::PixelCifar => one_length(),
             };
+        }
+        if self.task.has_one_span() && self.span != self.task.shortest_span() {
+            return one_length();
+        }
+        if self.curriculum == Curriculum::Grow && self.task.needs_files() {
+            return refuse(
+                "curriculum",
+                &"grow",
+                "only copying and adding have spans that can grow",
+            );
         }
         for (setting, value) in [
             ("batch", self.batch),
@@ -170,6 +241,13 @@ impl TrainConfig {
             );
         }
         self.layer.validate()?;
+        if self.model == ModelKind::Transformer && !self.layer.d_hidden.is_multiple_of(HEADS) {
+            return refuse(
+                "hidden",
+                &self.layer.d_hidden,
+                "a Transformer of four heads needs a multiple of 4",
+            );
+        }
         // Input, gates, hidden states, summaries and slots, in f32: about 8 numbers per hidden unit.
         let per_step = (self.layer.d_input as u128) + 8 * self.layer.d_hidden as u128;
         let steps = self.task.steps(self.span) as u128;
@@ -191,7 +269,10 @@ mod tests {
 
     #[test]
     fn the_defaults_are_valid_and_survive_json() {
-        for task in [Task::copying(), Task::Adding] {
+        let images = Task::PixelMnist { permuted: true };
+        for task in
+            [Task::copying(), Task::Adding, images, Task::PixelCifar, Task::Text { characters: 3 }]
+        {
             let config = TrainConfig::new(task);
             config.validate().unwrap();
             let json = serde_json::to_string(&config).unwrap();
@@ -205,6 +286,8 @@ mod tests {
     #[case("alphabet", |c: &mut TrainConfig| c.task = Task::Copying { symbols: 10, alphabet: 1 })]
     #[case("delay", |c: &mut TrainConfig| c.span = 0)]
     #[case("length", |c: &mut TrainConfig| { c.task = Task::Adding; c.span = 1 })]
+    #[case("length", |c: &mut TrainConfig| { *c = TrainConfig::new(Task::PixelCifar); c.span = 784 })]
+    #[case("curriculum", |c: &mut TrainConfig| { *c = TrainConfig::new(Task::PixelCifar); c.curriculum = Curriculum::Grow })]
     #[case("batch", |c: &mut TrainConfig| c.batch = 0)]
     #[case("64 GiB", |c: &mut TrainConfig| c.batch = 1 << 40)]
     #[case("updates", |c: &mut TrainConfig| c.updates = 0)]
@@ -212,6 +295,7 @@ mod tests {
     #[case("lr is NaN", |c: &mut TrainConfig| c.lr = f64::NAN)]
     #[case("clip-norm is 0", |c: &mut TrainConfig| c.clip_norm = 0.0)]
     #[case("lr-decay is 1.5", |c: &mut TrainConfig| c.lr_decay = 1.5)]
+    #[case("hidden is 6", |c: &mut TrainConfig| { c.model = ModelKind::Transformer; c.layer.d_hidden = 6 })]
     #[case("stop-at is -0.5", |c: &mut TrainConfig| c.stop_at = Some(-0.5))]
     fn a_wrong_setting_is_named(#[case] named: &str, #[case] change: fn(&mut TrainConfig)) {
         let mut config = TrainConfig::new(Task::copying());

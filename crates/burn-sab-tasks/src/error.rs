@@ -3,12 +3,17 @@ use std::path::PathBuf;
 
 use burn_sab::ConfigError;
 
+use crate::data::DataError;
+
 /// Why training could not start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
     /// A setting of the layer is out of its range.
     #[error(transparent)]
     Layer(#[from] ConfigError),
+    /// The task's files cannot be used.
+    #[error(transparent)]
+    Data(#[from] DataError),
     /// A setting of the training is out of its range.
     #[error("{setting} is {value}, but {rule}")]
     Setting {

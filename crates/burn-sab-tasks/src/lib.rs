@@ -1,4 +1,4 @@
-//! Tasks on which recurrent networks with a long memory are compared, and what is needed to train on
+//! Tasks on which networks with a long memory are compared, and what is needed to train on
 //! them: data, metrics, a model around [`SabLstm`](burn_sab::SabLstm), the baselines, a curriculum,
 //! and a training loop that can be interrupted and resumed exactly.
 //!
@@ -23,6 +23,7 @@ mod checkpoint;
 mod clip;
 mod config;
 mod curriculum;
+mod data;
 mod error;
 mod evaluate;
 mod event;
@@ -31,9 +32,11 @@ mod reminders;
 mod stream;
 mod task;
 mod train;
+mod transformer;
 
 pub use config::{ModelKind, TrainConfig};
 pub use curriculum::Curriculum;
+pub use data::{DataError, Examples};
 pub use error::TrainError;
 pub use evaluate::evaluate;
 pub use event::Event;

@@ -5,21 +5,37 @@ use std::sync::{Mutex, PoisonError};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
-use burn_sab::SabLstm;
+use burn_sab::{SabLstm, SabLstmState};
 
-use crate::config::{ModelKind, TrainConfig};
+use crate::config::{ALL, ModelKind, TrainConfig};
 use crate::error::TrainError;
+use crate::transformer::CausalTransformer;
 
-/// A recurrent layer and the paper's readout `y = V1 h + V2 s + b` at the last steps of a sequence.
+/// A network that reads a sequence, and the paper's readout `y = V1 h + V2 s + b` at its last steps.
 ///
-/// The baselines, which retrieve nothing, have no `V2`.
+/// Those that retrieve nothing have no `V2`.
 #[derive(Module, Debug)]
 pub struct TaskModel {
-    layer: SabLstm,
+    network: Network,
     /// V1 and b.
     from_hidden: Linear,
     /// V2.
     from_summary: Option<Linear>,
+}
+
+/// What stands below the readout.
+#[derive(Module, Debug)]
+enum Network {
+    Recurrent(SabLstm),
+    Transformer(CausalTransformer),
+}
+
+/// Hidden states and summaries of the steps that are read, `[batch, steps, d_hidden]`, and the state after
+/// the last one.
+struct Steps {
+    hidden: Tensor<3>,
+    summary: Option<Tensor<3>>,
+    state: Option<SabLstmState>,
 }
 
 /// Steps that are handed to the layer at once when gradients are not needed. What the layer puts out
@@ -58,18 +74,35 @@ impl TaskModel {
         let readout = LinearConfig::new(layer.d_hidden, config.task.d_output());
         let model = Self {
             from_hidden: readout.init(&host),
-            from_summary: (config.model == ModelKind::Sab)
+            from_summary: config
+                .model
+                .retrieves()
                 .then(|| readout.clone().with_bias(false).init(&host)),
-            layer: layer.try_init(&host)?,
+            network: match config.model {
+                ModelKind::Transformer => Network::Transformer(CausalTransformer::new(
+                    layer.d_input,
+                    layer.d_hidden,
+                    &host,
+                )),
+                _ => Network::Recurrent(layer.try_init(&host)?),
+            },
         };
         // Parameters are drawn when they are first used; use them while the generator is ours.
         model.visit(&mut Draw);
         Ok(if host == *device { model } else { model.map(&mut Settle { device }) })
     }
 
-    /// The recurrent layer.
-    pub fn layer(&self) -> &SabLstm {
-        &self.layer
+    /// The recurrent layer, if there is one.
+    pub fn layer(&self) -> Option<&SabLstm> {
+        match &self.network {
+            Network::Recurrent(layer) => Some(layer),
+            Network::Transformer(_) => None,
+        }
+    }
+
+    /// Whether memory grows with the square of a sequence's length.
+    pub(crate) fn looks_at_all_pairs(&self) -> bool {
+        self.layer().is_none_or(|layer| layer.k_top >= ALL)
     }
 
     /// Answers at the last `answers` steps of `input` `[batch, time, d_input]`, as
@@ -86,7 +119,13 @@ impl TaskModel {
     /// The same as [`forward`](Self::forward), in memory that does not grow with the sequence but for
     /// its slots. For use without autodiff.
     pub fn infer(&self, input: Tensor<3>, answers: usize) -> Tensor<3> {
-        self.forward_in_chunks(input, answers, CHUNK)
+        let [_, steps, _] = input.dims();
+        let chunk = match &self.network {
+            Network::Recurrent(_) => CHUNK,
+            // It has no state that could be carried.
+            Network::Transformer(_) => steps,
+        };
+        self.forward_in_chunks(input, answers, chunk)
     }
 
     fn forward_in_chunks(&self, input: Tensor<3>, answers: usize, chunk: usize) -> Tensor<3> {
@@ -103,25 +142,35 @@ impl TaskModel {
             } else {
                 input.clone().narrow(1, start, length)
             };
-            let (hidden, summary) = match &self.from_summary {
-                Some(_) => {
-                    let output = self.layer.forward_with_reminders(x, state);
-                    state = Some(output.state);
-                    (output.hidden, Some(output.summary))
-                }
-                None => {
-                    let (hidden, carried) = self.layer.forward(x, state);
-                    state = Some(carried);
-                    (hidden, None)
-                }
-            };
-            let skip = first_answer.saturating_sub(start);
+            let skip = first_answer.saturating_sub(start).min(length);
+            let Steps { hidden, summary, state: carried } = self.run(x, skip, state);
+            state = carried;
             if skip < length {
-                let last = |steps: Tensor<3>| steps.narrow(1, skip, length - skip);
-                parts.push(self.read(last(hidden), summary.map(last)));
+                parts.push(self.read(hidden, summary));
             }
         }
         if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(parts, 1) }
+    }
+
+    /// Goes over `x`, and gives what the readout needs of its steps from `skip` on.
+    fn run(&self, x: Tensor<3>, skip: usize, state: Option<SabLstmState>) -> Steps {
+        let [_, length, _] = x.dims();
+        match &self.network {
+            Network::Recurrent(layer) => {
+                // Of a chunk without answers only the state is needed; one step is the least to ask for.
+                let steps: Vec<usize> = (skip.min(length - 1)..length).collect();
+                let output = match steps.len() == length {
+                    true => layer.forward_with_reminders(x, state),
+                    false => layer.forward_at(x, &steps, state),
+                };
+                let summary = self.from_summary.is_some().then_some(output.summary);
+                Steps { hidden: output.hidden, summary, state: Some(output.state) }
+            }
+            Network::Transformer(network) => {
+                let hidden = network.forward(x).narrow(1, skip, length - skip);
+                Steps { hidden, summary: None, state: None }
+            }
+        }
     }
 
     fn read(&self, hidden: Tensor<3>, summary: Option<Tensor<3>>) -> Tensor<3> {
@@ -160,7 +209,7 @@ impl ModuleMapper for Settle<'_> {
 mod tests {
     use super::*;
     use crate::stream::{DataStream, Purpose};
-    use crate::task::Task;
+    use crate::task::{Batch, Task};
     use burn::tensor::Tolerance;
     use rstest::rstest;
 
@@ -172,21 +221,54 @@ mod tests {
         config
     }
 
+    fn batch(config: &TrainConfig, span: usize, rows: usize, device: &Device) -> Batch {
+        let mut stream = DataStream::new(1, Purpose::Training);
+        config.examples().unwrap().training_batch(&mut stream, span, rows, device)
+    }
+
     #[rstest]
     #[case(ModelKind::Sab)]
     #[case(ModelKind::Lstm)]
     #[case(ModelKind::Tbptt)]
+    #[case(ModelKind::Attention)]
     fn chunks_give_the_answers_of_the_whole(#[case] kind: ModelKind) {
         let device = Device::flex();
         let config = tiny(kind);
         let model = TaskModel::new(&config, &device).unwrap();
-        let mut stream = DataStream::new(1, Purpose::Test);
-        let batch = config.task.batch(&mut stream, 11, 2, &device);
+        let batch = batch(&config, 11, 2, &device);
         let whole = model.forward(batch.input.clone(), 3);
         assert_eq!(whole.dims(), [2, 3, 4]);
         for chunk in [1, 2, 5, 16, 17, 40] {
             let parts = model.forward_in_chunks(batch.input.clone(), 3, chunk);
             parts.into_data().assert_approx_eq::<f32>(&whole.to_data(), Tolerance::absolute(1e-5));
+        }
+    }
+
+    #[rstest]
+    #[case(ModelKind::Sab)]
+    #[case(ModelKind::Tbptt)]
+    #[case(ModelKind::Lstm)]
+    #[case(ModelKind::Attention)]
+    #[case(ModelKind::Transformer)]
+    fn the_last_answer_sends_gradient_where_the_model_says(#[case] kind: ModelKind) {
+        let device = Device::flex().autodiff();
+        let mut config = tiny(kind);
+        // A window of one step, and a memory of four slots at most.
+        config.layer = config.layer.with_k_trunc(1).with_k_att(3);
+        let model = TaskModel::new(&config, &device).unwrap();
+        let input = batch(&config, 5, 1, &device).input.require_grad();
+        let grads = model.forward(input.clone(), 1).sum().backward();
+        let grad = input.grad(&grads).unwrap().abs().sum_dim(2).into_data();
+        let grad: Vec<f32> = grad.iter().collect();
+        assert_eq!(grad.len(), 11);
+        assert!(grad.iter().all(|g| g.is_finite()));
+        for (step, g) in grad.iter().enumerate() {
+            match kind {
+                // The slots are the states of steps 2, 5 and 8, and the initial one.
+                ModelKind::Sab => assert_eq!(*g > 0.0, [2, 5, 8, 10].contains(&step), "{grad:?}"),
+                ModelKind::Tbptt => assert_eq!(*g > 0.0, step == 10, "{grad:?}"),
+                _ => assert!(*g > 0.0, "{grad:?}"),
+            }
         }
     }
 

@@ -4,9 +4,9 @@ use burn::tensor::Device;
 use burn_sab::{InitialSlot, SabLstmConfig};
 use serde::{Deserialize, Serialize};
 
+use crate::data::Examples;
 use crate::model::TaskModel;
-use crate::stream::DataStream;
-use crate::task::Task;
+use crate::stream::{DataStream, Purpose};
 
 /// When a slot was stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -41,19 +41,22 @@ impl Moment {
     }
 }
 
-/// The reminders of one sequence of `task` with this span, in the order of the steps.
+/// The reminders of the first test sequence with this span, in the order of the steps; none of a network
+/// without a recurrent layer.
 ///
 /// `layer` is the configuration that `model` was made with.
 pub fn reminders(
     model: &TaskModel,
     layer: &SabLstmConfig,
-    task: &Task,
+    examples: &Examples,
     span: usize,
-    mut stream: DataStream,
+    seed: u64,
     device: &Device,
 ) -> Vec<Reminder> {
-    let batch = task.batch(&mut stream, span, 1, device);
-    let output = model.layer().forward_with_reminders(batch.input, None);
+    let Some(recurrent) = model.layer() else { return Vec::new() };
+    let mut stream = DataStream::of_span(seed, Purpose::Test, span);
+    let batch = examples.held_out_batch(Purpose::Test, &mut stream, span, 0..1, device);
+    let output = recurrent.forward_with_reminders(batch.input, None);
     let [_, _, per_step] = output.weights.dims();
     let weights = output.weights.into_data().iter::<f32>().collect::<Vec<_>>();
     let slots = output.slots.into_data().iter::<i64>().collect::<Vec<_>>();
@@ -74,7 +77,7 @@ pub fn reminders(
 mod tests {
     use super::*;
     use crate::config::TrainConfig;
-    use crate::stream::Purpose;
+    use crate::task::Task;
 
     #[test]
     fn slots_are_dated() {
@@ -93,8 +96,8 @@ mod tests {
         config.layer.d_hidden = 8;
         config.layer = config.layer.with_k_top(4);
         let model = TaskModel::new(&config, &device).unwrap();
-        let stream = DataStream::new(1, Purpose::Test);
-        let found = reminders(&model, &config.layer, &config.task, 6, stream, &device);
+        let examples = Examples::load(config.task, None).unwrap();
+        let found = reminders(&model, &config.layer, &examples, 6, 1, &device);
         for step in 0..config.task.steps(6) {
             let of_step: Vec<_> = found.iter().filter(|reminder| reminder.step == step).collect();
             assert_eq!(of_step.len(), 4.min(step + 1));

@@ -16,6 +16,8 @@ pub enum Purpose {
     Validation = 3,
     /// The held-out sequences of the final report, and of the picture.
     Test = 4,
+    /// The order of pixels, which belongs to the task and not to a run.
+    Permutation = 5,
 }
 
 /// A seeded stream of random numbers whose position can be saved.

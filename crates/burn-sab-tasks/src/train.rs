@@ -5,6 +5,7 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use burn::module::Module;
@@ -16,6 +17,7 @@ use crate::checkpoint::{self, SavedState};
 use crate::clip::clip_by_global_norm;
 use crate::config::TrainConfig;
 use crate::curriculum::Curriculum;
+use crate::data::Examples;
 use crate::error::TrainError;
 use crate::evaluate::evaluate;
 use crate::event::Event;
@@ -68,6 +70,7 @@ pub(crate) struct Progress {
 #[derive(Debug)]
 pub struct Trainer {
     config: TrainConfig,
+    examples: Arc<Examples>,
     /// Without autodiff.
     device: Device,
     model: TaskModel,
@@ -91,9 +94,10 @@ impl Trainer {
     ///
     /// # Errors
     ///
-    /// If a setting is out of its range.
+    /// If a setting is out of its range, or if the task's files cannot be used.
     pub fn new(config: TrainConfig, device: &Device) -> Result<Self, TrainError> {
         config.validate()?;
+        let examples = config.examples()?;
         let progress = Progress {
             update: 0,
             stream: DataStream::new(config.seed, Purpose::Training),
@@ -110,6 +114,7 @@ impl Trainer {
             best_model: None,
             optimizer: Optimizer(adam()),
             device: device.clone(),
+            examples: Arc::new(examples),
             config,
             progress,
         })
@@ -127,6 +132,7 @@ impl Trainer {
         let checkpoint = checkpoint::latest(folder)?;
         let SavedState { config, progress } = checkpoint::load_state(&checkpoint)?;
         config.validate()?;
+        let examples = config.examples()?;
         let fresh = TaskModel::new(&config, &device.clone().autodiff())?;
         let best_model = match progress.best {
             Some(_) => Some(checkpoint::load_best(&checkpoint, fresh.valid())?),
@@ -137,6 +143,7 @@ impl Trainer {
             best_model,
             optimizer: Optimizer(checkpoint::load_optimizer(&checkpoint, adam())?),
             device: device.clone(),
+            examples: Arc::new(examples),
             config,
             progress,
         })
@@ -159,6 +166,11 @@ impl Trainer {
     /// The settings.
     pub fn config(&self) -> &TrainConfig {
         &self.config
+    }
+
+    /// The sequences of the task.
+    pub fn examples(&self) -> &Arc<Examples> {
+        &self.examples
     }
 
     /// Updates so far.
@@ -262,14 +274,15 @@ impl Trainer {
 
     /// Draws a batch and moves the weights along its gradient.
     fn descend(&mut self) -> Result<Event, TrainError> {
-        let Self { config, progress, .. } = self;
+        let Self { config, progress, examples, .. } = self;
         let update = progress.update;
         let task = config.task;
         let span = config.curriculum.draw(&mut progress.stream, &task, progress.longest);
         progress.longest_trained = progress.longest_trained.max(span);
         let device = self.device.clone().autodiff();
-        let batch = task.batch(&mut progress.stream, span, config.batch, &device);
-        let loss_tensor = task.loss(self.model.forward(batch.input, task.answers()), batch.target);
+        let batch = examples.training_batch(&mut progress.stream, span, config.batch, &device);
+        let answers = self.model.forward(batch.input, task.answers(span));
+        let loss_tensor = task.loss(answers, batch.target);
         let loss = loss_tensor.clone().into_scalar::<f64>();
         if !loss.is_finite() {
             return self.skip(span, "loss");
@@ -326,8 +339,8 @@ impl Trainer {
     }
 
     fn try_out(&self, span: usize, sequences: usize, purpose: Purpose) -> Metrics {
-        let stream = DataStream::of_span(self.config.seed, purpose, span);
-        evaluate(&self.model.valid(), &self.config.task, span, sequences, stream, &self.device)
+        let data = (self.config.seed, purpose);
+        evaluate(&self.model.valid(), &self.examples, span, sequences, data, &self.device)
     }
 
     fn save(&self, folder: &Path) -> Result<(), TrainError> {

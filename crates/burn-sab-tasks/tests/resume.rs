@@ -6,8 +6,7 @@ use std::path::Path;
 use burn::module::Module;
 use burn::tensor::Device;
 use burn_sab_tasks::{
-    Curriculum, DataStream, Ending, Event, ModelKind, Purpose, Task, TrainConfig, TrainError,
-    Trainer, evaluate,
+    Curriculum, Ending, Event, ModelKind, Purpose, Task, TrainConfig, TrainError, Trainer, evaluate,
 };
 use rstest::rstest;
 
@@ -45,6 +44,8 @@ fn run_to_the_end(mut trainer: Trainer, folder: &Path) -> (Vec<String>, Trainer)
 #[rstest]
 #[case(Task::Copying { symbols: 2, alphabet: 3 }, ModelKind::Sab)]
 #[case(Task::Copying { symbols: 2, alphabet: 3 }, ModelKind::Tbptt)]
+#[case(Task::Copying { symbols: 2, alphabet: 3 }, ModelKind::Attention)]
+#[case(Task::Copying { symbols: 2, alphabet: 3 }, ModelKind::Transformer)]
 #[case(Task::Adding, ModelKind::Sab)]
 fn a_resumed_run_is_the_uninterrupted_one(#[case] task: Task, #[case] model: ModelKind) {
     let device = Device::flex();
@@ -76,8 +77,8 @@ fn a_resumed_run_is_the_uninterrupted_one(#[case] task: Task, #[case] model: Mod
 
     assert_eq!(resumed_trainer.best(), whole_trainer.best());
     let tried = |trainer: &Trainer| {
-        let stream = DataStream::new(9, Purpose::Test);
-        evaluate(&trainer.best_model(), &task, 20, 16, stream, &device)
+        let data = (9, Purpose::Test);
+        evaluate(&trainer.best_model(), trainer.examples(), 20, 16, data, &device)
     };
     assert_eq!(tried(&resumed_trainer), tried(&whole_trainer));
 }

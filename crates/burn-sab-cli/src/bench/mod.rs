@@ -23,6 +23,7 @@ use crate::report::commit;
 use crate::text::{self, say};
 pub use args::BenchArgs;
 use args::{Case, Model, Worker};
+pub use counts::heap_growth;
 use peers::Torch;
 use run::Measured;
 use table::Results;

@@ -1,12 +1,18 @@
 //! Pictures, as SVG.
 
+mod cost;
+mod curves;
 mod growth;
 mod learning;
 mod reminders;
+mod transfer;
 
+pub use cost::{Bar, cost_bars};
+pub use curves::Curve;
 pub use growth::{Line, growth};
-pub use learning::learning_curves;
+pub use learning::{Scale, learning_curves};
 pub use reminders::heat_map;
+pub use transfer::transfer_curves;
 
 use plotters::drawing::DrawingAreaErrorKind;
 use plotters::style::RGBColor;
@@ -16,11 +22,13 @@ type DrawingError = DrawingAreaErrorKind<std::io::Error>;
 
 const FONT: &str = "sans-serif";
 /// Colours that the colour-blind can tell apart (Okabe and Ito).
-const COLORS: [RGBColor; 5] = [
+const COLORS: [RGBColor; 7] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
     RGBColor(0, 158, 115),
     RGBColor(204, 121, 167),
     RGBColor(86, 180, 233),
+    RGBColor(230, 159, 0),
+    RGBColor(110, 110, 110),
 ];
 const INK: RGBColor = RGBColor(40, 40, 40);

@@ -5,7 +5,7 @@ use crate::stream::DataStream;
 /// Inputs `[rows, steps, 2]` (number, mark) and the sums `[rows, 1]`, flat.
 ///
 /// The first mark is uniform in the first half of the steps and the second one in the other half.
-pub(super) fn sequences(
+pub(crate) fn sequences(
     stream: &mut DataStream,
     rows: usize,
     steps: usize,

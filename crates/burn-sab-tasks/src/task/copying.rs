@@ -5,7 +5,7 @@ use crate::stream::DataStream;
 /// One-hot inputs `[rows, delay + 2 * symbols, alphabet + 2]` and the symbols `[rows, symbols]`, flat.
 ///
 /// Input features `0 .. alphabet` are the symbols, `alphabet` the blank, `alphabet + 1` the marker.
-pub(super) fn sequences(
+pub(crate) fn sequences(
     stream: &mut DataStream,
     rows: usize,
     symbols: usize,

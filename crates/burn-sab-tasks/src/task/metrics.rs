@@ -1,5 +1,7 @@
 //! How well a task was done.
 
+use std::f64::consts::LN_2;
+
 use burn::tensor::{Tensor, activation::log_softmax};
 use serde::{Deserialize, Serialize};
 
@@ -9,14 +11,21 @@ use super::{Target, Task};
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Metrics {
-    /// The copying task, over the symbols to be said.
-    Copying {
-        /// Share of symbols said right, 0 to 1.
+    /// Symbols or classes that had to be said.
+    Classes {
+        /// Share of them said right, 0 to 1.
         accuracy: f64,
-        /// Nats per symbol; `ln(alphabet)` for a network that knows nothing.
+        /// Nats per answer; the logarithm of the number of classes for a network that knows nothing.
         cross_entropy: f64,
     },
-    /// The adding task.
+    /// Next characters of a text.
+    Text {
+        /// Cross-entropy in bits.
+        bits_per_character: f64,
+        /// Share of characters said right, 0 to 1.
+        accuracy: f64,
+    },
+    /// Sums of the adding task.
     Adding {
         /// Mean squared error of the sums; 0.167 for a network that always says 1.
         mse: f64,
@@ -24,22 +33,28 @@ pub enum Metrics {
 }
 
 impl Metrics {
-    /// Whether this is better than `other`: higher accuracy, then lower cross-entropy; lower error.
+    /// Whether this is better than `other`: higher accuracy, then lower cross-entropy; fewer bits; lower
+    /// error.
     pub fn is_better_than(&self, other: &Self) -> bool {
         match (self, other) {
             (
-                Self::Copying { accuracy, cross_entropy },
-                Self::Copying { accuracy: other, cross_entropy: other_entropy },
+                Self::Classes { accuracy, cross_entropy },
+                Self::Classes { accuracy: other, cross_entropy: other_entropy },
             ) => accuracy > other || (accuracy == other && cross_entropy < other_entropy),
+            (
+                Self::Text { bits_per_character: bits, .. },
+                Self::Text { bits_per_character: other, .. },
+            ) => bits < other,
             (Self::Adding { mse }, Self::Adding { mse: other }) => mse < other,
             _ => false,
         }
     }
 
-    /// Whether the accuracy is at least `level`, or the mean squared error at most `level`.
+    /// Whether the accuracy is at least `level`, or bits or mean squared error at most `level`.
     pub fn reaches(&self, level: f64) -> bool {
         match self {
-            Self::Copying { accuracy, .. } => *accuracy >= level,
+            Self::Classes { accuracy, .. } => *accuracy >= level,
+            Self::Text { bits_per_character, .. } => *bits_per_character <= level,
             Self::Adding { mse } => *mse <= level,
         }
     }
@@ -47,8 +62,11 @@ impl Metrics {
     /// The metrics by name, in the order in which tables show them.
     pub fn named(&self) -> Vec<(&'static str, f64)> {
         match *self {
-            Self::Copying { accuracy, cross_entropy } => {
+            Self::Classes { accuracy, cross_entropy } => {
                 vec![("accuracy", accuracy), ("cross_entropy", cross_entropy)]
+            }
+            Self::Text { bits_per_character, accuracy } => {
+                vec![("bits_per_character", bits_per_character), ("accuracy", accuracy)]
             }
             Self::Adding { mse } => vec![("mse", mse)],
         }
@@ -86,9 +104,13 @@ impl Tally {
     pub(crate) fn metrics(&self, task: &Task) -> Metrics {
         let per_answer = |sum: f64| rounded(sum / self.answers);
         match task {
-            Task::Copying { .. } => Metrics::Copying {
+            Task::Copying { .. } | Task::PixelMnist { .. } | Task::PixelCifar => Metrics::Classes {
                 accuracy: per_answer(self.right),
                 cross_entropy: per_answer(self.loss),
+            },
+            Task::Text { .. } => Metrics::Text {
+                bits_per_character: per_answer(self.loss / LN_2),
+                accuracy: per_answer(self.right),
             },
             Task::Adding => Metrics::Adding { mse: per_answer(self.loss) },
         }
@@ -115,12 +137,19 @@ mod tests {
         let said = Target::Symbols(Tensor::from_data([[0i64, 1, 1]], &device));
         let mut tally = Tally::default();
         tally.add(answers, said);
-        let Metrics::Copying { accuracy, cross_entropy } = tally.metrics(&Task::copying()) else {
+        let Metrics::Classes { accuracy, cross_entropy } = tally.metrics(&Task::copying()) else {
             panic!("metrics of another task")
         };
         let expected = -(2.0 * 0.75f64.ln() + 0.25f64.ln()) / 3.0;
         assert!((accuracy - 2.0 / 3.0).abs() < 1e-11);
         assert!((cross_entropy - expected).abs() < 1e-6, "{cross_entropy} {expected}");
+        let Metrics::Text { bits_per_character, accuracy } =
+            tally.metrics(&Task::Text { characters: 2 })
+        else {
+            panic!("metrics of another task")
+        };
+        assert!((bits_per_character - expected / LN_2).abs() < 1e-6, "{bits_per_character}");
+        assert!((accuracy - 2.0 / 3.0).abs() < 1e-11);
     }
 
     #[test]
@@ -138,7 +167,9 @@ mod tests {
 
     #[test]
     fn better_means_more_right_then_surer() {
-        let copying = |accuracy, cross_entropy| Metrics::Copying { accuracy, cross_entropy };
+        let text = |bits_per_character| Metrics::Text { bits_per_character, accuracy: 0.5 };
+        assert!(text(1.4).is_better_than(&text(1.5)) && text(1.4).reaches(1.4));
+        let copying = |accuracy, cross_entropy| Metrics::Classes { accuracy, cross_entropy };
         assert!(copying(0.9, 1.0).is_better_than(&copying(0.8, 0.1)));
         assert!(copying(0.9, 0.1).is_better_than(&copying(0.9, 0.2)));
         assert!(!copying(0.9, 0.1).is_better_than(&copying(0.9, 0.1)));

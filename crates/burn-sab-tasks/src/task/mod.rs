@@ -1,21 +1,22 @@
 //! The tasks: what a sequence looks like, what is asked about it, and how an answer is judged.
 
-mod adding;
-mod copying;
+pub(crate) mod adding;
+pub(crate) mod copying;
 mod metrics;
 
 pub use metrics::Metrics;
 pub(crate) use metrics::Tally;
 
-use burn::tensor::{Device, Int, Tensor, TensorData, activation::log_softmax};
+use burn::tensor::{Int, Tensor, activation::log_softmax};
 use serde::{Deserialize, Serialize};
 
-use crate::stream::DataStream;
+use crate::data::{CIFAR_CHANNELS, CIFAR_PIXELS, MNIST_PIXELS};
 
-/// A task on sequences that are generated on the fly.
+/// A task on sequences that are generated on the fly, or come from files.
 ///
 /// Every task has a *span*, the distance over which the network has to remember: the delay of the
-/// copying task, the length of the adding task. A curriculum grows it, and tests stretch it.
+/// copying task, the length of a sequence in the others. A curriculum grows it, and tests stretch it; for
+/// images it is what it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Task {
@@ -36,7 +37,24 @@ pub enum Task {
     /// marked, and the sum of the two marked numbers is asked for at the last step. Always
     /// answering 1 gives a mean squared error of 1/6.
     Adding,
+    /// Say which digit an image of MNIST shows after its 784 pixels have been seen one by one.
+    PixelMnist {
+        /// Whether the pixels come in an order that was drawn once and for all, not line by line.
+        permuted: bool,
+    },
+    /// Say what an image of CIFAR-10 shows after its 1,024 pixels have been seen one by one, each as three
+    /// values.
+    PixelCifar,
+    /// Say the next character, at every step, of a window of a text; the network knows nothing of what
+    /// came before the window.
+    Text {
+        /// How many different bytes the text has.
+        characters: usize,
+    },
 }
+
+/// Classes of MNIST and of CIFAR-10.
+const CLASSES: usize = 10;
 
 /// Sequences of a task and the answers to them.
 #[derive(Debug, Clone)]
@@ -50,7 +68,7 @@ pub struct Batch {
 /// The right answers of a batch.
 #[derive(Debug, Clone)]
 pub enum Target {
-    /// The symbol at each of the last steps, `[batch, symbols]`.
+    /// The symbol, class or next character at each of the last steps, `[batch, answers]`.
     Symbols(Tensor<2, Int>),
     /// The sum at the last step, `[batch, 1]`.
     Sums(Tensor<2>),
@@ -62,11 +80,14 @@ impl Task {
         Self::Copying { symbols: 10, alphabet: 8 }
     }
 
-    /// The name by which the task is called in run folders.
+    /// The name by which the task is called on the command line and in run folders.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Copying { .. } => "copying",
             Self::Adding => "adding",
+            Self::PixelMnist { .. } => "mnist",
+            Self::PixelCifar => "cifar",
+            Self::Text { .. } => "text",
         }
     }
 
@@ -74,16 +95,28 @@ impl Task {
     pub fn span_name(&self) -> &'static str {
         match self {
             Self::Copying { .. } => "delay",
-            Self::Adding => "length",
+            _ => "length",
         }
     }
 
     /// The smallest span for which the task exists.
     pub fn shortest_span(&self) -> usize {
         match self {
-            Self::Copying { .. } => 1,
+            Self::Copying { .. } | Self::Text { .. } => 1,
             Self::Adding => 2,
+            Self::PixelMnist { .. } => MNIST_PIXELS,
+            Self::PixelCifar => CIFAR_PIXELS,
         }
+    }
+
+    /// Whether there is only one span.
+    pub fn has_one_span(&self) -> bool {
+        matches!(self, Self::PixelMnist { .. } | Self::PixelCifar)
+    }
+
+    /// Whether the sequences come from files.
+    pub fn needs_files(&self) -> bool {
+        !matches!(self, Self::Copying { .. } | Self::Adding)
     }
 
     /// Input features per step.
@@ -91,6 +124,9 @@ impl Task {
         match self {
             Self::Copying { alphabet, .. } => alphabet + 2,
             Self::Adding => 2,
+            Self::PixelMnist { .. } => 1,
+            Self::PixelCifar => CIFAR_CHANNELS,
+            Self::Text { characters } => *characters,
         }
     }
 
@@ -99,6 +135,8 @@ impl Task {
         match self {
             Self::Copying { alphabet, .. } => *alphabet,
             Self::Adding => 1,
+            Self::PixelMnist { .. } | Self::PixelCifar => CLASSES,
+            Self::Text { characters } => *characters,
         }
     }
 
@@ -106,48 +144,24 @@ impl Task {
     pub fn steps(&self, span: usize) -> usize {
         match self {
             Self::Copying { symbols, .. } => span + 2 * symbols,
-            Self::Adding => span,
+            _ => span,
         }
     }
 
-    /// How many steps, the last ones, give an answer. Only these enter the loss.
+    /// How many steps of a sequence with this span, the last ones, give an answer. Only these enter the
+    /// loss.
     ///
     /// The authors' release takes the loss over all steps of the copying task, most of which say
     /// "blank"; that adds an easy part to the loss and nothing to what is learnt.
-    pub fn answers(&self) -> usize {
+    pub fn answers(&self, span: usize) -> usize {
         match self {
             Self::Copying { symbols, .. } => *symbols,
-            Self::Adding => 1,
+            Self::Adding | Self::PixelMnist { .. } | Self::PixelCifar => 1,
+            Self::Text { .. } => span,
         }
     }
 
-    /// Draws `rows` sequences with this span.
-    pub fn batch(
-        &self,
-        stream: &mut DataStream,
-        span: usize,
-        rows: usize,
-        device: &Device,
-    ) -> Batch {
-        let input_shape = [rows, self.steps(span), self.d_input()];
-        let answer_shape = [rows, self.answers()];
-        let (input, target) = match *self {
-            Self::Copying { symbols, alphabet } => {
-                let (input, said) = copying::sequences(stream, rows, symbols, alphabet, span);
-                let said = Tensor::from_data(TensorData::new(said, answer_shape), device);
-                (input, Target::Symbols(said))
-            }
-            Self::Adding => {
-                let (input, sums) = adding::sequences(stream, rows, span);
-                let sums = Tensor::from_data(TensorData::new(sums, answer_shape), device);
-                (input, Target::Sums(sums))
-            }
-        };
-        let input = Tensor::from_data(TensorData::new(input, input_shape), device);
-        Batch { input, target }
-    }
-
-    /// What training minimises, `[1]`: the cross-entropy in nats per symbol, or the mean squared error.
+    /// What training minimises, `[1]`: the cross-entropy in nats per answer, or the mean squared error.
     ///
     /// `answers` is `[batch, answers, d_output]`: logits, or the sum.
     pub fn loss(&self, answers: Tensor<3>, target: Target) -> Tensor<1> {

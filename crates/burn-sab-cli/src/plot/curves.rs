@@ -1,0 +1,93 @@
+//! Curves, their colours and their legend: what pictures with curves share.
+
+use plotters::coord::Shift;
+use plotters::coord::ranged1d::{Ranged, ValueFormatter};
+use plotters::coord::types::RangedCoordf64;
+use plotters::prelude::*;
+
+use super::{COLORS, DrawingError, FONT, INK};
+
+/// A curve of a picture.
+#[derive(Debug, Clone)]
+pub struct Curve {
+    /// What the legend calls it. Curves of one name have one colour and one line in the legend.
+    pub name: String,
+    pub points: Vec<(f64, f64)>,
+}
+
+/// The colour of the curve or bar with this place among the names.
+pub fn color(place: usize) -> RGBColor {
+    COLORS[place % COLORS.len()]
+}
+
+/// What is written around a picture.
+pub struct Words<'a> {
+    pub title: &'a str,
+    pub x: &'a str,
+    pub y: &'a str,
+}
+
+/// Draws the curves, and a dashed line where a network is that knows nothing.
+pub fn draw<X>(
+    root: &DrawingArea<SVGBackend<'_>, Shift>,
+    words: &Words,
+    (x, y): (X, f64),
+    ends: (f64, f64),
+    nothing: f64,
+    curves: &[Curve],
+    label_x: &dyn Fn(&f64) -> String,
+) -> Result<(), DrawingError>
+where
+    X: plotters::coord::ranged1d::AsRangedCoord<Value = f64>,
+    X::CoordDescType: Ranged<ValueType = f64> + ValueFormatter<f64>,
+{
+    root.fill(&WHITE)?;
+    let mut chart: ChartContext<'_, _, Cartesian2d<X::CoordDescType, RangedCoordf64>> =
+        ChartBuilder::on(root)
+            .caption(words.title, (FONT, 19).into_font().color(&INK))
+            .margin(14)
+            .x_label_area_size(46)
+            .y_label_area_size(62)
+            .build_cartesian_2d(x, 0.0..y)?;
+    chart
+        .configure_mesh()
+        .light_line_style(WHITE)
+        .bold_line_style(INK.mix(0.12))
+        .x_desc(words.x)
+        .y_desc(words.y)
+        .axis_desc_style((FONT, 15).into_font().color(&INK))
+        .label_style((FONT, 13).into_font().color(&INK))
+        .x_label_formatter(label_x)
+        .draw()?;
+    let dashed = [(ends.0, nothing), (ends.1, nothing)];
+    chart
+        .draw_series(DashedLineSeries::new(dashed, 6, 4, INK.mix(0.6).stroke_width(1)))?
+        .label("knowing nothing")
+        .legend(|(x, y)| PathElement::new([(x, y), (x + 18, y)], INK.mix(0.6).stroke_width(1)));
+    let mut names: Vec<&str> = Vec::new();
+    for Curve { name, points } in curves {
+        let place = names.iter().position(|known| known == name).unwrap_or(names.len());
+        let stroke = color(place).stroke_width(2);
+        let few = points.len() <= FEW;
+        let drawn = chart.draw_series(LineSeries::new(points.iter().copied(), stroke))?;
+        if place == names.len() {
+            names.push(name);
+            drawn.label(name).legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], stroke));
+        }
+        if few {
+            let dot = |point: &(f64, f64)| Circle::new(*point, 3, color(place).filled());
+            chart.draw_series(points.iter().map(dot))?;
+        }
+    }
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::MiddleRight)
+        .background_style(WHITE.mix(0.85))
+        .border_style(INK.mix(0.3))
+        .label_font((FONT, 14).into_font().color(&INK))
+        .draw()?;
+    root.present()
+}
+
+/// Points that are marked one by one: more would run into each other.
+const FEW: usize = 12;

@@ -1,0 +1,90 @@
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use crate::args::ModelName;
+use crate::backend::Backend;
+
+/// Every run is a run of `sab train`; its line is in the table's rows.
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub struct ReproduceArgs {
+    /// Which table
+    #[arg(value_enum, default_value_t = TableName::All)]
+    pub table: TableName,
+    /// A small grid that ends within minutes: it shows that everything works, not what the paper claims
+    #[arg(long, conflicts_with = "full")]
+    pub quick: bool,
+    /// The largest grid: more seeds, longer tests; days
+    #[arg(long)]
+    pub full: bool,
+    /// A grid of your own: a TOML file in the form of the program's own ones
+    #[arg(long, value_name = "FILE", conflicts_with = "table")]
+    pub grid: Option<PathBuf>,
+    /// Run only these models now; the others stay declared, and are kept if they are there
+    #[arg(long, value_enum, value_name = "MODELS", value_delimiter = ',')]
+    pub models: Option<Vec<ModelName>>,
+    /// Run only these seeds now
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub seeds: Option<Vec<u64>>,
+    /// Run only these delays or lengths now
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub spans: Option<Vec<usize>>,
+    /// The folder with the data: mnist/ with the files of MNIST, text/ with those of the Penn Treebank, text8,
+    /// or tinyshakespeare.txt.gz
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Run nothing: write tables and pictures of the runs that are there
+    #[arg(long)]
+    pub tables_only: bool,
+    /// Where the runs are kept, finished or not
+    #[arg(long, value_name = "DIR", default_value = "runs/reproduce")]
+    pub out: PathBuf,
+    /// Where tables and pictures go [default: results/ in the folder of the runs]
+    #[arg(long, value_name = "DIR")]
+    pub results: Option<PathBuf>,
+    /// Where to compute [default: flex, if this build has it]
+    #[arg(long, value_enum)]
+    pub backend: Option<Backend>,
+    /// Threads that compute [default: one a core]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+}
+
+/// A table of the paper.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TableName {
+    /// Copying at several delays
+    Copying,
+    /// Adding at several lengths
+    Adding,
+    /// Copying, tested at delays far beyond those of training
+    Transfer,
+    /// Copying with one setting of SAB changed at a time
+    Ablation,
+    /// MNIST pixel by pixel, in order and permuted
+    Mnist,
+    /// Characters of a text
+    Text,
+    /// All of these
+    All,
+}
+
+/// How much of a grid is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Size {
+    Quick,
+    Standard,
+    Full,
+}
+
+impl ReproduceArgs {
+    /// How much of the grid is run.
+    pub fn size(&self) -> Size {
+        match (self.quick, self.full) {
+            (true, _) => Size::Quick,
+            (_, true) => Size::Full,
+            _ => Size::Standard,
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Runs that differ in their seed only: one line of a table, one colour of a picture.
+
+use burn_sab_tasks::{Ending, Metrics};
+
+use super::grid::Grid;
+use super::run::{Finished, Run, State};
+use crate::text::thousands;
+
+/// Runs that differ in their seed only.
+pub struct Group<'a> {
+    /// What the table calls it.
+    pub name: String,
+    pub span: usize,
+    /// All that are declared.
+    pub runs: Vec<&'a (&'a Run, State)>,
+}
+
+impl<'a> Group<'a> {
+    /// The groups of a grid, in its order.
+    pub fn of(grid: &Grid, runs: &'a [(&'a Run, State)]) -> Vec<Self> {
+        let mut groups: Vec<Self> = Vec::new();
+        for entry in runs {
+            let cell = &entry.0.cell;
+            let name = match &cell.variant {
+                Some(variant) if grid.models.len() == 1 => variant.clone(),
+                Some(variant) => format!("{}, {variant}", cell.model),
+                None => cell.model.clone(),
+            };
+            match groups.iter_mut().find(|group| group.name == name && group.span == cell.span) {
+                Some(group) => group.runs.push(entry),
+                None => groups.push(Self { name, span: cell.span, runs: vec![entry] }),
+            }
+        }
+        groups
+    }
+
+    /// The name in a picture of a grid that has several spans.
+    pub fn label(&self, grid: &Grid, span_name: &str) -> String {
+        match grid.spans.len() {
+            1 => self.name.clone(),
+            _ => format!("{}, {span_name} {}", self.name, thousands(self.span)),
+        }
+    }
+
+    /// The runs that are finished.
+    pub fn finished(&self) -> impl Iterator<Item = &'a Finished> + '_ {
+        self.runs.iter().filter_map(|(_, state)| match state {
+            State::Finished(finished) => Some(&**finished),
+            _ => None,
+        })
+    }
+
+    /// What the tests at `span` found, a value a seed.
+    pub fn tests(&self, span: usize) -> Vec<Metrics> {
+        let tests = self.finished().flat_map(|finished| &finished.report.models[0].tests);
+        tests.filter(|test| test.span == span).map(|test| test.metrics).collect()
+    }
+
+    /// How many reached the level at which training stops.
+    pub fn learnt(&self) -> usize {
+        let ending = |finished: &Finished| finished.report.models[0].ending;
+        self.finished().filter(|finished| ending(finished) == Some(Ending::Reached)).count()
+    }
+
+    /// How many ended without a result.
+    pub fn failed(&self) -> usize {
+        self.runs.iter().filter(|(_, state)| matches!(state, State::Failed(_))).count()
+    }
+
+    /// Whether a test at `span` is declared and too long for the model.
+    pub fn is_too_long(&self, span: usize) -> bool {
+        self.runs.iter().any(|(run, _)| run.cell.too_long.contains(&span))
+    }
+}
+
+/// Mean, smallest and largest; `None` of nothing.
+pub fn spread(values: &[f64]) -> Option<(f64, f64, f64)> {
+    let mean = values.iter().sum::<f64>() / values.len() as f64;
+    let smallest = values.iter().copied().reduce(f64::min)?;
+    Some((mean, smallest, values.iter().copied().reduce(f64::max)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_spread_of_some_values_and_of_none() {
+        assert_eq!(spread(&[2.0, 1.0, 6.0]), Some((3.0, 1.0, 6.0)));
+        assert_eq!(spread(&[]), None);
+    }
+}

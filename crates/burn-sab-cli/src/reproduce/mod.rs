@@ -1,0 +1,129 @@
+//! `sab reproduce`: the experiments of the paper as grids of runs of `sab train`, and their tables.
+
+mod args;
+mod cost;
+mod grid;
+mod group;
+mod pictures;
+mod rows;
+mod run;
+mod table;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+
+use crate::args::ModelName;
+use crate::backend::Backend;
+use crate::error::usage;
+use crate::run_folder;
+use crate::text::say;
+pub use args::ReproduceArgs;
+use args::TableName;
+use clap::ValueEnum;
+use grid::Grid;
+use run::{Run, State};
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// If a grid makes no sense, a backend is not to be had, a folder holds something else, or a file cannot
+/// be read or written.
+pub fn run(args: &ReproduceArgs) -> anyhow::Result<ExitCode> {
+    if args.threads == Some(0) {
+        return Err(usage!("--threads is 0, but it has to be at least 1"));
+    }
+    let backend = match args.backend {
+        Some(backend) => backend,
+        None => Backend::preferred()?,
+    };
+    backend.make_default();
+    if let Some(threads) = args.threads {
+        rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("--threads")?;
+    }
+    let device = backend.device()?;
+    let mut tables = Vec::new();
+    for grid in grid::asked_for(args)? {
+        if grid.data.is_some() && args.data.is_none() {
+            if args.table != TableName::All {
+                return Err(usage!(
+                    "the grid {} needs files; name their folder with --data",
+                    grid.name
+                ));
+            }
+            say(&format!("left out, as there is no --data: {}", grid.name));
+            continue;
+        }
+        let cells = grid.cells(args.data.as_deref()).into_iter();
+        let runs = cells.map(|cell| Run::new(cell, &grid, &args.out, backend, args.threads));
+        let runs = runs.collect::<anyhow::Result<Vec<_>>>()?;
+        tables.push((grid, runs));
+    }
+    let results = args.results.clone().unwrap_or_else(|| args.out.join("results"));
+    // Everything that can be wrong with what is there comes before hours of work.
+    let mut to_do = Vec::new();
+    for (_, runs) in tables.iter().filter(|_| !args.tables_only) {
+        runs[0].settings.train.examples()?;
+    }
+    for (table, (_, runs)) in tables.iter().enumerate() {
+        for (place, run) in runs.iter().enumerate() {
+            match run.state()? {
+                State::Finished(_) | State::Failed(_) => {}
+                State::Missing | State::Begun if !is_asked_for(run, args) => {}
+                State::Missing | State::Begun => to_do.push((table, place)),
+            }
+        }
+    }
+    let all: usize = tables.iter().map(|(_, runs)| runs.len()).sum();
+    say(&format!("{all} runs are declared, {} are to be made now", to_do.len()));
+    for (number, (table, place)) in to_do.iter().enumerate() {
+        let (grid, runs) = &tables[*table];
+        let run = &runs[*place];
+        say(&format!("[{}/{}] {}", number + 1, to_do.len(), run.path.display()));
+        run.finish(&format!("[{}/{}] ", number + 1, to_do.len()), &device)?;
+        // After every run, so that an interrupted grid has its tables, too.
+        write(grid, runs, &results)?;
+    }
+    for (grid, runs) in &tables {
+        say(&format!("table: {}", write(grid, runs, &results)?.display()));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn is_asked_for(run: &Run, args: &ReproduceArgs) -> bool {
+    let cell = &run.cell;
+    let model = |name: &ModelName| {
+        name.to_possible_value().is_some_and(|value| value.get_name() == cell.model)
+    };
+    !args.tables_only
+        && args.models.as_ref().is_none_or(|models| models.iter().any(model))
+        && args.seeds.as_ref().is_none_or(|seeds| seeds.contains(&cell.seed))
+        && args.spans.as_ref().is_none_or(|spans| spans.contains(&cell.span))
+}
+
+/// Writes the table, rows and pictures of a grid; gives the table's file.
+fn write(grid: &Grid, runs: &[Run], results: &Path) -> anyhow::Result<PathBuf> {
+    std::fs::create_dir_all(results).with_context(|| {
+        format!("{} cannot be made; choose another --results", results.display())
+    })?;
+    let mut entries = Vec::new();
+    for run in runs {
+        entries.push((run, run.state()?));
+    }
+    let pictures = pictures::draw(grid, &entries)?;
+    for (file, svg, _) in &pictures {
+        run_folder::write(&results.join(file), svg)?;
+    }
+    let pictures: Vec<_> = pictures.into_iter().map(|(file, _, what)| (file, what)).collect();
+    let mut lines = String::new();
+    for row in rows::rows(grid, &entries) {
+        lines.push_str(&serde_json::to_string(&row)?);
+        lines.push('\n');
+    }
+    run_folder::write(&results.join(format!("{}.jsonl", grid.name)), &lines)?;
+    let page = results.join(format!("{}.md", grid.name));
+    run_folder::write(&page, &table::page(grid, &entries, &pictures))?;
+    Ok(page)
+}

@@ -1,0 +1,86 @@
+//! The pictures of a grid.
+
+use std::fs;
+
+use anyhow::Context;
+
+use super::grid::Grid;
+use super::group::{Group, spread};
+use super::run::{Run, State};
+use crate::plot::{Bar, Curve, Scale, cost_bars, learning_curves, transfer_curves};
+use crate::session::REMINDERS;
+use crate::text::thousands;
+
+/// Draws what there is to draw: files, their contents, and what they show.
+pub fn draw(grid: &Grid, runs: &[(&Run, State)]) -> anyhow::Result<Vec<(String, String, String)>> {
+    let task = runs[0].0.settings.train.task;
+    let span_name = task.span_name();
+    let groups = Group::of(grid, runs);
+    let mut pictures = Vec::new();
+    if groups.iter().all(|group| group.finished().next().is_none()) {
+        return Ok(pictures);
+    }
+    let mut add = |kind: &str, svg: String, what: &str| {
+        pictures.push((format!("{}-{kind}.svg", grid.name), svg, what.to_owned()));
+    };
+
+    let learning: Vec<_> = groups
+        .iter()
+        .flat_map(|group| {
+            let label = group.label(grid, span_name);
+            group.finished().map(move |finished| (label.clone(), finished.events.clone()))
+        })
+        .collect();
+    let title = format!("{}: learning", grid.title);
+    add("learning", learning_curves(&learning, &task, &title)?, "the metric against updates");
+
+    let mut far = Vec::new();
+    for group in &groups {
+        for finished in group.finished() {
+            let tests = &finished.report.models[0].tests;
+            let point =
+                |test: &crate::report::Test| (test.span as f64, Scale::height(&test.metrics));
+            let mut points: Vec<_> = tests.iter().map(point).collect();
+            points.sort_by(|a, b| a.0.total_cmp(&b.0));
+            if points.len() > 1 {
+                far.push(Curve { name: group.label(grid, span_name), points });
+            }
+        }
+    }
+    if !far.is_empty() {
+        let title = format!("{}: tests beyond training", grid.title);
+        let what = format!("the metric against the {span_name} of the test");
+        add("transfer", transfer_curves(&far, &task, &title)?, &what);
+    }
+
+    let bars: Vec<Bar> = groups.iter().filter_map(|group| bar(group, grid, span_name)).collect();
+    if !bars.is_empty() {
+        let title = format!("An update: {}", grid.title);
+        add("cost", cost_bars(&bars, &title)?, "time and memory of an update");
+    }
+
+    let reminded = runs.iter().find(|(run, state)| {
+        matches!(state, State::Finished(_)) && run.path.join(REMINDERS).is_file()
+    });
+    if let Some((run, _)) = reminded {
+        let path = run.path.join(REMINDERS);
+        let svg = fs::read_to_string(&path)
+            .with_context(|| format!("{} cannot be read", path.display()))?;
+        let what = format!("which moment reminded which, {}", run.cell.name);
+        add("reminders", svg, &what);
+    }
+    Ok(pictures)
+}
+
+fn bar(group: &Group, grid: &Grid, span_name: &str) -> Option<Bar> {
+    let costs: Vec<_> = group.finished().filter_map(|finished| finished.cost).collect();
+    let milliseconds: Vec<f64> = costs.iter().map(|cost| 1e3 * cost.seconds).collect();
+    let megabytes: Vec<f64> =
+        costs.iter().filter_map(|cost| Some(cost.bytes? as f64 / 1e6)).collect();
+    let name = match grid.spans.len() {
+        1 => group.name.clone(),
+        _ => format!("{}, {span_name} {}", group.name, thousands(group.span)),
+    };
+    let (milliseconds, ..) = spread(&milliseconds)?;
+    Some(Bar { name, milliseconds, megabytes: spread(&megabytes).map(|(mean, ..)| mean) })
+}

@@ -1,0 +1,188 @@
+//! One run of a grid: where it is, how far it is, and taking it to its end.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use burn::tensor::Device;
+use burn_sab_tasks::{Event, TrainError};
+use clap::Parser;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::cost::{self, Cost};
+use super::grid::{Cell, Grid};
+use crate::args::{Cli, Command};
+use crate::backend::Backend;
+use crate::error::usage;
+use crate::report::Report;
+use crate::run_folder::RunFolder;
+use crate::session::{REPORT_JSON, Session};
+use crate::settings::Settings;
+
+const CONFIG: &str = "config.json";
+const COST: &str = "cost.json";
+const FAILED: &str = "failed.json";
+
+/// One run of a grid.
+#[derive(Debug)]
+pub struct Run {
+    pub cell: Cell,
+    pub settings: Settings,
+    /// The run folder, as `sab train` leaves it.
+    pub path: PathBuf,
+}
+
+/// How far a run is.
+#[derive(Debug)]
+pub enum State {
+    /// Nothing has been done.
+    Missing,
+    /// There may be a checkpoint.
+    Begun,
+    Finished(Box<Finished>),
+    /// It ended without a result, for this reason.
+    Failed(String),
+}
+
+/// What a finished run found out.
+#[derive(Debug)]
+pub struct Finished {
+    pub report: Report,
+    pub cost: Option<Cost>,
+    pub events: Vec<Event>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Failure {
+    error: String,
+}
+
+impl Run {
+    /// The run of `cell` in the folder of its grid under `out`.
+    ///
+    /// # Errors
+    ///
+    /// If the cell's settings are not what `sab train` takes.
+    pub fn new(
+        cell: Cell,
+        grid: &Grid,
+        out: &Path,
+        backend: Backend,
+        threads: Option<usize>,
+    ) -> anyhow::Result<Self> {
+        let words = ["sab", "train"].into_iter().chain(cell.line.iter().map(String::as_str));
+        let wrong = |what: &str| usage!("the grid {}, run {}: {what}", grid.name, cell.name);
+        let args = match Cli::try_parse_from(words) {
+            Ok(Cli { command: Command::Train(args) }) => args,
+            Ok(_) => unreachable!("the line says train"),
+            Err(error) => {
+                let told = error.to_string();
+                return Err(wrong(told.lines().next().unwrap_or_default()));
+            }
+        };
+        let settings = Settings::from_args(&args).map_err(|error| wrong(&error.to_string()))?;
+        let settings = Settings { backend, threads, ..settings };
+        Ok(Self { path: out.join(&grid.name).join(&cell.name), cell, settings })
+    }
+
+    /// How far the run is.
+    ///
+    /// # Errors
+    ///
+    /// If its folder has a run with other settings, or cannot be read.
+    pub fn state(&self) -> anyhow::Result<State> {
+        let config = self.path.join(CONFIG);
+        if !config.is_file() {
+            return Ok(State::Missing);
+        }
+        let there = Settings::read(&config)?;
+        if training(&there) != training(&self.settings) {
+            return Err(usage!(
+                "{} has a run with other settings; remove it, or keep the new runs elsewhere by --out",
+                self.path.display()
+            ));
+        }
+        if let Some(failure) = read_if_there::<Failure>(&self.path.join(FAILED))? {
+            return Ok(State::Failed(failure.error));
+        }
+        let Some(report) = read_if_there::<Report>(&self.path.join(REPORT_JSON))? else {
+            return Ok(State::Begun);
+        };
+        if asked(&report.settings) != asked(&self.settings) {
+            return Ok(State::Begun);
+        }
+        let cost = read_if_there(&self.path.join(COST))?;
+        let (folder, _) = RunFolder::open(&self.path)?;
+        let own = self.settings.train.model;
+        let events = folder.of_model(own, own)?.events()?;
+        Ok(State::Finished(Box::new(Finished { report, cost, events })))
+    }
+
+    /// Takes the run to its end, from its last checkpoint if there is one. A training that diverges is
+    /// an end, too.
+    ///
+    /// # Errors
+    ///
+    /// If a file cannot be read or written.
+    pub fn finish(&self, label: &str, device: &Device) -> anyhow::Result<()> {
+        let folder = if self.path.join(CONFIG).is_file() {
+            let (folder, _) = RunFolder::open(&self.path)?;
+            folder.write_settings(&self.settings)?;
+            folder
+        } else {
+            // What an interruption left before the settings were written.
+            if self.path.is_dir() {
+                fs::remove_dir_all(&self.path)
+                    .with_context(|| format!("{} cannot be removed", self.path.display()))?;
+            }
+            RunFolder::create(Some(&self.path), &self.settings)?
+        };
+        let session = Session {
+            settings: self.settings.clone(),
+            device: device.clone(),
+            folder,
+            label: label.to_owned(),
+        };
+        if !self.path.join(COST).is_file() {
+            let cost = cost::measure(&self.settings, device)?;
+            session.folder.write(COST, &serde_json::to_string(&cost)?)?;
+        }
+        match session.finish() {
+            Err(error) if matches!(error.downcast_ref(), Some(TrainError::Diverged { .. })) => {
+                let failure = Failure { error: error.to_string() };
+                session.folder.write(FAILED, &serde_json::to_string(&failure)?)?;
+                Ok(())
+            }
+            outcome => outcome.map(drop),
+        }
+    }
+}
+
+/// What decides how a network is trained, but for how long.
+fn training(settings: &Settings) -> Value {
+    let mut train = serde_json::to_value(&settings.train).unwrap_or_default();
+    if let Some(train) = train.as_object_mut() {
+        train.remove("updates");
+        train.remove("stop_at");
+    }
+    train
+}
+
+/// How long a network is trained, and how it is tested.
+fn asked(settings: &Settings) -> (usize, Option<f64>, &[usize], usize) {
+    let train = &settings.train;
+    (train.updates, train.stop_at, &settings.test_spans, settings.test_sequences)
+}
+
+fn read_if_there<T: for<'de> Deserialize<'de>>(path: &Path) -> anyhow::Result<Option<T>> {
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let text =
+        fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    let value = serde_json::from_str(&text).map_err(|error| {
+        usage!("{}: {error}; remove the folder to have the run made again", path.display())
+    })?;
+    Ok(Some(value))
+}

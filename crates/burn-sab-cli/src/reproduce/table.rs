@@ -1,0 +1,213 @@
+//! The results of a grid as a page in Markdown.
+
+use std::collections::BTreeSet;
+
+use burn_sab_tasks::{Metrics, Task};
+
+use super::grid::Grid;
+use super::group::{Group, spread};
+use super::run::{Finished, Run, State};
+use crate::text::{duration, markdown_table, thousands};
+
+/// The page of a grid. `pictures` are files beside it, with what they show.
+pub fn page(grid: &Grid, runs: &[(&Run, State)], pictures: &[(String, String)]) -> String {
+    let groups = Group::of(grid, runs);
+    let task = runs[0].0.settings.train.task;
+    let mut text = format!("# {}\n\n{}\n\n", grid.title, grid.about.trim());
+    text.push_str(&markdown_table(&lines(grid, &groups, &test_spans(runs), &task)));
+    text.push_str(&format!("\n{}\n", legend(&task, runs)));
+    for (file, what) in pictures {
+        text.push_str(&format!("\n![{what}]({file})\n"));
+    }
+    if !grid.published.is_empty() {
+        let head = ["published", "trained at", "tested at", "", "source"].map(str::to_owned);
+        let mut rows = vec![head.to_vec()];
+        rows.extend(grid.published.iter().map(|published| {
+            vec![
+                published.model.clone(),
+                thousands(published.train_span),
+                thousands(published.test_span),
+                published.value.clone(),
+                published.source.clone(),
+            ]
+        }));
+        text.push_str(&format!("\n{}", markdown_table(&rows)));
+    }
+    let data: BTreeSet<&String> = Group::of(grid, runs)
+        .iter()
+        .flat_map(|group| {
+            group.finished().filter_map(|run| run.report.data.as_ref()).collect::<Vec<_>>()
+        })
+        .collect();
+    for data in data {
+        text.push_str(&format!("\nData: {data}.\n"));
+    }
+    for (run, state) in runs {
+        if let State::Failed(why) = state {
+            text.push_str(&format!("\n{} failed: {why}\n", run.cell.name));
+        }
+    }
+    text.push_str(&format!("\n{}\n", origin(grid, runs)));
+    text
+}
+
+/// The spans at which something of the grid is tested.
+pub fn test_spans(runs: &[(&Run, State)]) -> BTreeSet<usize> {
+    let of = |run: &Run| {
+        let spans = run.settings.test_spans.iter().chain(&run.cell.too_long);
+        spans.copied().collect::<Vec<_>>()
+    };
+    runs.iter().flat_map(|(run, _)| of(run)).collect()
+}
+
+fn lines(grid: &Grid, groups: &[Group], spans: &BTreeSet<usize>, task: &Task) -> Vec<Vec<String>> {
+    let span_name = task.span_name();
+    let mut head = vec![if grid.variants.is_empty() { "model" } else { "" }.to_owned()];
+    head.extend(
+        [
+            &format!("learns {span_name}"),
+            "learnt",
+            "updates",
+            "training",
+            "ms an update",
+            "MB kept",
+        ]
+        .map(|text| text.to_string()),
+    );
+    head.extend(spans.iter().map(|span| format!("{span_name} {}", thousands(*span))));
+    let mut rows = vec![head];
+    for group in groups {
+        let finished: Vec<&Finished> = group.finished().collect();
+        let mut row = vec![group.name.clone(), thousands(group.span), learnt(group)];
+        let values = |value: fn(&Finished) -> Option<f64>| -> Vec<f64> {
+            finished.iter().filter_map(|finished| value(finished)).collect()
+        };
+        let updates = values(|run| Some(run.report.models[0].updates as f64));
+        row.push(with_spread(&updates, |x| thousands(x.round() as usize)));
+        row.push(with_spread(&values(|run| Some(run.report.models[0].training_seconds)), duration));
+        let milliseconds = values(|run| Some(1e3 * run.cost?.seconds));
+        row.push(mean(&milliseconds, |x| format!("{x:.0}")));
+        let megabytes = values(|run| Some(run.cost?.bytes? as f64 / 1e6));
+        row.push(mean(&megabytes, |x| format!("{x:.1}")));
+        for &span in spans {
+            let tests = group.tests(span);
+            row.push(match tests.first() {
+                Some(_) => tested(&tests),
+                None if group.is_too_long(span) => "too long".to_owned(),
+                None => "–".to_owned(),
+            });
+        }
+        rows.push(row);
+    }
+    rows
+}
+
+/// "2 of 3", with what is missing.
+fn learnt(group: &Group) -> String {
+    let finished = group.finished().count();
+    if finished + group.failed() == 0 {
+        return "not run".to_owned();
+    }
+    let mut text = format!("{} of {}", group.learnt(), finished + group.failed());
+    if group.failed() > 0 {
+        text.push_str(&format!(", {} failed", group.failed()));
+    }
+    let missing = group.runs.len() - finished - group.failed();
+    if missing > 0 {
+        text.push_str(&format!(", {missing} not run"));
+    }
+    text
+}
+
+fn tested(tests: &[Metrics]) -> String {
+    let values: Vec<f64> = tests.iter().map(headline).collect();
+    match tests[0] {
+        Metrics::Classes { .. } => with_spread(&values, |x| format!("{:.1} %", 100.0 * x)),
+        Metrics::Text { .. } => with_spread(&values, |x| format!("{x:.3}")),
+        Metrics::Adding { .. } => with_spread(&values, |x| format!("{x:.5}")),
+    }
+}
+
+/// The metric that tables show: accuracy, mean squared error, or bits per character.
+pub fn headline(metrics: &Metrics) -> f64 {
+    metrics.named()[0].1
+}
+
+fn mean(values: &[f64], show: impl Fn(f64) -> String) -> String {
+    spread(values).map_or_else(|| "–".to_owned(), |(mean, ..)| show(mean))
+}
+
+/// The mean, and the smallest and largest of several values where they differ.
+fn with_spread(values: &[f64], show: impl Fn(f64) -> String) -> String {
+    let Some((mean, from, to)) = spread(values) else { return "–".to_owned() };
+    let (mean, from, to) = (show(mean), show(from), show(to));
+    if from == to {
+        return mean;
+    }
+    // One unit is enough.
+    let (from, to) = (from.trim_end_matches(" %"), to.trim_end_matches(" %"));
+    format!("{mean} ({from}–{to})")
+}
+
+/// What the columns mean.
+fn legend(task: &Task, runs: &[(&Run, State)]) -> String {
+    let settings = &runs[0].0.settings;
+    let what = match task {
+        Task::Copying { symbols, alphabet } => format!(
+            "symbols right, {symbols} symbols out of {alphabet} (chance {:.1} %)",
+            100.0 / *alphabet as f64
+        ),
+        Task::Adding => "mean squared error (always answering 1: 0.167)".to_owned(),
+        Task::PixelMnist { .. } | Task::PixelCifar => "images right (chance 10 %)".to_owned(),
+        Task::Text { .. } => "bits per character".to_owned(),
+    };
+    format!(
+        "Tests: {what} on {} held-out sequences each (or as many as there are), with the weights of the best evaluation; mean over \
+         seeds (smallest–largest). *learnt*: runs that reached the level at which training stops, of those \
+         that were run. *training*: seconds of training with its evaluations. *ms an update* and *MB kept*: \
+         one update at the {} to be learnt before training, and what its forward pass keeps for the backward \
+         pass.",
+        settings.test_sequences,
+        task.span_name(),
+    )
+}
+
+/// Where the numbers come from.
+fn origin(grid: &Grid, runs: &[(&Run, State)]) -> String {
+    let finished: Vec<&Finished> = runs
+        .iter()
+        .filter_map(|(_, state)| match state {
+            State::Finished(finished) => Some(&**finished),
+            _ => None,
+        })
+        .collect();
+    let all = |of: fn(&Finished) -> String| -> String {
+        let different: BTreeSet<String> = finished.iter().map(|finished| of(finished)).collect();
+        let different: Vec<String> = different.into_iter().collect();
+        if different.is_empty() { "none".to_owned() } else { different.join(", ") }
+    };
+    format!(
+        "{} of {} runs are finished. Dates {}; {}; backend {}; commits {}. Every test with its configuration \
+         is a line of [{name}.jsonl]({name}.jsonl), with the `sab train` command that repeats it.",
+        finished.len(),
+        runs.len(),
+        all(|run| run.report.date.clone()),
+        all(|run| run.report.processor.clone()),
+        all(|run| run.report.settings.backend.name()),
+        all(|run| run.report.commit.chars().take(7).collect()),
+        name = grid.name,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_spread_is_shown_where_there_is_one() {
+        let percent = |x: f64| format!("{:.1} %", 100.0 * x);
+        assert_eq!(with_spread(&[0.5, 0.75, 1.0], percent), "75.0 % (50.0–100.0)");
+        assert_eq!(with_spread(&[1.0, 1.0], percent), "100.0 %");
+        assert_eq!(with_spread(&[], percent), "–");
+    }
+}

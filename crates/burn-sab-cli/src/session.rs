@@ -1,0 +1,230 @@
+//! Training, testing, drawing and reporting: what happens in the folder of a run.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Context;
+use burn::module::Module;
+use burn::tensor::Device;
+use burn_sab_tasks::{
+    Ending, Event, Examples, ModelKind, Purpose, Task, TaskModel, TrainConfig, Trainer, evaluate,
+    reminders,
+};
+
+use crate::plot;
+use crate::progress::{Progress, describe};
+use crate::report::{ModelReport, Report, Test, commit, processor};
+use crate::run_folder::RunFolder;
+use crate::settings::Settings;
+use crate::text::{duration, say, thousands, today};
+
+/// The picture shows a sequence with at most this span: cells would be less than three pixels wide beyond.
+const PICTURE_SPAN: usize = 200;
+
+/// The report for programs; its presence says that a run is finished.
+pub const REPORT_JSON: &str = "report.json";
+pub const REMINDERS: &str = "reminders.svg";
+const REPORT: &str = "report.md";
+const LEARNING: &str = "learning.svg";
+
+/// A run and the folder that it leaves.
+pub struct Session {
+    pub settings: Settings,
+    pub device: Device,
+    pub folder: RunFolder,
+    /// Stands before every line that is printed; empty for none.
+    pub label: String,
+}
+
+/// What a finished run has to show.
+pub struct Finished {
+    pub report: Report,
+    /// Where the report for people is.
+    pub written: PathBuf,
+    /// Files in the folder, and what they show.
+    pub pictures: Vec<(String, &'static str)>,
+}
+
+/// A network that has been trained, and what is known about it.
+struct Trained {
+    config: TrainConfig,
+    examples: Arc<Examples>,
+    model: TaskModel,
+    report: ModelReport,
+    events: Vec<Event>,
+}
+
+impl Session {
+    /// Trains, from the last checkpoints if there are any, tests, draws, and writes the report.
+    ///
+    /// # Errors
+    ///
+    /// If the training diverges, or if a file cannot be read or written.
+    pub fn finish(&self) -> anyhow::Result<Finished> {
+        let own = self.settings.train.model;
+        let mut trained = vec![self.train(own, self.settings.train.updates)?];
+        for model in &self.settings.compare {
+            // As many updates as the run's own model needed, so that neither has an advantage.
+            let budget = trained[0].report.updates;
+            trained.push(self.train(*model, budget)?);
+        }
+        self.test(&mut trained);
+        let pictures = self.draw(&trained)?;
+        let report = Report {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            commit: commit(),
+            device: format!("{:?}", self.device),
+            processor: processor(),
+            date: today(),
+            settings: self.settings.clone(),
+            data: trained[0].examples.origin().map(str::to_owned),
+            models: trained.into_iter().map(|trained| trained.report).collect(),
+        };
+        let written = self.folder.write(REPORT, &report.markdown(&pictures))?;
+        // The last file: whoever finds it finds all of them.
+        self.folder.write(REPORT_JSON, &serde_json::to_string_pretty(&report)?)?;
+        Ok(Finished { report, written, pictures })
+    }
+
+    fn say(&self, line: &str) {
+        say(&format!("{}{line}", self.label));
+    }
+
+    /// Trains a model, from its last checkpoint if there is one.
+    fn train(&self, model: ModelKind, updates: usize) -> anyhow::Result<Trained> {
+        let own = self.settings.train.model;
+        let folder = self.folder.of_model(model, own)?;
+        let mut trainer = if Trainer::can_resume(folder.path()) {
+            let mut trainer = Trainer::resume(folder.path(), &self.device)?;
+            trainer.extend(updates, self.settings.train.stop_at);
+            trainer
+        } else {
+            let config = TrainConfig { model, updates, ..self.settings.train.clone() };
+            Trainer::new(config, &self.device)?
+        };
+        let mut metrics = folder.metrics_after(trainer.update())?;
+        let mut progress =
+            Progress::new(&self.label, trainer.config(), trainer.update(), trainer.longest());
+        let outcome = trainer.run(Some(folder.path()), |event| {
+            metrics.add(event)?;
+            progress.show(event);
+            Ok(())
+        });
+        progress.finish();
+        let ending = outcome?;
+        self.tell(&trainer, ending);
+        let best_model = trainer.best_model();
+        Ok(Trained {
+            report: ModelReport {
+                model,
+                parameters: best_model.num_params(),
+                updates: trainer.update(),
+                skipped: trainer.skipped(),
+                training_seconds: trainer.seconds(),
+                ending: Some(ending),
+                best: trainer.best(),
+                longest_trained: trainer.longest_trained(),
+                tests: Vec::new(),
+            },
+            config: trainer.config().clone(),
+            examples: trainer.examples().clone(),
+            model: best_model,
+            events: folder.events()?,
+        })
+    }
+
+    fn tell(&self, trainer: &Trainer, ending: Ending) {
+        let best = trainer.best().map_or_else(String::new, |best| {
+            format!(
+                ", best on held-out sequences at {} {}: {}",
+                self.settings.train.task.span_name(),
+                thousands(self.settings.train.span),
+                describe(&best.metrics)
+            )
+        });
+        let how = match ending {
+            Ending::Reached => "learnt it",
+            Ending::BudgetSpent => "made all its updates",
+        };
+        self.say(&format!(
+            "{}: {how} ({} updates, {}){best}",
+            trainer.config().model.name(),
+            thousands(trainer.update()),
+            duration(trainer.seconds()),
+        ));
+    }
+
+    /// Tries every network at every span of the tests.
+    fn test(&self, trained: &mut [Trained]) {
+        let task = self.settings.train.task;
+        let sequences = self.settings.test_sequences;
+        for span in &self.settings.test_spans {
+            for Trained { config, examples, model, report, .. } in trained.iter_mut() {
+                let started = Instant::now();
+                let data = (config.seed, Purpose::Test);
+                let metrics = evaluate(model, examples, *span, sequences, data, &self.device);
+                // Files may have fewer.
+                let sequences = examples
+                    .available(Purpose::Test, *span)
+                    .map_or(sequences, |available| available.min(sequences));
+                let seconds = started.elapsed().as_secs_f64();
+                self.say(&format!(
+                    "{}: tested at {} {}: {} ({})",
+                    report.model.name(),
+                    task.span_name(),
+                    thousands(*span),
+                    describe(&metrics),
+                    duration(seconds),
+                ));
+                report.tests.push(Test { span: *span, sequences, metrics, seconds });
+            }
+        }
+    }
+
+    /// Draws the pictures; gives their files and what they show.
+    fn draw(&self, trained: &[Trained]) -> anyhow::Result<Vec<(String, &'static str)>> {
+        let task = self.settings.train.task;
+        let mut pictures = Vec::new();
+        let sab = trained.iter().find(|trained| trained.report.model == ModelKind::Sab);
+        // An image has more steps than can be shown, and there is none with fewer.
+        if let Some(sab) = sab.filter(|_| !task.has_one_span()) {
+            self.draw_reminders(sab)?;
+            pictures.push((REMINDERS.to_owned(), "which moment reminded which"));
+        }
+        let curves: Vec<_> = trained
+            .iter()
+            .map(|trained| (trained.report.model.name().to_owned(), trained.events.clone()))
+            .collect();
+        let title = format!(
+            "Learning {} ({} {})",
+            task.name(),
+            task.span_name(),
+            thousands(self.settings.train.span)
+        );
+        let svg = plot::learning_curves(&curves, &task, &title).context("the learning curves")?;
+        self.folder.write(LEARNING, &svg)?;
+        pictures.push((LEARNING.to_owned(), "learning curves"));
+        Ok(pictures)
+    }
+
+    fn draw_reminders(&self, sab: &Trained) -> anyhow::Result<PathBuf> {
+        let task = self.settings.train.task;
+        let span = self.settings.train.span.min(PICTURE_SPAN);
+        let Trained { config, examples, model, .. } = sab;
+        let found = reminders(model, &config.layer, examples, span, config.seed, &self.device);
+        let title = format!(
+            "Which moment reminded which: {}, {} {span}, one held-out sequence",
+            task.name(),
+            task.span_name()
+        );
+        let steps = task.steps(span);
+        let marks = match task {
+            Task::Copying { symbols, .. } => vec![(symbols, "delay"), (steps - symbols, "recall")],
+            _ => Vec::new(),
+        };
+        let k_att = config.layer.k_att;
+        let svg = plot::heat_map(&found, steps, k_att, &title, &marks).context("the heat map")?;
+        self.folder.write(REMINDERS, &svg)
+    }
+}

@@ -1,0 +1,201 @@
+//! `sab reproduce` as its users meet it: a tiny grid, interrupted, resumed, and changed.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rstest::rstest;
+
+/// Two models and two seeds; an update takes a millisecond.
+const GRID: &str = r#"
+title = "A tiny grid"
+about = "It learns next to nothing."
+task = "copying"
+models = ["sab", "attention"]
+spans = [6]
+seeds = [1, 2]
+test-spans = [30, 40]
+longest-test = { attention = 30 }
+
+[settings]
+symbols = 2
+alphabet = 3
+hidden = 8
+attention = 4
+batch = 8
+updates = 400
+evaluate-every = 40
+checkpoint-every = 20
+stop-at = "never"
+test-sequences = 4
+
+[[published]]
+model = "SAB"
+train-span = 6
+test-span = 30
+value = "99 %"
+source = "nobody"
+"#;
+
+fn sab(folder: &Path, line: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sab"));
+    command
+        .args(line.split_whitespace())
+        .current_dir(folder)
+        .env_remove("RUST_BACKTRACE")
+        .env_remove("RUST_LOG")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+fn succeed(folder: &Path, line: &str) -> String {
+    let output = sab(folder, line).output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{line}: {told}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn rows(path: &Path) -> Vec<serde_json::Value> {
+    let text = fs::read_to_string(path).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn an_interrupted_grid_goes_on_where_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    fs::write(folder.join("tiny.toml"), GRID).unwrap();
+    succeed(folder, "reproduce --grid tiny.toml --out whole --threads 1");
+
+    // Killed in the middle of the second run, as soon as that has a checkpoint.
+    let begun = folder.join("cut/tiny/attention-6-1");
+    let mut child = sab(folder, "reproduce --grid tiny.toml --out cut --threads 1")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let started = Instant::now();
+    let has_checkpoint = || {
+        fs::read_dir(&begun).is_ok_and(|entries| {
+            let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            names.into_iter().any(|name| name.starts_with("checkpoint-"))
+        })
+    };
+    while !has_checkpoint() {
+        assert!(started.elapsed() < Duration::from_secs(120), "no checkpoint came");
+        sleep(Duration::from_millis(2));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!begun.join("report.json").exists(), "the run was over before it could be interrupted");
+    let first = folder.join("cut/tiny/sab-6-1/report.json");
+    let finished = fs::metadata(&first).unwrap().modified().unwrap();
+
+    let told = succeed(folder, "reproduce --grid tiny.toml --out cut --threads 1");
+    assert!(told.contains("4 runs are declared, 3 are to be made now"), "{told}");
+    assert_eq!(fs::metadata(&first).unwrap().modified().unwrap(), finished, "it was made again");
+    for run in ["sab-6-1", "attention-6-1", "sab-6-2", "attention-6-2"] {
+        let read = |out: &str| {
+            fs::read_to_string(folder.join(out).join("tiny").join(run).join("metrics.jsonl"))
+                .unwrap()
+        };
+        assert!(read("whole") == read("cut"), "{run} differs");
+    }
+
+    let results = folder.join("cut/results");
+    for picture in ["learning", "transfer", "cost", "reminders"] {
+        let svg = fs::read_to_string(results.join(format!("tiny-{picture}.svg"))).unwrap();
+        assert!(svg.contains("</svg>"), "{picture}");
+    }
+    let rows = rows(&results.join("tiny.jsonl"));
+    assert_eq!(rows.len(), 2 * (3 + 3));
+    for row in &rows {
+        assert_eq!(row["task"], "copying");
+        assert!(row["command"].as_str().unwrap().starts_with("sab train copying --model"));
+        assert_eq!(row["config"]["span"], 6);
+        if row["model"] == "attention" && row["test_delay"] == 40 {
+            assert_eq!(row["without"], "too long for this model");
+            continue;
+        }
+        assert_eq!((row["updates"].as_u64(), row["sequences"].as_u64()), (Some(400), Some(4)));
+        let accuracy = row["accuracy"].as_f64().unwrap();
+        assert!((0.0..=1.0).contains(&accuracy));
+        for key in ["cross_entropy", "seconds", "update_seconds", "update_bytes"] {
+            assert!(row[key].as_f64().unwrap() > 0.0, "{key}");
+        }
+        for key in ["commit", "device", "processor", "date"] {
+            assert!(!row[key].as_str().unwrap().is_empty(), "{key}");
+        }
+    }
+    let page = fs::read_to_string(results.join("tiny.md")).unwrap();
+    for text in ["# A tiny grid", "| sab | 6 | 0 of 2 |", "too long", "nobody", "4 of 4 runs"] {
+        assert!(page.contains(text), "{text} is missing in {page}");
+    }
+}
+
+#[test]
+fn parts_of_a_grid_can_be_run_and_only_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    fs::write(folder.join("tiny.toml"), GRID.replace("updates = 400", "updates = 20")).unwrap();
+    let told = succeed(
+        folder,
+        "reproduce --grid tiny.toml --models sab --seeds 2 --results tables --threads 1",
+    );
+    assert!(told.contains("4 runs are declared, 1 are to be made now"), "{told}");
+    let all = rows(&folder.join("tables/tiny.jsonl"));
+    assert_eq!(all.iter().filter(|row| row["without"] == "not run").count(), 3);
+    fs::remove_dir_all(folder.join("tables")).unwrap();
+    let told = succeed(folder, "reproduce --grid tiny.toml --tables-only --results tables");
+    assert!(told.contains("0 are to be made now"), "{told}");
+    let page = fs::read_to_string(folder.join("tables/tiny.md")).unwrap();
+    assert!(page.contains("0 of 1, 1 not run") && page.contains("not run |"), "{page}");
+
+    // More updates go on from the checkpoint; another hidden size is another run.
+    fs::write(folder.join("tiny.toml"), GRID.replace("updates = 400", "updates = 40")).unwrap();
+    let line = "reproduce --grid tiny.toml --models sab --seeds 2 --threads 1";
+    assert!(succeed(folder, line).contains("1 are to be made now"));
+    let metrics = folder.join("runs/reproduce/tiny/sab-6-2/metrics.jsonl");
+    let lines = fs::read_to_string(metrics).unwrap();
+    assert_eq!(lines.lines().filter(|line| line.contains("\"kind\":\"update\"")).count(), 40);
+    fs::write(folder.join("tiny.toml"), GRID.replace("hidden = 8", "hidden = 9")).unwrap();
+    let output = sab(folder, line).output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    assert!(told.contains("other settings") && told.contains("--out"), "{told}");
+}
+
+#[rstest]
+#[case("reproduce juggling", "juggling")]
+#[case("reproduce --quick --full", "--full")]
+#[case("reproduce --grid missing.toml", "missing.toml")]
+#[case("reproduce copying --grid tiny.toml", "--grid")]
+#[case("reproduce --grid tiny.toml", "no-such-flag")]
+#[case("reproduce mnist", "--data")]
+#[case("reproduce copying --threads 0", "--threads")]
+fn a_mistake_is_one_line_that_names_it(#[case] line: &str, #[case] named: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let grid = GRID.replace("hidden = 8", "no-such-flag = 8");
+    fs::write(folder.path().join("tiny.toml"), grid).unwrap();
+    let output = sab(folder.path(), line).output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    assert!(told.contains(named) && told.starts_with("error: "), "{told}");
+    assert_eq!(told.trim_end().lines().count(), 1, "{told}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "something was left behind");
+}
+
+#[test]
+fn every_grid_of_the_program_is_valid() {
+    let folder = tempfile::tempdir().unwrap();
+    // The text has to be there to tell how many characters it has.
+    fs::create_dir(folder.path().join("text")).unwrap();
+    fs::write(folder.path().join("text/tinyshakespeare.txt.gz"), "some characters").unwrap();
+    for size in ["--quick", "", "--full"] {
+        let told = succeed(folder.path(), &format!("reproduce all {size} --data . --tables-only"));
+        assert_eq!(told.lines().filter(|line| line.starts_with("table: ")).count(), 6, "{told}");
+    }
+}

@@ -1,0 +1,288 @@
+//! Where the sequences of a task come from: a stream of random numbers, or files.
+
+mod cifar;
+mod file;
+mod images;
+#[cfg(test)]
+pub(crate) mod made;
+mod mnist;
+mod text;
+
+pub(crate) use cifar::{CHANNELS as CIFAR_CHANNELS, PIXELS as CIFAR_PIXELS};
+pub(crate) use mnist::PIXELS as MNIST_PIXELS;
+
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+
+use crate::stream::{DataStream, Purpose};
+use crate::task::{Batch, Target, Task, adding, copying};
+use images::Images;
+use text::Text;
+
+/// Why data cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// A task that is learnt from files was given none.
+    #[error("the task {task} is learnt from files; say where they are with --data")]
+    NotNamed {
+        /// The task's name.
+        task: &'static str,
+    },
+    /// Files are not there.
+    #[error("{}: there is no {what}; get them from {from}", folder.display())]
+    Missing {
+        /// Where they were looked for.
+        folder: PathBuf,
+        /// Their names.
+        what: String,
+        /// Where they can be had.
+        from: &'static str,
+    },
+    /// A file is there, and its contents are not as they should be.
+    #[error("{}: {what}", path.display())]
+    Wrong {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A file could not be read.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// The sequences of a task, for training and held out.
+#[derive(Debug)]
+pub struct Examples {
+    task: Task,
+    source: Source,
+}
+
+#[derive(Debug)]
+enum Source {
+    Generated,
+    /// With the order in which the pixels come.
+    Images(Images, Vec<usize>),
+    Text(Text),
+}
+
+impl Examples {
+    /// The sequences of `task`. `path` is where its files are: a folder, or a text file; tasks that are
+    /// generated need none.
+    ///
+    /// # Errors
+    ///
+    /// If files are missing, cannot be read, or are not what the task needs.
+    pub fn load(task: Task, path: Option<&Path>) -> Result<Self, DataError> {
+        let path = || path.ok_or(DataError::NotNamed { task: task.name() });
+        let source = match task {
+            Task::Copying { .. } | Task::Adding => Source::Generated,
+            Task::PixelMnist { permuted } => {
+                let images = mnist::read(path()?)?;
+                let order = images.order(permuted);
+                Source::Images(images, order)
+            }
+            Task::PixelCifar => {
+                let images = cifar::read(path()?)?;
+                let order = images.order(false);
+                Source::Images(images, order)
+            }
+            Task::Text { characters } => {
+                let text = text::read_text(path()?)?;
+                if text.alphabet.len() != characters {
+                    let what = format!(
+                        "it has {} different bytes, and the network was made for {characters}",
+                        text.alphabet.len()
+                    );
+                    return Err(DataError::Wrong { path: path()?.to_owned(), what });
+                }
+                Source::Text(text)
+            }
+        };
+        Ok(Self { task, source })
+    }
+
+    /// How many different bytes a text has, which [`Task::Text`] has to know.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load).
+    pub fn characters(path: &Path) -> Result<usize, DataError> {
+        Ok(text::read_text(path)?.alphabet.len())
+    }
+
+    /// The task.
+    pub fn task(&self) -> Task {
+        self.task
+    }
+
+    /// What the files hold and how they are split; `None` for generated sequences.
+    pub fn origin(&self) -> Option<&str> {
+        match &self.source {
+            Source::Generated => None,
+            Source::Images(images, _) => Some(&images.origin),
+            Source::Text(text) => Some(&text.origin),
+        }
+    }
+
+    /// How many sequences with this span there are for `purpose`; `None` for as many as one likes.
+    pub fn available(&self, purpose: Purpose, span: usize) -> Option<usize> {
+        match &self.source {
+            Source::Generated => None,
+            Source::Images(images, _) => Some(images.of(purpose).len()),
+            Source::Text(text) => Some(text.windows(purpose, span).len()),
+        }
+    }
+
+    /// Draws `rows` sequences with this span for training, from files with replacement: a run has no
+    /// epochs, so that its place is that of its stream.
+    pub fn training_batch(
+        &self,
+        stream: &mut DataStream,
+        span: usize,
+        rows: usize,
+        device: &Device,
+    ) -> Batch {
+        match &self.source {
+            Source::Generated => self.generated(stream, span, rows, device),
+            Source::Images(images, order) => {
+                let part = images.of(Purpose::Training).len();
+                let drawn: Vec<usize> = (0..rows).map(|_| stream.below(part)).collect();
+                self.batch(images.sequences(&drawn, order), span, rows, device)
+            }
+            Source::Text(text) => {
+                let drawn = text.draw(stream, rows, span);
+                self.batch(text.sequences(&drawn, span), span, rows, device)
+            }
+        }
+    }
+
+    /// Held-out sequences: those at `places` of the files, or as many from the stream.
+    ///
+    /// # Panics
+    ///
+    /// Panics if there are not so many [available](Self::available).
+    pub fn held_out_batch(
+        &self,
+        purpose: Purpose,
+        stream: &mut DataStream,
+        span: usize,
+        places: Range<usize>,
+        device: &Device,
+    ) -> Batch {
+        let rows = places.len();
+        match &self.source {
+            Source::Generated => self.generated(stream, span, rows, device),
+            Source::Images(images, order) => {
+                let chosen = images.of(purpose).skip(places.start).take(rows).collect::<Vec<_>>();
+                self.batch(images.sequences(&chosen, order), span, rows, device)
+            }
+            Source::Text(text) => {
+                let windows = text.windows(purpose, span);
+                self.batch(text.sequences(&windows[places], span), span, rows, device)
+            }
+        }
+    }
+
+    fn generated(
+        &self,
+        stream: &mut DataStream,
+        span: usize,
+        rows: usize,
+        device: &Device,
+    ) -> Batch {
+        match self.task {
+            Task::Copying { symbols, alphabet } => {
+                let sequences = copying::sequences(stream, rows, symbols, alphabet, span);
+                self.batch(sequences, span, rows, device)
+            }
+            _ => {
+                let (input, sums) = adding::sequences(stream, rows, span);
+                let sums = Tensor::from_data(TensorData::new(sums, [rows, 1]), device);
+                Batch { input: self.input(input, span, rows, device), target: Target::Sums(sums) }
+            }
+        }
+    }
+
+    fn batch(
+        &self,
+        (input, symbols): (Vec<f32>, Vec<i64>),
+        span: usize,
+        rows: usize,
+        device: &Device,
+    ) -> Batch {
+        let shape = [rows, self.task.answers(span)];
+        let symbols = Tensor::<2, Int>::from_data(TensorData::new(symbols, shape), device);
+        Batch { input: self.input(input, span, rows, device), target: Target::Symbols(symbols) }
+    }
+
+    fn input(&self, values: Vec<f32>, span: usize, rows: usize, device: &Device) -> Tensor<3> {
+        let shape = [rows, self.task.steps(span), self.task.d_input()];
+        Tensor::from_data(TensorData::new(values, shape), device)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[test]
+    fn batches_have_the_shapes_of_their_task() {
+        let device = Device::flex();
+        let folder = tempfile::tempdir().unwrap();
+        made::mnist(folder.path(), "t10k", 100);
+        made::cifar(folder.path(), 10);
+        let file = folder.path().join("some.txt");
+        std::fs::write(&file, "hello ".repeat(100)).unwrap();
+        let text = Task::Text { characters: 5 };
+        for (task, path, span, input, answers) in [
+            (Task::copying(), None, 7, [4, 27, 10], 10),
+            (Task::Adding, None, 7, [4, 7, 2], 1),
+            (Task::PixelMnist { permuted: true }, Some(folder.path()), 784, [4, 784, 1], 1),
+            (Task::PixelCifar, Some(folder.path()), 1024, [4, 1024, 3], 1),
+            (text, Some(file.as_path()), 9, [4, 9, 5], 9),
+        ] {
+            let examples = Examples::load(task, path).unwrap();
+            assert_eq!(examples.origin().is_some(), path.is_some());
+            let mut stream = DataStream::new(1, Purpose::Training);
+            let training = examples.training_batch(&mut stream, span, 4, &device);
+            let mut stream = DataStream::new(1, Purpose::Test);
+            let held_out = examples.held_out_batch(Purpose::Test, &mut stream, span, 0..2, &device);
+            assert_eq!(training.input.dims(), input, "{task:?}");
+            assert_eq!(held_out.input.dims(), [2, input[1], input[2]], "{task:?}");
+            let found = match training.target {
+                Target::Symbols(symbols) => symbols.dims(),
+                Target::Sums(sums) => sums.dims(),
+            };
+            assert_eq!(found, [4, answers], "{task:?}");
+        }
+        assert_eq!(Examples::characters(&file).unwrap(), 5);
+    }
+
+    #[rstest]
+    #[case(Task::PixelMnist { permuted: false }, "mnist")]
+    #[case(Task::PixelCifar, "cifar")]
+    #[case(Task::Text { characters: 3 }, "text")]
+    fn files_have_to_be_named(#[case] task: Task, #[case] name: &str) {
+        let error = Examples::load(task, None).unwrap_err().to_string();
+        assert!(error.contains(name) && error.contains("--data"), "{error}");
+    }
+
+    #[test]
+    fn a_text_has_to_fit_the_network() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("some.txt");
+        std::fs::write(&file, "abcabc").unwrap();
+        let error = Examples::load(Task::Text { characters: 4 }, Some(&file)).unwrap_err();
+        assert!(error.to_string().contains("3 different bytes"), "{error}");
+    }
+}
