@@ -25,6 +25,7 @@ pub struct TaskModel {
 
 /// What stands below the readout.
 #[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant)] // one value a run: nothing is gained by boxing
 enum Network {
     Recurrent(SabLstm),
     Transformer(CausalTransformer),

@@ -73,7 +73,7 @@ fn wgpu_launches_do_not_grow_with_the_length() {
     ] {
         let config = SabLstmConfig::new(10, 128, true)
             .with_k_top(3)
-            .with_score(score.clone())
+            .with_score(score)
             .with_strategy(Strategy::Fused);
         let short = count(&config, 8, &log, &device);
         let long = count(&config, 16, &log, &device);

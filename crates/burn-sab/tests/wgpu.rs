@@ -125,7 +125,7 @@ fn odd(score: ScoreConfig, sparsifier: Sparsifier) -> SabLstmConfig {
 fn wgpu_kernels_agree_on_every_score_and_sparsifier() {
     for score in scores() {
         for sparsifier in SPARSIFIERS {
-            Case::new(odd(score.clone(), sparsifier), 2, 13).carried(2).agree();
+            Case::new(odd(score, sparsifier), 2, 13).carried(2).agree();
         }
     }
 }
@@ -160,7 +160,7 @@ fn wgpu_kernels_agree_at_the_edges() {
 #[test]
 fn wgpu_kernels_agree_on_tiles_of_rows() {
     for (batch, score) in [(65, 1), (129, 2), (130, 0)] {
-        let config = odd(scores()[score].clone(), Sparsifier::Softmax).with_k_att(1);
+        let config = odd(scores()[score], Sparsifier::Softmax).with_k_att(1);
         Case::new(config, batch, 4).carried(1).agree();
     }
 }

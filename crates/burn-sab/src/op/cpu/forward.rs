@@ -297,8 +297,7 @@ impl<T: Float> Tile<'_, T> {
                         query,
                         provisional,
                         !rule.depends_on_shift(),
-                        best,
-                        best_slots,
+                        (&mut *best, &mut *best_slots),
                     );
                     let sum = sparsify::forward(rule, offset, best, weights);
                     retrieved.clear();

@@ -99,7 +99,7 @@ pub(super) fn attend(
     }
 
     let row = batch_row(search_row, sizes, rows);
-    let scores_at = notes_at.scores + (CUBE_POS as usize * rows + search_row) * sizes.slots;
+    let scores_at = notes_at.scores + (CUBE_POS * rows + search_row) * sizes.slots;
     let mut best = LOWEST.runtime();
     let mut best_slot = NO_SLOT.runtime();
     let mut slot = searcher;

@@ -516,7 +516,7 @@ pub(super) fn backward_kernel(
 #[cube]
 fn clear(work: &mut [f32], at: usize, each: usize, sizes: &Sizes, #[comptime] v: Variant) {
     let rows = comptime!(v.rows);
-    let first = CUBE_POS as usize * rows;
+    let first = CUBE_POS * rows;
     let end = min(first + rows, sizes.batch) * each;
     let mut i = first * each + UNIT_POS as usize;
     while i < end {

@@ -15,13 +15,13 @@ pub(super) fn sigmoid(x: f32) -> f32 {
 /// the last row, and writes nothing for it.
 #[cube]
 pub(super) fn batch_row(r: usize, sizes: &Sizes, #[comptime] rows: usize) -> usize {
-    min(CUBE_POS as usize * rows + r, sizes.batch - 1)
+    min(CUBE_POS * rows + r, sizes.batch - 1)
 }
 
 /// Whether row `r` of this cube is one of the batch.
 #[cube]
 pub(super) fn is_row(r: usize, sizes: &Sizes, #[comptime] rows: usize) -> bool {
-    CUBE_POS as usize * rows + r < sizes.batch
+    CUBE_POS * rows + r < sizes.batch
 }
 
 /// Number `j` of slot `slot` of a row: a carried one, or the hidden state of the step that stored it.

@@ -15,6 +15,12 @@
 //! | `select` | sums and maxima over the units of a row |
 //! | `cell` | what both kernels compute |
 
+// A condition on a `comptime!` value chooses code while a kernel is compiled. Joined with another one it
+// would be asked by every unit.
+#![allow(clippy::collapsible_if)]
+// CubeCL knows arithmetic and not the methods that stand for it.
+#![allow(clippy::manual_is_multiple_of)]
+
 mod attend;
 mod backward;
 mod cell;

@@ -106,7 +106,7 @@ fn pack_kernel(
 
 #[cube]
 fn copy(part: &[f32], out: &mut [f32], place: &Place, units: usize) {
-    let mut to = ABSOLUTE_POS as usize;
+    let mut to = ABSOLUTE_POS;
     while to < place.rows * place.columns {
         let mut from = to;
         if place.turned == 1 {
