@@ -86,7 +86,7 @@ impl RunFolder {
         &self.path
     }
 
-    /// Writes a file of the run in one piece; see [`write`].
+    /// Writes a file of the run in one piece; see [`write()`].
     pub fn write(&self, name: &str, text: &str) -> anyhow::Result<PathBuf> {
         let path = self.path.join(name);
         write(&path, text)?;

@@ -16,7 +16,7 @@ pub enum Curriculum {
     ///
     /// In first trials, with other settings, the copying task with a delay of 100 was not learnt without it;
     /// with it a delay of 100 was solved while training had only seen delays of about 30. The default
-    /// settings learnt it without, too, with one seed (the book, chapter "The paper's claims").
+    /// settings learnt it without, too, with one seed (the book, chapter "Results").
     Grow,
 }
 

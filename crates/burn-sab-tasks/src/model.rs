@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use burn::module::{Module, ModuleVisitor, Param};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use burn_sab::{SabLstm, SabLstmState};
@@ -24,9 +24,8 @@ pub struct TaskModel {
 }
 
 /// What stands below the readout.
-// A program has one or two of them; a box would save nothing that matters.
-#[allow(clippy::large_enum_variant)]
 #[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant)] // one value a run: nothing is gained by boxing
 enum Network {
     Recurrent(SabLstm),
     Transformer(CausalTransformer),
@@ -48,6 +47,19 @@ const CHUNK: usize = 1000;
 /// Burn's random numbers come from one generator per backend, seeded and then drawn from.
 static SEEDING: Mutex<()> = Mutex::new(());
 
+/// Where weights are drawn. Every backend has a generator of its own; drawn on one CPU backend, a seed
+/// means the same network on all of them.
+#[cfg(feature = "flex")]
+fn drawing_device(_: &Device) -> Device {
+    Device::flex().autodiff()
+}
+
+/// Where weights are drawn: a build without flex draws where it trains.
+#[cfg(not(feature = "flex"))]
+fn drawing_device(device: &Device) -> Device {
+    device.clone()
+}
+
 impl TaskModel {
     /// The network of `config`, its weights drawn from the configuration's seed.
     ///
@@ -57,27 +69,28 @@ impl TaskModel {
     pub fn new(config: &TrainConfig, device: &Device) -> Result<Self, TrainError> {
         // Two networks that are made at the same time must not draw from each other's numbers.
         let _guard = SEEDING.lock().unwrap_or_else(PoisonError::into_inner);
-        device.seed(config.seed);
+        let host = drawing_device(device);
+        host.seed(config.seed);
         let layer = config.effective_layer();
         let readout = LinearConfig::new(layer.d_hidden, config.task.d_output());
         let model = Self {
-            from_hidden: readout.init(device),
+            from_hidden: readout.init(&host),
             from_summary: config
                 .model
                 .retrieves()
-                .then(|| readout.clone().with_bias(false).init(device)),
+                .then(|| readout.clone().with_bias(false).init(&host)),
             network: match config.model {
                 ModelKind::Transformer => Network::Transformer(CausalTransformer::new(
                     layer.d_input,
                     layer.d_hidden,
-                    device,
+                    &host,
                 )),
-                _ => Network::Recurrent(layer.try_init(device)?),
+                _ => Network::Recurrent(layer.try_init(&host)?),
             },
         };
         // Parameters are drawn when they are first used; use them while the generator is ours.
         model.visit(&mut Draw);
-        Ok(model)
+        Ok(if host == *device { model } else { model.map(&mut Settle { device }) })
     }
 
     /// The recurrent layer, if there is one.
@@ -176,6 +189,20 @@ struct Draw;
 impl ModuleVisitor for Draw {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         param.val();
+    }
+}
+
+/// Copies parameters to another device. `to_device` would leave them results of an operation in the
+/// autodiff graph there, and no leaves.
+struct Settle<'a> {
+    device: &'a Device,
+}
+
+impl ModuleMapper for Settle<'_> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let (id, tensor, _) = param.consume();
+        let tensor = Tensor::from_data(tensor.into_data(), self.device);
+        Param::initialized(id, tensor.require_grad())
     }
 }
 

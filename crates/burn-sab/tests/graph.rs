@@ -36,8 +36,8 @@ fn one_node_whatever_the_length() {
         assert_eq!(nodes_of_a_pass(Strategy::Auto, time), short);
         assert_eq!(nodes_of_a_pass(Strategy::Primitives, time), short);
     }
-    // The sequence, its three ports, and around it the sum of two biases, the initial state and slot, the
-    // last hidden state, and constants: nothing per step.
+    // The sequence, its ports, and around it the sum of two biases, the initial state and slot: nothing per
+    // step.
     assert!(short < 40, "{short} nodes");
     // The control: the reference leaves nodes at every step.
     assert!(nodes_of_a_pass(Strategy::Reference, 30) > 30 * 20);

@@ -5,6 +5,10 @@
 
 use burn::backend::{Backend, backend_extension};
 
+#[cfg(feature = "cube")]
+use super::Dims;
+#[cfg(feature = "cube")]
+use super::gpu::{self, SavedGpu};
 #[cfg(any(feature = "flex", feature = "ndarray"))]
 use super::host::{self, SavedHost};
 use super::primitives::{self, SavedSteps};
@@ -27,6 +31,9 @@ pub enum Saved<B: Backend> {
     /// Of the CPU kernel.
     #[cfg(any(feature = "flex", feature = "ndarray"))]
     Host(SavedHost<B>),
+    /// Of the GPU kernels.
+    #[cfg(feature = "cube")]
+    Gpu(SavedGpu<B>),
 }
 
 /// The two passes on a plain backend, and a step of a stream. The default bodies run on any; a backend
@@ -59,6 +66,8 @@ pub trait SabKernel: Backend {
             }
             #[cfg(any(feature = "flex", feature = "ndarray"))]
             Saved::Host(_) => unreachable!("made by the host backends, which override this"),
+            #[cfg(feature = "cube")]
+            Saved::Gpu(_) => unreachable!("made by the CubeCL backend, which overrides this"),
         }
     }
 
@@ -131,8 +140,55 @@ macro_rules! backends {
     )*};
 }
 
+backends!("tch" LibTorch {}, "remote" Remote {});
+
 // `Cube` is every CubeCL runtime, under Burn's fusion or not: the alias says which.
-backends!("cube" Cube {}, "tch" LibTorch {}, "remote" Remote {});
+backends!("cube" Cube {
+    fn sab_forward(
+        inputs: &SabInputs<Self>,
+        options: &SabOptions,
+        keep: bool,
+    ) -> (SabOutputs<Self>, Option<Saved<Self>>) {
+        if options.strategy == Strategy::Primitives {
+            return on_primitives(inputs, options, keep);
+        }
+        match gpu::plan(inputs, options) {
+            Ok(plan) => {
+                announce!("the GPU kernels");
+                let (outputs, saved) = gpu::forward(inputs, plan, keep);
+                (outputs.read_out(options), saved.map(Saved::Gpu))
+            }
+            Err(why) => {
+                assert!(
+                    options.strategy != Strategy::Fused,
+                    "Strategy::Fused: {why}; Strategy::Auto runs on backend primitives instead"
+                );
+                on_primitives(inputs, options, keep)
+            }
+        }
+    }
+
+    fn sab_backward(
+        inputs: &SabInputs<Self>,
+        saved: Saved<Self>,
+        upstream: UpstreamGrads<Self>,
+        options: &SabOptions,
+        needs_x: bool,
+    ) -> SabGrads<Self> {
+        match saved {
+            Saved::Primitives(saved) => {
+                primitives::backward(inputs, saved, upstream, options, needs_x)
+            }
+            Saved::Gpu(saved) => {
+                let Dims { batch, time, hidden, .. } = Dims::of(inputs, options);
+                let upstream = upstream.into_dense(options, [batch, time, hidden], &inputs.x);
+                gpu::backward(inputs, saved, upstream, needs_x)
+            }
+            #[cfg(any(feature = "flex", feature = "ndarray"))]
+            Saved::Host(_) => unreachable!("made by the host backends"),
+        }
+    }
+});
 
 macro_rules! host_backends {
     ($($feature:literal $backend:ident),*) => {
@@ -169,6 +225,8 @@ macro_rules! host_backends {
                         primitives::backward(inputs, saved, upstream, options, needs_x)
                     }
                     Saved::Host(saved) => host::backward(inputs, &saved, &upstream, options, needs_x),
+                    #[cfg(feature = "cube")]
+                    Saved::Gpu(_) => unreachable!("made by the CubeCL backend"),
                 }
             }
 

@@ -6,6 +6,8 @@
 //! | `reference` | the readable twin: ordinary tensor operations under Burn's own autodiff |
 //! | `primitives` | forward and hand-written backward in backend primitives, for every backend |
 //! | `cpu`, `host` | the fused CPU kernel over slices, and flex and ndarray on it |
+//! | `dense` | between kernels that give every step and calls that ask for some |
+//! | `gpu` | the kernels of every CubeCL runtime: wgpu, CUDA, ROCm |
 //! | `autodiff` | the one node that ties the two into Burn's graph |
 //! | `stream` | one step after another, with a memory in the backend's own form |
 //! | `backend` | which backend runs what |
@@ -18,6 +20,10 @@ mod autodiff;
 mod backend;
 #[cfg(any(feature = "flex", feature = "ndarray"))]
 mod cpu;
+#[cfg(feature = "cube")]
+mod dense;
+#[cfg(feature = "cube")]
+mod gpu;
 #[cfg(any(feature = "flex", feature = "ndarray"))]
 mod host;
 mod options;

@@ -234,8 +234,7 @@ impl<T: Float> Ranking<T> {
         query: &[T],
         provisional: &[T],
         up_to_shift: bool,
-        best: &mut [T],
-        slots: &mut [u32],
+        (best, slots): (&mut [T], &mut [u32]),
     ) {
         let keys = &self.keys[row];
         let scores = &mut self.scores[..self.len.div_ceil(BLOCK)];

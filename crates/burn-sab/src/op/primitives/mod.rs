@@ -10,3 +10,5 @@ mod tensor;
 pub(crate) use backward::backward;
 pub use forward::SavedSteps;
 pub(crate) use forward::forward;
+#[cfg(feature = "cube")]
+pub(crate) use tensor::Prim;

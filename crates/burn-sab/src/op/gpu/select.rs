@@ -1,0 +1,91 @@
+//! Sums and maxima over the units that search one row, through shared memory: software adapters and old
+//! browsers have no plane (subgroup) operations.
+
+use burn_cubecl::cubecl;
+use cubecl::prelude::*;
+
+use super::plan::Variant;
+
+/// Below every score: WGSL has no literal for minus infinity.
+pub(super) const LOWEST: f32 = -3.0e38;
+
+/// The slot of a unit that has found none.
+pub(super) const NO_SLOT: u32 = u32::MAX;
+
+/// Whether the first find is better: a higher score, among equals the older slot.
+#[cube]
+fn beats(score: f32, slot: u32, other: f32, other_slot: u32) -> bool {
+    score > other || (score == other && slot < other_slot)
+}
+
+/// Where in `found` the best find of the row lies. Every unit of the cube calls it, between two barriers:
+/// one before, which makes the finds visible, and one inside.
+#[cube]
+pub(super) fn best_of_row(
+    row: usize,
+    searcher: usize,
+    found: &mut Shared<[f32]>,
+    found_slot: &mut Shared<[u32]>,
+    #[comptime] v: Variant,
+) -> usize {
+    let searchers = comptime!(v.searchers());
+    let group = comptime!(v.group());
+    let groups = comptime!(v.searchers().div_ceil(v.group()));
+    // The finds of a group's best go behind those of all units.
+    let behind = comptime!(v.units);
+    if searcher < groups {
+        let first = row * searchers + searcher * group;
+        let end = min(first + group, (row + 1) * searchers);
+        let mut best = first;
+        for i in first + 1..end {
+            if beats(found[i], found_slot[i], found[best], found_slot[best]) {
+                best = i;
+            }
+        }
+        found[behind + row * groups + searcher] = found[best];
+        found_slot[behind + row * groups + searcher] = found_slot[best];
+    }
+    sync_cube();
+    let first = behind + row * groups;
+    let mut best = first;
+    for i in first + 1..first + groups {
+        if beats(found[i], found_slot[i], found[best], found_slot[best]) {
+            best = i;
+        }
+    }
+    best
+}
+
+/// The sum of `part` over the units of the row, for each of them. Every unit of the cube calls it.
+#[cube]
+pub(super) fn sum_of_row(
+    part: f32,
+    row: usize,
+    searcher: usize,
+    found: &mut Shared<[f32]>,
+    #[comptime] v: Variant,
+) -> f32 {
+    let searchers = comptime!(v.searchers());
+    let group = comptime!(v.group());
+    let groups = comptime!(v.searchers().div_ceil(v.group()));
+    let behind = comptime!(v.units);
+    found[UNIT_POS as usize] = part;
+    sync_cube();
+    if searcher < groups {
+        let first = row * searchers + searcher * group;
+        let end = min(first + group, (row + 1) * searchers);
+        let mut sum = 0.0f32;
+        for i in first..end {
+            sum += found[i];
+        }
+        found[behind + row * groups + searcher] = sum;
+    }
+    sync_cube();
+    let mut sum = 0.0f32;
+    for i in 0..groups {
+        sum += found[behind + row * groups + i];
+    }
+    // The next use may overwrite the finds at once.
+    sync_cube();
+    sum
+}
