@@ -40,7 +40,7 @@ pub struct Case {
     pub runs: usize,
 }
 
-fn as_named<S: Serializer>(value: &(impl ValueEnum + Clone), to: S) -> Result<S::Ok, S::Error> {
+fn as_named<S: Serializer>(value: &impl ValueEnum, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_str(&name(value.clone()))
 }
 
