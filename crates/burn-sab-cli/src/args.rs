@@ -112,6 +112,10 @@ pub struct TrainArgs {
     /// [default: copying, adding: 64; mnist, cifar: 10000; text: 1000]
     #[arg(long, value_name = "N", help_heading = "Task")]
     pub test_sequences: Option<usize>,
+    /// Most steps of a test, those of all sequences together: tests at long delays take fewer sequences,
+    /// one at least [default: no limit]
+    #[arg(long, value_name = "N", help_heading = "Task")]
+    pub test_steps: Option<usize>,
 
     /// Whether the delay grows during training [default: copying: grow; others: none]
     #[arg(long, value_enum, help_heading = "Training")]
@@ -156,7 +160,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "DIR", help_heading = "Run")]
     pub out: Option<PathBuf>,
     /// Go on with the run in this folder; of the settings only --updates, --stop-at, --test-delays,
-    /// --test-sequences, --backend and --threads can change
+    /// --test-sequences, --test-steps, --backend and --threads can change
     #[arg(long, value_name = "RUN", help_heading = "Run", conflicts_with_all = ["out", "config", "task"])]
     pub resume: Option<PathBuf>,
     /// Start from the config.json of an earlier run; flags given beside it win

@@ -154,6 +154,15 @@ fn parts_of_a_grid_can_be_run_and_only_told() {
     let page = fs::read_to_string(folder.join("tables/tiny.md")).unwrap();
     assert!(page.contains("0 of 1, 1 not run") && page.contains("not run |"), "{page}");
 
+    // Costs are measured again, and nothing else happens.
+    let run = folder.join("runs/reproduce/tiny/sab-6-2");
+    let made = |file: &str| fs::metadata(run.join(file)).unwrap().modified().unwrap();
+    let (report, cost) = (made("report.json"), made("cost.json"));
+    let told = succeed(folder, "reproduce --grid tiny.toml --costs-only --threads 1");
+    assert!(told.contains("4 runs are declared, 1 are to be measured now"), "{told}");
+    assert_eq!(made("report.json"), report);
+    assert!(made("cost.json") > cost);
+
     // More updates go on from the checkpoint; another hidden size is another run.
     fs::write(folder.join("tiny.toml"), GRID.replace("updates = 400", "updates = 40")).unwrap();
     let line = "reproduce --grid tiny.toml --models sab --seeds 2 --threads 1";

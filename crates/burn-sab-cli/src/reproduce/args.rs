@@ -37,6 +37,10 @@ pub struct ReproduceArgs {
     /// Run nothing: write tables and pictures of the runs that are there
     #[arg(long)]
     pub tables_only: bool,
+    /// Train nothing: measure time and memory of an update again, of the runs that are asked for and there. For a
+    /// machine that does nothing else, where the runs were not alone
+    #[arg(long, conflicts_with = "tables_only")]
+    pub costs_only: bool,
     /// Where the runs are kept, finished or not
     #[arg(long, value_name = "DIR", default_value = "runs/reproduce")]
     pub out: PathBuf,

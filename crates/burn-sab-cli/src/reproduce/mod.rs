@@ -70,19 +70,24 @@ pub fn run(args: &ReproduceArgs) -> anyhow::Result<ExitCode> {
     for (table, (_, runs)) in tables.iter().enumerate() {
         for (place, run) in runs.iter().enumerate() {
             match run.state()? {
-                State::Finished(_) | State::Failed(_) => {}
-                State::Missing | State::Begun if !is_asked_for(run, args) => {}
-                State::Missing | State::Begun => to_do.push((table, place)),
+                _ if !is_asked_for(run, args) => {}
+                State::Finished(_) if args.costs_only => to_do.push((table, place)),
+                State::Missing | State::Begun if !args.costs_only => to_do.push((table, place)),
+                _ => {}
             }
         }
     }
     let all: usize = tables.iter().map(|(_, runs)| runs.len()).sum();
-    say(&format!("{all} runs are declared, {} are to be made now", to_do.len()));
+    let verb = if args.costs_only { "measured" } else { "made" };
+    say(&format!("{all} runs are declared, {} are to be {verb} now", to_do.len()));
     for (number, (table, place)) in to_do.iter().enumerate() {
         let (grid, runs) = &tables[*table];
         let run = &runs[*place];
         say(&format!("[{}/{}] {}", number + 1, to_do.len(), run.path.display()));
-        run.finish(&format!("[{}/{}] ", number + 1, to_do.len()), &device)?;
+        match args.costs_only {
+            true => run.measure_cost(&device)?,
+            false => run.finish(&format!("[{}/{}] ", number + 1, to_do.len()), &device)?,
+        }
         // After every run, so that an interrupted grid has its tables, too.
         write(grid, runs, &results)?;
     }
