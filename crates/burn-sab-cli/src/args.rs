@@ -85,6 +85,10 @@ pub struct TrainArgs {
     /// Most reminders that a gradient path may use, or "none" for no limit [default: none]
     #[arg(long, value_name = "N", help_heading = "Layer", value_parser = number_or_none)]
     pub max_hops: Option<NumberOrNone>,
+    /// Slots that are kept of a long past, or "none" for all: whenever there are twice as many, those that
+    /// differ most from the one before them stay [default: none]
+    #[arg(long, value_name = "N", help_heading = "Layer", value_parser = number_or_none)]
+    pub slot_budget: Option<NumberOrNone>,
 
     /// Steps between the symbols and their recall (copying) [default: 100]
     #[arg(long, value_name = "D", help_heading = "Task")]

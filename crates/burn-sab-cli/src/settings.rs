@@ -98,7 +98,9 @@ impl Settings {
         let most = self.test_sequences;
         match self.test_steps {
             None => most.to_string(),
-            Some(steps) => format!("{most} (fewer where all have more than {} steps)", thousands(steps)),
+            Some(steps) => {
+                format!("{most} (fewer where all have more than {} steps)", thousands(steps))
+            }
         }
     }
 
@@ -188,6 +190,9 @@ impl Settings {
         set(&mut layer.initial_slot, args.initial_slot.map(Into::into));
         if let Some(NumberOrNone(hops)) = args.max_hops {
             layer.max_hops = hops;
+        }
+        if let Some(NumberOrNone(slots)) = args.slot_budget {
+            layer.slot_budget = slots;
         }
         let attention = match layer.score {
             ScoreConfig::Additive => None,
@@ -350,6 +355,7 @@ fn fixed_flag(args: &TrainArgs) -> Option<&'static str> {
         ("sparsifier", args.sparsifier.is_some()),
         ("initial-slot", args.initial_slot.is_some()),
         ("max-hops", args.max_hops.is_some()),
+        ("slot-budget", args.slot_budget.is_some()),
         ("data", args.data.is_some()),
         ("permuted", args.permuted),
         ("delay", args.delay.is_some()),

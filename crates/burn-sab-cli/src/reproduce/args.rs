@@ -66,6 +66,8 @@ pub enum TableName {
     Transfer,
     /// Copying with one setting of SAB changed at a time
     Ablation,
+    /// Copying with a memory of few slots, tested at delays of up to a million steps
+    Budget,
     /// MNIST pixel by pixel, in order and permuted
     Mnist,
     /// Characters of a text

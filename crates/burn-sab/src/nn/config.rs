@@ -74,6 +74,9 @@ pub struct SabLstmConfig {
     pub initial_slot: InitialSlot,
     /// Most reminders that a gradient path may use; `None` for no limit. Never changes a value.
     pub max_hops: Option<usize>,
+    /// Slots that are kept of a long past, at least 1; `None` for all. Whenever the memory holds twice as many,
+    /// those that differ most from the one before them stay, row by row (the chapter "The layer" of the book).
+    pub slot_budget: Option<usize>,
     /// Initializer of the gates.
     #[config(default = "Initializer::XavierNormal{gain:1.0}")]
     pub initializer: Initializer,
@@ -157,6 +160,9 @@ impl SabLstmConfig {
             }
             Self { k_att: 0, .. } => {
                 return zero("k_att", " (for a layer without memory use without_memory())");
+            }
+            Self { slot_budget: Some(0), .. } => {
+                return zero("slot_budget", " (for a layer without memory use without_memory())");
             }
             Self { k_trunc: 0, .. } => {
                 return zero("k_trunc", " (to switch truncation off use full_backpropagation())");
