@@ -184,6 +184,7 @@ fn parts_of_a_grid_can_be_run_and_only_told() {
 #[case("reproduce copying --grid tiny.toml", "--grid")]
 #[case("reproduce --grid tiny.toml", "no-such-flag")]
 #[case("reproduce mnist", "--data")]
+#[case("reproduce cifar --data .", "there is no ./cifar")]
 #[case("reproduce copying --threads 0", "--threads")]
 fn a_mistake_is_one_line_that_names_it(#[case] line: &str, #[case] named: &str) {
     let folder = tempfile::tempdir().unwrap();
@@ -201,10 +202,12 @@ fn a_mistake_is_one_line_that_names_it(#[case] line: &str, #[case] named: &str) 
 fn every_grid_of_the_program_is_valid() {
     let folder = tempfile::tempdir().unwrap();
     // The text has to be there to tell how many characters it has.
-    fs::create_dir(folder.path().join("text")).unwrap();
+    for data in ["mnist", "cifar", "text"] {
+        fs::create_dir(folder.path().join(data)).unwrap();
+    }
     fs::write(folder.path().join("text/tinyshakespeare.txt.gz"), "some characters").unwrap();
     for size in ["--quick", "", "--full"] {
         let told = succeed(folder.path(), &format!("reproduce all {size} --data . --tables-only"));
-        assert_eq!(told.lines().filter(|line| line.starts_with("table: ")).count(), 7, "{told}");
+        assert_eq!(told.lines().filter(|line| line.starts_with("table: ")).count(), 8, "{told}");
     }
 }

@@ -70,6 +70,8 @@ pub enum TableName {
     Budget,
     /// MNIST pixel by pixel, in order and permuted
     Mnist,
+    /// CIFAR-10 pixel by pixel
+    Cifar,
     /// Characters of a text
     Text,
     /// All of these

@@ -89,13 +89,14 @@ pub struct Cell {
     pub line: Vec<String>,
 }
 
-const OWN: [(TableName, &str, &str); 7] = [
+const OWN: [(TableName, &str, &str); 8] = [
     (TableName::Copying, "copying", include_str!("../../grids/copying.toml")),
     (TableName::Adding, "adding", include_str!("../../grids/adding.toml")),
     (TableName::Transfer, "transfer", include_str!("../../grids/transfer.toml")),
     (TableName::Ablation, "ablation", include_str!("../../grids/ablation.toml")),
     (TableName::Budget, "budget", include_str!("../../grids/budget.toml")),
     (TableName::Mnist, "mnist", include_str!("../../grids/mnist.toml")),
+    (TableName::Cifar, "cifar", include_str!("../../grids/cifar.toml")),
     (TableName::Text, "text", include_str!("../../grids/text.toml")),
 ];
 
