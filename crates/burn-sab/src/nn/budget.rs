@@ -8,10 +8,9 @@
 use burn::tensor::ops::PadMode;
 use burn::tensor::{Int, Tensor, TensorData};
 
-use super::state::SabLstmState;
 use crate::op::{Readout, SequenceReminders};
 
-/// Which slots were kept, counted in the order in which they were stored.
+/// Which slots a thinned memory holds, counted in the order in which they were stored.
 #[derive(Clone, Debug)]
 pub(super) struct Origins {
     /// For each slot that was left by the last thinning, `[B, budget]`.
@@ -21,8 +20,8 @@ pub(super) struct Origins {
 }
 
 impl Origins {
-    /// The counts of all `slots` slots, `[B, M]`.
-    fn all(&self, slots: usize) -> Tensor<2, Int> {
+    /// The counts of all `slots` slots that there are now, `[B, M]`.
+    fn of_all(&self, slots: usize) -> Tensor<2, Int> {
         let [batch, kept] = self.kept.dims();
         let later = slots - kept;
         if later == 0 {
@@ -32,46 +31,44 @@ impl Origins {
         let counts = Tensor::arange(first..first + later as i64, &self.kept.device());
         Tensor::cat(vec![self.kept.clone(), counts.unsqueeze::<2>().expand([batch, later])], 1)
     }
+
+    /// The counts of these places in a memory of `slots` slots, `[B, N, K]`.
+    pub(super) fn of(&self, places: Tensor<3, Int>, slots: usize) -> Tensor<3, Int> {
+        let [batch, steps, width] = places.dims();
+        let places = places.reshape([batch, steps * width]);
+        self.of_all(slots).gather(1, places).reshape([batch, steps, width])
+    }
 }
 
-impl SabLstmState {
-    /// The state with a thinned memory, if that holds `2 * budget` slots or more.
-    pub(super) fn thinned(self, budget: usize) -> Self {
-        let count = self.num_slots();
-        if count < 2 * budget {
-            return self;
-        }
-        let slots = self.slots().expect("there are some");
-        let [batch, _, hidden] = slots.dims();
-        let places = most_distinct(&slots, budget);
-        let stored = self.origins.as_ref().map_or(count, |origins| {
-            let [_, kept] = origins.kept.dims();
-            origins.stored + count - kept
-        });
-        let kept = match &self.origins {
-            None => places.clone(),
-            Some(origins) => origins.all(count).gather(1, places.clone()),
-        };
-        let everywhere = places.unsqueeze_dim::<3>(2).expand([batch, budget, hidden]);
-        Self {
-            origins: Some(Origins { kept, stored }),
-            ..self.with_slots(slots.gather(1, everywhere))
-        }
-    }
+/// Whether a memory of so many slots is to be thinned.
+pub(super) fn is_full(slots: usize, budget: usize) -> bool {
+    slots >= 2 * budget
+}
 
-    /// Places in the memory, `[B, N, K]`, as counts in the order of storing.
-    pub(super) fn in_order_of_storing(&self, places: Tensor<3, Int>) -> Tensor<3, Int> {
-        let Some(origins) = &self.origins else { return places };
-        let [batch, steps, width] = places.dims();
-        let counts = origins.all(self.num_slots());
-        counts.gather(1, places.reshape([batch, steps * width])).reshape([batch, steps, width])
-    }
+/// Steps from step `step` on until a memory that holds `slots` slots now is full.
+pub(super) fn steps_until_full(step: usize, slots: usize, k_att: usize, budget: usize) -> usize {
+    let room = (2 * budget).saturating_sub(slots).max(1);
+    (k_att - step % k_att).saturating_add((room - 1).saturating_mul(k_att))
+}
 
-    /// Steps until a memory that holds `slots` slots now is to be thinned.
-    pub(super) fn steps_to_thinning(&self, slots: usize, k_att: usize, budget: usize) -> usize {
-        let room = (2 * budget).saturating_sub(slots).max(1);
-        (k_att - self.step % k_att).saturating_add((room - 1).saturating_mul(k_att))
-    }
+/// The `budget` slots that are kept of `slots`, `[B, M, H]`, and which they are; `before` says which those
+/// were.
+pub(super) fn thin(
+    slots: Tensor<3>,
+    before: Option<&Origins>,
+    budget: usize,
+) -> (Tensor<3>, Origins) {
+    let [batch, count, hidden] = slots.dims();
+    let places = most_distinct(&slots, budget);
+    let origins = match before {
+        None => Origins { kept: places.clone(), stored: count },
+        Some(before) => Origins {
+            kept: before.of_all(count).gather(1, places.clone()),
+            stored: before.stored + count - before.kept.dims()[1],
+        },
+    };
+    let places = places.unsqueeze_dim::<3>(2).expand([batch, budget, hidden]);
+    (slots.gather(1, places), origins)
 }
 
 /// Places of the `budget` slots that differ most from the one before them, rising, `[B, budget]`. The oldest

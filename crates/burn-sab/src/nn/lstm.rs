@@ -1,7 +1,7 @@
 use burn::module::{Content, DisplaySettings, Module, ModuleDisplay, Param};
 use burn::tensor::{Device, Int, Tensor};
 
-use super::budget::{join_reminders, readout_of_part};
+use super::budget::{join_reminders, readout_of_part, steps_until_full};
 use super::config::{InitialSlot, SabLstmConfig};
 use super::scorer::Scorer;
 use super::state::SabLstmState;
@@ -266,7 +266,7 @@ impl SabLstm {
         let mut from = 0;
         while from < time {
             let slots = self.slots_before(&state);
-            let to = time.min(from + state.steps_to_thinning(slots, self.k_att, budget));
+            let to = time.min(from + steps_until_full(state.step, slots, self.k_att, budget));
             let wanted = readout_of_part(&readout, from, to);
             let part = x.clone().narrow(1, from, to - from);
             // A call gives one step at least.
@@ -274,9 +274,12 @@ impl SabLstm {
             let (outputs, next) = self.run_part(part, state, asked, reminders);
             if wanted.is_some() {
                 hidden.push(outputs.hidden);
-                reminded.extend(outputs.reminders.map(|part| SequenceReminders {
-                    slots: next.in_order_of_storing(part.slots),
-                    ..part
+                reminded.extend(outputs.reminders.map(|part| match &next.origins {
+                    None => part,
+                    Some(origins) => {
+                        let slots = origins.of(part.slots, next.num_slots());
+                        SequenceReminders { slots, ..part }
+                    }
                 }));
             }
             state = self.within_budget(next);
@@ -360,7 +363,7 @@ impl SabLstm {
 
     fn within_budget(&self, state: SabLstmState) -> SabLstmState {
         match self.slot_budget {
-            Some(budget) => state.thinned(budget),
+            Some(budget) => state.within(budget),
             None => state,
         }
     }

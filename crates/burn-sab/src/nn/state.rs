@@ -1,7 +1,7 @@
 use burn::nn::LstmState;
 use burn::tensor::{Device, Tensor};
 
-use super::budget::Origins;
+use super::budget::{Origins, is_full, thin};
 use crate::op::SlotMemory;
 
 /// What the layer carries from one call to the next: as `burn::nn::LstmState`, with the memory.
@@ -55,6 +55,16 @@ impl SabLstmState {
         self.memory = SlotMemory::default();
         self.origins = None;
         self
+    }
+
+    /// The state with a memory that is not full.
+    pub(super) fn within(self, budget: usize) -> Self {
+        if !is_full(self.num_slots(), budget) {
+            return self;
+        }
+        let slots = self.slots().expect("it is full of them");
+        let (slots, origins) = thin(slots, self.origins.as_ref(), budget);
+        Self { origins: Some(origins), ..self.with_slots(slots) }
     }
 
     /// M, the number of slots.
