@@ -20,11 +20,12 @@
 //! control, is exactly 0 when the slots are taken away and only windows of ten steps are left.
 
 use burn::nn::LstmConfig;
-use burn::tensor::{Device, Distribution, Tensor};
+use burn::tensor::{Distribution, Tensor};
 use burn_sab::{SabLstm, SabLstmConfig};
+use burn_sab_examples::device;
 
 fn main() {
-    let device = Device::flex().autodiff();
+    let device = device().autodiff();
     device.seed(1);
     let x = Tensor::<3>::random([4, 200, 8], Distribution::Default, &device).require_grad();
 

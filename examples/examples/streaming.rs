@@ -10,14 +10,15 @@
 //! attached, and is exactly 0 once it is detached.
 
 use burn::nn::LstmState;
-use burn::tensor::{Device, Distribution, Tensor};
+use burn::tensor::{Distribution, Tensor};
 use burn_sab::{SabLstm, SabLstmConfig, SabLstmState};
+use burn_sab_examples::device;
 
 const STEPS: usize = 120;
 const CHUNK: usize = 40;
 
 fn main() {
-    let device = Device::flex().autodiff();
+    let device = device().autodiff();
     device.seed(1);
     let layer = SabLstmConfig::new(8, 32, true).with_k_att(4).init(&device);
     let x = Tensor::<3>::random([2, STEPS, 8], Distribution::Default, &device);

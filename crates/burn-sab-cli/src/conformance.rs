@@ -20,6 +20,7 @@ use safetensors::{Dtype as StoredType, SafeTensors};
 use crate::args::{ConformanceArgs, Dtype};
 use crate::backend::Backend;
 use crate::error::usage;
+use crate::failure::caught;
 
 /// Largest error that passes: rounding, some hundred steps deep, in the type that computes.
 fn tolerance(dtype: Dtype) -> f64 {
@@ -56,7 +57,7 @@ pub fn run(args: &ConformanceArgs) -> anyhow::Result<ExitCode> {
     let (mut passed, mut failed) = (0, 0);
     for path in cases {
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let errors = Case::read(&path).and_then(|case| case.check(args, dtype, &device));
+        let errors = Case::read(&path).and_then(|case| caught(|| case.check(args, dtype, &device)));
         let verdict = match errors {
             Ok(errors) => {
                 let ok = errors.outputs <= bound && errors.gradients <= bound;

@@ -1,4 +1,4 @@
-//! Mistakes, each told in one line that says what to change.
+//! Errors, each told in one line that says what to change.
 
 use std::process::ExitCode;
 

@@ -1,8 +1,10 @@
 //! `sab train`: train, compare, test, draw, report.
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
+use burn_sab_tasks::Trainer;
 
 use crate::args::TrainArgs;
+use crate::failure::{DeviceFailure, caught};
 use crate::run_folder::RunFolder;
 use crate::session::Session;
 use crate::settings::Settings;
@@ -33,7 +35,17 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     };
     say(&format!("run folder: {}", folder.path().display()));
     let session = Session { settings, device, folder, label: String::new() };
-    let finished = session.finish()?;
+    let finished = caught(|| session.finish()).map_err(|error| {
+        let folder = session.folder.path();
+        if error.is::<DeviceFailure>() && Trainer::can_resume(folder) {
+            anyhow!(
+                "{error}; `sab train --resume {}` goes on from the last checkpoint",
+                folder.display()
+            )
+        } else {
+            error
+        }
+    })?;
     say(&format!("\n{}:\n", finished.report.caption()));
     for line in table(&finished.report.rows()) {
         say(&format!("  {line}"));

@@ -1,13 +1,12 @@
 //! The network that is trained on a task: one recurrent layer and a readout.
 
-use std::sync::{Mutex, PoisonError};
-
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use burn_sab::{SabLstm, SabLstmState};
 
 use crate::config::{ALL, ModelKind, TrainConfig};
+use crate::draw::draw;
 use crate::error::TrainError;
 use crate::transformer::CausalTransformer;
 
@@ -44,22 +43,6 @@ struct Steps {
 /// than its slots; at 1,000 steps the cost of carrying those over is far below that of the steps.
 const CHUNK: usize = 1000;
 
-/// Burn's random numbers come from one generator per backend, seeded and then drawn from.
-static SEEDING: Mutex<()> = Mutex::new(());
-
-/// Where weights are drawn. Every backend has a generator of its own; drawn on one CPU backend, a seed
-/// means the same network on all of them.
-#[cfg(feature = "flex")]
-fn drawing_device(_: &Device) -> Device {
-    Device::flex().autodiff()
-}
-
-/// Where weights are drawn: a build without flex draws where it trains.
-#[cfg(not(feature = "flex"))]
-fn drawing_device(device: &Device) -> Device {
-    device.clone()
-}
-
 impl TaskModel {
     /// The network of `config`, its weights drawn from the configuration's seed.
     ///
@@ -67,30 +50,24 @@ impl TaskModel {
     ///
     /// If a setting of the layer is out of its range.
     pub fn new(config: &TrainConfig, device: &Device) -> Result<Self, TrainError> {
-        // Two networks that are made at the same time must not draw from each other's numbers.
-        let _guard = SEEDING.lock().unwrap_or_else(PoisonError::into_inner);
-        let host = drawing_device(device);
-        host.seed(config.seed);
         let layer = config.effective_layer();
+        layer.validate()?;
         let readout = LinearConfig::new(layer.d_hidden, config.task.d_output());
-        let model = Self {
-            from_hidden: readout.init(&host),
+        let init = |device: &Device| Self {
+            from_hidden: readout.init(device),
             from_summary: config
                 .model
                 .retrieves()
-                .then(|| readout.clone().with_bias(false).init(&host)),
+                .then(|| readout.clone().with_bias(false).init(device)),
             network: match config.model {
-                ModelKind::Transformer => Network::Transformer(CausalTransformer::new(
-                    layer.d_input,
-                    layer.d_hidden,
-                    &host,
-                )),
-                _ => Network::Recurrent(layer.try_init(&host)?),
+                ModelKind::Transformer => {
+                    let network = CausalTransformer::new(layer.d_input, layer.d_hidden, device);
+                    Network::Transformer(network)
+                }
+                _ => Network::Recurrent(layer.init(device)),
             },
         };
-        // Parameters are drawn when they are first used; use them while the generator is ours.
-        model.visit(&mut Draw);
-        Ok(if host == *device { model } else { model.map(&mut Settle { device }) })
+        Ok(draw(config.seed, device, init))
     }
 
     /// The recurrent layer, if there is one.
@@ -180,29 +157,6 @@ impl TaskModel {
             (Some(readout), Some(summary)) => from_hidden + readout.forward(summary),
             _ => from_hidden,
         }
-    }
-}
-
-/// Makes every parameter draw its value now.
-struct Draw;
-
-impl ModuleVisitor for Draw {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        param.val();
-    }
-}
-
-/// Copies parameters to another device. `to_device` would leave them results of an operation in the
-/// autodiff graph there, and no leaves.
-struct Settle<'a> {
-    device: &'a Device,
-}
-
-impl ModuleMapper for Settle<'_> {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let (id, tensor, _) = param.consume();
-        let tensor = Tensor::from_data(tensor.into_data(), self.device);
-        Param::initialized(id, tensor.require_grad())
     }
 }
 
