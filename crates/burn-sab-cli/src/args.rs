@@ -76,6 +76,9 @@ pub struct TrainArgs {
     /// Factor on the initial weights of the scores [default: 2]
     #[arg(long, value_name = "X", help_heading = "Layer")]
     pub score_gain: Option<f64>,
+    /// Factor on what was retrieved on its way into the hidden state [default: 1]
+    #[arg(long, value_name = "X", help_heading = "Layer")]
+    pub summary_scale: Option<f64>,
     /// How scores become sparse weights [default: softmax]
     #[arg(long, value_enum, help_heading = "Layer")]
     pub sparsifier: Option<SparsifierName>,

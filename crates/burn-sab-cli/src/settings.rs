@@ -186,6 +186,7 @@ impl Settings {
         set(&mut layer.k_trunc, args.k_trunc);
         set(&mut layer.truncation_offset, args.truncation_offset);
         set(&mut layer.score_gain, args.score_gain);
+        set(&mut layer.summary_scale, args.summary_scale);
         set(&mut layer.sparsifier, args.sparsifier.map(Into::into));
         set(&mut layer.initial_slot, args.initial_slot.map(Into::into));
         if let Some(NumberOrNone(hops)) = args.max_hops {
@@ -352,6 +353,7 @@ fn fixed_flag(args: &TrainArgs) -> Option<&'static str> {
         ("score", args.score.is_some()),
         ("attention", args.attention.is_some()),
         ("score-gain", args.score_gain.is_some()),
+        ("summary-scale", args.summary_scale.is_some()),
         ("sparsifier", args.sparsifier.is_some()),
         ("initial-slot", args.initial_slot.is_some()),
         ("max-hops", args.max_hops.is_some()),

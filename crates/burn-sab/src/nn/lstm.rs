@@ -41,6 +41,8 @@ pub struct SabLstm {
     pub k_trunc: usize,
     /// See [`SabLstmConfig::truncation_offset`].
     pub truncation_offset: usize,
+    /// See [`SabLstmConfig::summary_scale`].
+    pub summary_scale: f64,
     /// See [`SabLstmConfig::max_hops`].
     pub max_hops: Option<usize>,
     /// See [`SabLstmConfig::slot_budget`].
@@ -136,6 +138,7 @@ impl SabLstm {
             k_att: config.k_att,
             k_trunc: config.k_trunc,
             truncation_offset: config.truncation_offset,
+            summary_scale: config.summary_scale,
             max_hops: config.max_hops,
             slot_budget: config.slot_budget,
             sparsifier: config.sparsifier,
@@ -375,6 +378,7 @@ impl SabLstm {
             k_trunc: self.k_trunc,
             truncation_offset: self.truncation_offset,
             sparsifier: self.sparsifier,
+            summary_scale: self.summary_scale,
             max_hops: self.max_hops,
             first_step,
             readout,

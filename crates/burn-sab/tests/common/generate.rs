@@ -19,16 +19,17 @@ fn sparsifiers() -> impl Generate<Value = Sparsifier> {
 
 /// Two input features, five hidden units, and any memory.
 pub fn configs() -> impl Generate<Value = SabLstmConfig> {
-    (1..6usize, 1..5usize, 1..7usize, 0..3usize, scores(), sparsifiers(), any::<bool>()).prop_map(
-        |(k_top, k_att, k_trunc, offset, score, sparsifier, initial)| {
+    let scale = prop_oneof![Just(1.0), Just(0.7)];
+    (1..6usize, 1..5usize, 1..7usize, 0..3usize, scores(), sparsifiers(), any::<bool>(), scale)
+        .prop_map(|(k_top, k_att, k_trunc, offset, score, sparsifier, initial, scale)| {
             SabLstmConfig::new(2, 5, true)
                 .with_k_top(k_top)
                 .with_k_att(k_att)
                 .with_k_trunc(k_trunc)
                 .with_truncation_offset(offset)
                 .with_score(score)
+                .with_summary_scale(scale)
                 .with_sparsifier(sparsifier)
                 .with_initial_slot(if initial { InitialSlot::Hidden } else { InitialSlot::None })
-        },
-    )
+        })
 }
