@@ -76,6 +76,9 @@ pub struct TrainArgs {
     /// Factor on the initial weights of the scores [default: 2]
     #[arg(long, value_name = "X", help_heading = "Layer")]
     pub score_gain: Option<f64>,
+    /// Factor on what was retrieved on its way into the hidden state [default: 1]
+    #[arg(long, value_name = "X", help_heading = "Layer")]
+    pub summary_scale: Option<f64>,
     /// How scores become sparse weights [default: softmax]
     #[arg(long, value_enum, help_heading = "Layer")]
     pub sparsifier: Option<SparsifierName>,
@@ -85,6 +88,10 @@ pub struct TrainArgs {
     /// Most reminders that a gradient path may use, or "none" for no limit [default: none]
     #[arg(long, value_name = "N", help_heading = "Layer", value_parser = number_or_none)]
     pub max_hops: Option<NumberOrNone>,
+    /// Slots that are kept of a long past, or "none" for all: whenever there are twice as many, those that
+    /// differ most from the one before them stay [default: none]
+    #[arg(long, value_name = "N", help_heading = "Layer", value_parser = number_or_none)]
+    pub slot_budget: Option<NumberOrNone>,
 
     /// Steps between the symbols and their recall (copying) [default: 100]
     #[arg(long, value_name = "D", help_heading = "Task")]
@@ -112,6 +119,10 @@ pub struct TrainArgs {
     /// [default: copying, adding: 64; mnist, cifar: 10000; text: 1000]
     #[arg(long, value_name = "N", help_heading = "Task")]
     pub test_sequences: Option<usize>,
+    /// Most steps of a test, those of all sequences together: tests at long delays take fewer sequences,
+    /// one at least [default: no limit]
+    #[arg(long, value_name = "N", help_heading = "Task")]
+    pub test_steps: Option<usize>,
 
     /// Whether the delay grows during training [default: copying: grow; others: none]
     #[arg(long, value_enum, help_heading = "Training")]
@@ -156,7 +167,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "DIR", help_heading = "Run")]
     pub out: Option<PathBuf>,
     /// Go on with the run in this folder; of the settings only --updates, --stop-at, --test-delays,
-    /// --test-sequences, --backend and --threads can change
+    /// --test-sequences, --test-steps, --backend and --threads can change
     #[arg(long, value_name = "RUN", help_heading = "Run", conflicts_with_all = ["out", "config", "task"])]
     pub resume: Option<PathBuf>,
     /// Start from the config.json of an earlier run; flags given beside it win

@@ -87,7 +87,7 @@ impl Report {
 
     /// What the cells of [`rows`](Self::rows) are.
     pub fn caption(&self) -> String {
-        let sequences = self.settings.test_sequences;
+        let sequences = self.settings.sequences_in_words();
         match self.settings.train.task {
             Task::Copying { symbols, alphabet } => format!(
                 "copying {symbols} symbols out of {alphabet}: symbols right (cross-entropy in nats) on \

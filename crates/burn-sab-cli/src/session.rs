@@ -158,8 +158,8 @@ impl Session {
     /// Tries every network at every span of the tests.
     fn test(&self, trained: &mut [Trained]) {
         let task = self.settings.train.task;
-        let sequences = self.settings.test_sequences;
         for span in &self.settings.test_spans {
+            let sequences = self.settings.sequences_at(*span);
             for Trained { config, examples, model, report, .. } in trained.iter_mut() {
                 let started = Instant::now();
                 let data = (config.seed, Purpose::Test);

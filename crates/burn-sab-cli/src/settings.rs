@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::args::{LevelOrNever, NumberOrNone, Preset, ScoreName, TaskName, TrainArgs};
 use crate::backend::Backend;
 use crate::error::usage;
+use crate::text::thousands;
 
 /// Everything that determines a run; `config.json` of its folder.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -24,6 +25,9 @@ pub struct Settings {
     pub test_spans: Vec<usize>,
     /// Sequences per test.
     pub test_sequences: usize,
+    /// Most steps of a test, those of all sequences together; `None` for no limit.
+    #[serde(default)]
+    pub test_steps: Option<usize>,
     /// Where to compute.
     pub backend: Backend,
     /// Threads that compute; `None` for one a core.
@@ -82,6 +86,24 @@ impl Settings {
         })
     }
 
+    /// Sequences of a test at `span`.
+    pub fn sequences_at(&self, span: usize) -> usize {
+        let steps = self.train.task.steps(span);
+        let most = self.test_steps.map_or(usize::MAX, |all| (all / steps).max(1));
+        self.test_sequences.min(most)
+    }
+
+    /// What stands before "held-out sequences".
+    pub fn sequences_in_words(&self) -> String {
+        let most = self.test_sequences;
+        match self.test_steps {
+            None => most.to_string(),
+            Some(steps) => {
+                format!("{most} (fewer where all have more than {} steps)", thousands(steps))
+            }
+        }
+    }
+
     fn defaults(args: &TrainArgs) -> anyhow::Result<Self> {
         let task = task_of(args, None, args.data.as_deref())?;
         Ok(Self {
@@ -90,6 +112,7 @@ impl Settings {
             compare: Vec::new(),
             test_spans: Vec::new(),
             test_sequences: test_sequences(&task),
+            test_steps: None,
             backend: Backend::preferred()?,
             threads: None,
         })
@@ -163,10 +186,14 @@ impl Settings {
         set(&mut layer.k_trunc, args.k_trunc);
         set(&mut layer.truncation_offset, args.truncation_offset);
         set(&mut layer.score_gain, args.score_gain);
+        set(&mut layer.summary_scale, args.summary_scale);
         set(&mut layer.sparsifier, args.sparsifier.map(Into::into));
         set(&mut layer.initial_slot, args.initial_slot.map(Into::into));
         if let Some(NumberOrNone(hops)) = args.max_hops {
             layer.max_hops = hops;
+        }
+        if let Some(NumberOrNone(slots)) = args.slot_budget {
+            layer.slot_budget = slots;
         }
         let attention = match layer.score {
             ScoreConfig::Additive => None,
@@ -230,6 +257,7 @@ impl Settings {
 
     fn apply_run(&mut self, args: &TrainArgs) {
         set(&mut self.test_sequences, args.test_sequences);
+        self.test_steps = args.test_steps.or(self.test_steps);
         set(&mut self.backend, args.backend);
         self.threads = args.threads.or(self.threads);
     }
@@ -244,6 +272,9 @@ impl Settings {
         }
         if self.test_sequences == 0 {
             return Err(usage!("--test-sequences is 0, but it has to be at least 1"));
+        }
+        if self.test_steps == Some(0) {
+            return Err(usage!("--test-steps is 0, but it has to be at least 1"));
         }
         if self.threads == Some(0) {
             return Err(usage!("--threads is 0, but it has to be at least 1"));
@@ -322,9 +353,11 @@ fn fixed_flag(args: &TrainArgs) -> Option<&'static str> {
         ("score", args.score.is_some()),
         ("attention", args.attention.is_some()),
         ("score-gain", args.score_gain.is_some()),
+        ("summary-scale", args.summary_scale.is_some()),
         ("sparsifier", args.sparsifier.is_some()),
         ("initial-slot", args.initial_slot.is_some()),
         ("max-hops", args.max_hops.is_some()),
+        ("slot-budget", args.slot_budget.is_some()),
         ("data", args.data.is_some()),
         ("permuted", args.permuted),
         ("delay", args.delay.is_some()),
@@ -389,6 +422,12 @@ mod tests {
     }
 
     #[test]
+    fn long_tests_take_fewer_sequences() {
+        let settings = settings("copying --test-sequences 32 --test-steps 4000").unwrap();
+        assert_eq!([105, 106, 980, 5000].map(|delay| settings.sequences_at(delay)), [32, 31, 4, 1]);
+    }
+
+    #[test]
     fn a_model_is_not_compared_with_itself() {
         let settings = settings("copying --compare lstm,sab,lstm,none").unwrap();
         assert_eq!(settings.compare, [ModelKind::Lstm]);
@@ -396,8 +435,15 @@ mod tests {
 
     #[test]
     fn a_resumed_run_refuses_every_setting_that_it_cannot_change() {
-        let changeable =
-            ["updates", "stop_at", "test_delays", "test_sequences", "backend", "threads"];
+        let changeable = [
+            "updates",
+            "stop_at",
+            "test_delays",
+            "test_sequences",
+            "test_steps",
+            "backend",
+            "threads",
+        ];
         let other = ["task", "out", "resume", "config", "help"];
         let command = Cli::command();
         let train = command.find_subcommand("train").unwrap();

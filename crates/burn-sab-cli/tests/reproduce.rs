@@ -154,6 +154,15 @@ fn parts_of_a_grid_can_be_run_and_only_told() {
     let page = fs::read_to_string(folder.join("tables/tiny.md")).unwrap();
     assert!(page.contains("0 of 1, 1 not run") && page.contains("not run |"), "{page}");
 
+    // Costs are measured again, and nothing else happens.
+    let run = folder.join("runs/reproduce/tiny/sab-6-2");
+    let made = |file: &str| fs::metadata(run.join(file)).unwrap().modified().unwrap();
+    let (report, cost) = (made("report.json"), made("cost.json"));
+    let told = succeed(folder, "reproduce --grid tiny.toml --costs-only --threads 1");
+    assert!(told.contains("4 runs are declared, 1 are to be measured now"), "{told}");
+    assert_eq!(made("report.json"), report);
+    assert!(made("cost.json") > cost);
+
     // More updates go on from the checkpoint; another hidden size is another run.
     fs::write(folder.join("tiny.toml"), GRID.replace("updates = 400", "updates = 40")).unwrap();
     let line = "reproduce --grid tiny.toml --models sab --seeds 2 --threads 1";
@@ -175,6 +184,7 @@ fn parts_of_a_grid_can_be_run_and_only_told() {
 #[case("reproduce copying --grid tiny.toml", "--grid")]
 #[case("reproduce --grid tiny.toml", "no-such-flag")]
 #[case("reproduce mnist", "--data")]
+#[case("reproduce cifar --data .", "there is no ./cifar")]
 #[case("reproduce copying --threads 0", "--threads")]
 fn a_mistake_is_one_line_that_names_it(#[case] line: &str, #[case] named: &str) {
     let folder = tempfile::tempdir().unwrap();
@@ -192,10 +202,12 @@ fn a_mistake_is_one_line_that_names_it(#[case] line: &str, #[case] named: &str) 
 fn every_grid_of_the_program_is_valid() {
     let folder = tempfile::tempdir().unwrap();
     // The text has to be there to tell how many characters it has.
-    fs::create_dir(folder.path().join("text")).unwrap();
+    for data in ["mnist", "cifar", "text"] {
+        fs::create_dir(folder.path().join(data)).unwrap();
+    }
     fs::write(folder.path().join("text/tinyshakespeare.txt.gz"), "some characters").unwrap();
     for size in ["--quick", "", "--full"] {
         let told = succeed(folder.path(), &format!("reproduce all {size} --data . --tables-only"));
-        assert_eq!(told.lines().filter(|line| line.starts_with("table: ")).count(), 6, "{told}");
+        assert_eq!(told.lines().filter(|line| line.starts_with("table: ")).count(), 8, "{told}");
     }
 }

@@ -4,7 +4,7 @@
 mod common;
 
 use burn::tensor::{DType, Device};
-use burn_sab::{InitialSlot, Recompute, SabLstmConfig, ScoreConfig, Sparsifier, Strategy};
+use burn_sab::{Recompute, SabLstmConfig, ScoreConfig, Sparsifier, Strategy};
 use common::{Named, assert_close, cpu_devices, largest_error, setup};
 use proptest::prelude::*;
 use proptest::strategy::Strategy as Generate;
@@ -68,39 +68,23 @@ fn agree(
     }
 }
 
-fn scores() -> impl Generate<Value = ScoreConfig> {
-    prop_oneof![
-        Just(ScoreConfig::Additive),
-        (1..6usize).prop_map(|d_attention| ScoreConfig::Mlp { d_attention }),
-        (1..6usize).prop_map(|d_attention| ScoreConfig::Dot { d_attention }),
-    ]
-}
-
-fn sparsifiers() -> impl Generate<Value = Sparsifier> {
-    prop_oneof![Just(Sparsifier::Threshold), Just(Sparsifier::Released), Just(Sparsifier::Softmax)]
-}
-
 fn recomputes() -> impl Generate<Value = Recompute> {
     prop_oneof![Just(Recompute::Auto), Just(Recompute::Never), Just(Recompute::Always)]
 }
 
 fn configs() -> impl Generate<Value = SabLstmConfig> {
-    let memory = (1..6usize, 1..5usize, 1..7usize, 0..3usize, scores(), sparsifiers());
     let hops = prop::option::of(0..4usize);
-    let rest = (1..5usize, 1..7usize, any::<bool>(), hops, any::<bool>(), recomputes());
-    (memory, rest).prop_map(|((k_top, k_att, k_trunc, offset, score, sparsifier), rest)| {
-        let (input, hidden, bias, max_hops, initial, recompute) = rest;
-        SabLstmConfig::new(input, hidden, bias)
-            .with_k_top(k_top)
-            .with_k_att(k_att)
-            .with_k_trunc(k_trunc)
-            .with_truncation_offset(offset)
-            .with_score(score)
-            .with_sparsifier(sparsifier)
-            .with_max_hops(max_hops)
-            .with_recompute(recompute)
-            .with_initial_slot(if initial { InitialSlot::Hidden } else { InitialSlot::None })
-    })
+    let rest = (1..5usize, 1..7usize, any::<bool>(), hops, recomputes());
+    (common::generate::configs(), rest).prop_map(
+        |(config, (d_input, d_hidden, bias, max_hops, recompute))| SabLstmConfig {
+            d_input,
+            d_hidden,
+            bias,
+            max_hops,
+            recompute,
+            ..config
+        },
+    )
 }
 
 proptest! {

@@ -3,45 +3,22 @@
 mod common;
 
 use burn::tensor::{DType, Tensor, TensorData};
-use burn_sab::{InitialSlot, SabLstmConfig, SabLstmState, ScoreConfig, Sparsifier, Strategy};
+use burn_sab::{InitialSlot, SabLstmConfig, SabLstmState, ScoreConfig, Strategy};
+use common::generate::{configs, scores};
 use common::{assert_close, cpu, cpu_devices, gradient, numbers, parameter_gradients, setup};
 use proptest::prelude::*;
-use proptest::strategy::Strategy as Generate;
 
 const F64: f64 = 1e-10;
-
-fn scores() -> impl Generate<Value = ScoreConfig> {
-    prop_oneof![
-        Just(ScoreConfig::Additive),
-        Just(ScoreConfig::Mlp { d_attention: 4 }),
-        Just(ScoreConfig::Dot { d_attention: 4 }),
-    ]
-}
-
-fn sparsifiers() -> impl Generate<Value = Sparsifier> {
-    prop_oneof![Just(Sparsifier::Threshold), Just(Sparsifier::Released), Just(Sparsifier::Softmax)]
-}
-
-fn configs() -> impl Generate<Value = SabLstmConfig> {
-    (1..5usize, 1..4usize, 1..6usize, 0..2usize, scores(), sparsifiers(), any::<bool>()).prop_map(
-        |(k_top, k_att, k_trunc, offset, score, sparsifier, initial)| {
-            SabLstmConfig::new(2, 5, true)
-                .with_k_top(k_top)
-                .with_k_att(k_att)
-                .with_k_trunc(k_trunc)
-                .with_truncation_offset(offset)
-                .with_score(score)
-                .with_sparsifier(sparsifier)
-                .with_initial_slot(if initial { InitialSlot::Hidden } else { InitialSlot::None })
-        },
-    )
-}
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn chunks_equal_the_whole(config in configs(), time in 2..20usize, cut in 0.0..1.0f64, seed in any::<u64>()) {
+    fn chunks_equal_the_whole(
+        config in configs(), budget in prop::option::of(1..5usize), time in 2..20usize, cut in 0.0..1.0f64,
+        seed in any::<u64>(),
+    ) {
+        let config = config.with_slot_budget(budget);
         let cut = 1 + ((time - 1) as f64 * cut) as usize;
         for device in cpu_devices() {
             let setup = setup(&config, 3, time, seed, DType::F64, &device);

@@ -37,6 +37,10 @@ pub struct ReproduceArgs {
     /// Run nothing: write tables and pictures of the runs that are there
     #[arg(long)]
     pub tables_only: bool,
+    /// Train nothing: measure time and memory of an update again, of the runs that are asked for and there. For a
+    /// machine that does nothing else, where the runs were not alone
+    #[arg(long, conflicts_with = "tables_only")]
+    pub costs_only: bool,
     /// Where the runs are kept, finished or not
     #[arg(long, value_name = "DIR", default_value = "runs/reproduce")]
     pub out: PathBuf,
@@ -62,8 +66,12 @@ pub enum TableName {
     Transfer,
     /// Copying with one setting of SAB changed at a time
     Ablation,
+    /// Copying with a memory of few slots, tested at delays of up to a million steps
+    Budget,
     /// MNIST pixel by pixel, in order and permuted
     Mnist,
+    /// CIFAR-10 pixel by pixel
+    Cifar,
     /// Characters of a text
     Text,
     /// All of these

@@ -60,6 +60,9 @@ pub struct Variant {
     pub name: String,
     /// Flags of `sab train` beside those of the grid.
     pub settings: Table,
+    /// The models that it concerns, if not all.
+    #[serde(default)]
+    pub models: Option<Vec<String>>,
 }
 
 /// A published number.
@@ -89,12 +92,14 @@ pub struct Cell {
     pub line: Vec<String>,
 }
 
-const OWN: [(TableName, &str, &str); 6] = [
+const OWN: [(TableName, &str, &str); 8] = [
     (TableName::Copying, "copying", include_str!("../../grids/copying.toml")),
     (TableName::Adding, "adding", include_str!("../../grids/adding.toml")),
     (TableName::Transfer, "transfer", include_str!("../../grids/transfer.toml")),
     (TableName::Ablation, "ablation", include_str!("../../grids/ablation.toml")),
+    (TableName::Budget, "budget", include_str!("../../grids/budget.toml")),
     (TableName::Mnist, "mnist", include_str!("../../grids/mnist.toml")),
+    (TableName::Cifar, "cifar", include_str!("../../grids/cifar.toml")),
     (TableName::Text, "text", include_str!("../../grids/text.toml")),
 ];
 
@@ -161,8 +166,9 @@ impl Grid {
         let mut cells = Vec::new();
         for &seed in &self.seeds {
             for variant in self.variants_or_none() {
+                let models = variant.and_then(|variant| variant.models.as_ref());
                 for &span in &self.spans {
-                    for model in &self.models {
+                    for model in models.unwrap_or(&self.models) {
                         cells.push(self.cell(variant, model, span, seed, data));
                     }
                 }
@@ -306,6 +312,14 @@ mod tests {
         assert_eq!(Path::new(&with_data[0].line[flag + 1]), Path::new("files").join("here"));
         assert_eq!(cells[1].too_long, [500]);
         assert!(cells[0].too_long.is_empty());
+    }
+
+    #[test]
+    fn a_variant_may_concern_some_models() {
+        let some = SMALL.replace("name = \"all\"", "name = \"all\", models = [\"lstm\"]");
+        let cells = Grid::read("small", &some, Size::Standard).unwrap().cells(None);
+        assert_eq!(cells.len(), 2 * (2 * 2 + 2));
+        assert!(cells.iter().all(|cell| cell.model == "lstm" || !cell.name.starts_with("all-")));
     }
 
     #[test]

@@ -46,14 +46,11 @@ pub fn run(args: &ReproduceArgs) -> anyhow::Result<ExitCode> {
     let device = backend.device()?;
     let mut tables = Vec::new();
     for grid in grid::asked_for(args)? {
-        if grid.data.is_some() && args.data.is_none() {
+        if let Some(missing) = missing_files(&grid, args.data.as_deref()) {
             if args.table != TableName::All {
-                return Err(usage!(
-                    "the grid {} needs files; name their folder with --data",
-                    grid.name
-                ));
+                return Err(usage!("the grid {} needs files: {missing}", grid.name));
             }
-            say(&format!("left out, as there is no --data: {}", grid.name));
+            say(&format!("left out: {}: {missing}", grid.name));
             continue;
         }
         let cells = grid.cells(args.data.as_deref()).into_iter();
@@ -70,19 +67,24 @@ pub fn run(args: &ReproduceArgs) -> anyhow::Result<ExitCode> {
     for (table, (_, runs)) in tables.iter().enumerate() {
         for (place, run) in runs.iter().enumerate() {
             match run.state()? {
-                State::Finished(_) | State::Failed(_) => {}
-                State::Missing | State::Begun if !is_asked_for(run, args) => {}
-                State::Missing | State::Begun => to_do.push((table, place)),
+                _ if !is_asked_for(run, args) => {}
+                State::Finished(_) if args.costs_only => to_do.push((table, place)),
+                State::Missing | State::Begun if !args.costs_only => to_do.push((table, place)),
+                _ => {}
             }
         }
     }
     let all: usize = tables.iter().map(|(_, runs)| runs.len()).sum();
-    say(&format!("{all} runs are declared, {} are to be made now", to_do.len()));
+    let verb = if args.costs_only { "measured" } else { "made" };
+    say(&format!("{all} runs are declared, {} are to be {verb} now", to_do.len()));
     for (number, (table, place)) in to_do.iter().enumerate() {
         let (grid, runs) = &tables[*table];
         let run = &runs[*place];
         say(&format!("[{}/{}] {}", number + 1, to_do.len(), run.path.display()));
-        run.finish(&format!("[{}/{}] ", number + 1, to_do.len()), &device)?;
+        match args.costs_only {
+            true => run.measure_cost(&device)?,
+            false => run.finish(&format!("[{}/{}] ", number + 1, to_do.len()), &device)?,
+        }
         // After every run, so that an interrupted grid has its tables, too.
         write(grid, runs, &results)?;
     }
@@ -90,6 +92,16 @@ pub fn run(args: &ReproduceArgs) -> anyhow::Result<ExitCode> {
         say(&format!("table: {}", write(grid, runs, &results)?.display()));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a grid lacks that needs files, and what to do.
+fn missing_files(grid: &Grid, data: Option<&Path>) -> Option<String> {
+    let Some(data) = data else {
+        return grid.data.is_some().then(|| "name their folder with --data".to_owned());
+    };
+    let place = data.join(grid.data.as_ref()?);
+    let hint = format!("there is no {}; put them there, or change --data", place.display());
+    (!place.exists()).then_some(hint)
 }
 
 fn is_asked_for(run: &Run, args: &ReproduceArgs) -> bool {

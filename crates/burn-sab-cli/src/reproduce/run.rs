@@ -16,7 +16,7 @@ use crate::args::{Cli, Command};
 use crate::backend::Backend;
 use crate::error::usage;
 use crate::report::Report;
-use crate::run_folder::RunFolder;
+use crate::run_folder::{self, RunFolder};
 use crate::session::{REPORT_JSON, Session};
 use crate::settings::Settings;
 
@@ -119,6 +119,16 @@ impl Run {
         Ok(State::Finished(Box::new(Finished { report, cost, events })))
     }
 
+    /// Measures what an update of the run costs, and keeps it in its folder.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be written.
+    pub fn measure_cost(&self, device: &Device) -> anyhow::Result<()> {
+        let cost = cost::measure(&self.settings, device)?;
+        run_folder::write(&self.path.join(COST), &serde_json::to_string(&cost)?)
+    }
+
     /// Takes the run to its end, from its last checkpoint if there is one. A training that diverges is
     /// an end, too.
     ///
@@ -145,8 +155,7 @@ impl Run {
             label: label.to_owned(),
         };
         if !self.path.join(COST).is_file() {
-            let cost = cost::measure(&self.settings, device)?;
-            session.folder.write(COST, &serde_json::to_string(&cost)?)?;
+            self.measure_cost(device)?;
         }
         match session.finish() {
             Err(error) if matches!(error.downcast_ref(), Some(TrainError::Diverged { .. })) => {
@@ -169,10 +178,11 @@ fn training(settings: &Settings) -> Value {
     train
 }
 
-/// How long a network is trained, and how it is tested.
-fn asked(settings: &Settings) -> (usize, Option<f64>, &[usize], usize) {
+/// How long a network is trained, and the spans and sequences of its tests.
+fn asked(settings: &Settings) -> (usize, Option<f64>, Vec<(usize, usize)>) {
     let train = &settings.train;
-    (train.updates, train.stop_at, &settings.test_spans, settings.test_sequences)
+    let tests = settings.test_spans.iter().map(|&span| (span, settings.sequences_at(span)));
+    (train.updates, train.stop_at, tests.collect())
 }
 
 fn read_if_there<T: for<'de> Deserialize<'de>>(path: &Path) -> anyhow::Result<Option<T>> {

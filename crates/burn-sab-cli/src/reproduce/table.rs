@@ -167,7 +167,7 @@ fn legend(task: &Task, runs: &[(&Run, State)]) -> String {
          that were run. *training*: seconds of training with its evaluations. *ms an update* and *MB kept*: \
          one update at the {} to be learnt before training, and what its forward pass keeps for the backward \
          pass.",
-        settings.test_sequences,
+        settings.sequences_in_words(),
         task.span_name(),
     )
 }

@@ -72,8 +72,15 @@ pub struct SabLstmConfig {
     /// What the memory holds before the first step.
     #[config(default = "InitialSlot::Hidden")]
     pub initial_slot: InitialSlot,
+    /// Factor on what was retrieved on its way into the hidden state: h = ĥ + `summary_scale` · s. Below 1 it
+    /// bounds h: with weights that sum to 1, |h| is at most 1 / (1 - `summary_scale`) everywhere.
+    #[config(default = 1.0)]
+    pub summary_scale: f64,
     /// Most reminders that a gradient path may use; `None` for no limit. Never changes a value.
     pub max_hops: Option<usize>,
+    /// Slots that are kept of a long past, at least 1; `None` for all. Whenever the memory holds twice as many,
+    /// those that differ most from the one before them stay, row by row (the chapter "The layer" of the book).
+    pub slot_budget: Option<usize>,
     /// Initializer of the gates.
     #[config(default = "Initializer::XavierNormal{gain:1.0}")]
     pub initializer: Initializer,
@@ -118,6 +125,7 @@ impl SabLstmConfig {
             .with_truncation_offset(0)
             .with_score(ScoreConfig::Additive)
             .with_score_gain(1.0)
+            .with_summary_scale(1.0)
             .with_sparsifier(Sparsifier::Threshold)
             .with_initial_slot(InitialSlot::None)
     }
@@ -158,6 +166,9 @@ impl SabLstmConfig {
             Self { k_att: 0, .. } => {
                 return zero("k_att", " (for a layer without memory use without_memory())");
             }
+            Self { slot_budget: Some(0), .. } => {
+                return zero("slot_budget", " (for a layer without memory use without_memory())");
+            }
             Self { k_trunc: 0, .. } => {
                 return zero("k_trunc", " (to switch truncation off use full_backpropagation())");
             }
@@ -168,7 +179,11 @@ impl SabLstmConfig {
         {
             return zero("d_attention", "");
         }
-        let positive = [("score_gain", Some(self.score_gain)), ("clip", self.clip)];
+        let positive = [
+            ("score_gain", Some(self.score_gain)),
+            ("summary_scale", Some(self.summary_scale)),
+            ("clip", self.clip),
+        ];
         for (name, value) in positive.into_iter().filter_map(|(name, value)| Some((name, value?))) {
             if !(value.is_finite() && value > 0.0) {
                 return Err(ConfigError::NotPositive { name, value });

@@ -1,6 +1,7 @@
 use burn::module::{Content, DisplaySettings, Module, ModuleDisplay, Param};
 use burn::tensor::{Device, Int, Tensor};
 
+use super::budget::{join_reminders, readout_of_part, steps_until_full};
 use super::config::{InitialSlot, SabLstmConfig};
 use super::scorer::Scorer;
 use super::state::SabLstmState;
@@ -40,8 +41,12 @@ pub struct SabLstm {
     pub k_trunc: usize,
     /// See [`SabLstmConfig::truncation_offset`].
     pub truncation_offset: usize,
+    /// See [`SabLstmConfig::summary_scale`].
+    pub summary_scale: f64,
     /// See [`SabLstmConfig::max_hops`].
     pub max_hops: Option<usize>,
+    /// See [`SabLstmConfig::slot_budget`].
+    pub slot_budget: Option<usize>,
     /// See [`SabLstmConfig::sparsifier`].
     #[module(skip)]
     pub sparsifier: Sparsifier,
@@ -73,7 +78,7 @@ pub struct SabLstmOutput {
     /// Summaries of what was retrieved, `[B, T, H]`, for readouts `y = V1 h + V2 s + b`.
     pub summary: Tensor<3>,
     /// Retrieved slots, best first, `[B, T, K]` with K = min(k_top, slots at the end); unused places
-    /// hold 0. Slot 0 is the oldest.
+    /// hold 0. Slot 0 is the oldest; slots that a [budget](SabLstmConfig::slot_budget) dropped still count.
     pub slots: Tensor<3, Int>,
     /// Their weights, `[B, T, K]`; unused places hold 0. For inspection: carries no gradient.
     pub weights: Tensor<3>,
@@ -133,7 +138,9 @@ impl SabLstm {
             k_att: config.k_att,
             k_trunc: config.k_trunc,
             truncation_offset: config.truncation_offset,
+            summary_scale: config.summary_scale,
             max_hops: config.max_hops,
+            slot_budget: config.slot_budget,
             sparsifier: config.sparsifier,
             initial_slot: config.initial_slot,
             batch_first: config.batch_first,
@@ -154,8 +161,8 @@ impl SabLstm {
     ///
     /// If shapes do not fit.
     pub fn forward(&self, x: Tensor<3>, state: Option<SabLstmState>) -> (Tensor<3>, SabLstmState) {
-        let (outputs, state) = self.run(self.in_time(x), state, Readout::All, false);
-        (self.as_given(outputs.hidden), state)
+        let (hidden, _, state) = self.run(self.in_time(x), state, Readout::All, false);
+        (self.as_given(hidden), state)
     }
 
     /// As [`forward`](Self::forward), with the summaries and with which slots were retrieved and how
@@ -199,11 +206,11 @@ impl SabLstm {
     pub fn step(&self, x: Tensor<2>, state: Option<SabLstmState>) -> (Tensor<2>, SabLstmState) {
         let cell = self.cell();
         if !cell.is_standard() || self.strategy == Strategy::Reference {
-            let (_, state) = self.run(x.unsqueeze_dim(1), state, Readout::All, false);
+            let (_, _, state) = self.run(x.unsqueeze_dim(1), state, Readout::All, false);
             return (state.hidden.clone(), state);
         }
         let x = x.unsqueeze_dim(1);
-        let mut state = self.checked(&x, state);
+        let mut state = self.within_budget(self.checked(&x, state));
         let options = self.options(state.step, Readout::All, false);
         let memory = std::mem::take(&mut state.memory);
         let slots = if memory.is_empty() { self.slots(&state) } else { None };
@@ -219,9 +226,10 @@ impl SabLstm {
             hidden: step.hidden.clone(),
             slots,
             memory: step.memory,
+            origins: state.origins,
             step: state.step + 1,
         };
-        (step.hidden, state)
+        (step.hidden, self.within_budget(state))
     }
 
     fn reminded(
@@ -230,11 +238,11 @@ impl SabLstm {
         state: Option<SabLstmState>,
         readout: Readout,
     ) -> SabLstmOutput {
-        let (outputs, state) = self.run(self.in_time(x), state, readout, true);
+        let (hidden, reminders, state) = self.run(self.in_time(x), state, readout, true);
         let SequenceReminders { summary, slots, weights } =
-            outputs.reminders.expect("asked for, and every implementation gives them");
+            reminders.expect("asked for, and every implementation gives them");
         SabLstmOutput {
-            hidden: self.as_given(outputs.hidden),
+            hidden: self.as_given(hidden),
             summary: self.as_given(summary),
             slots: self.as_given(slots),
             weights: self.as_given(weights),
@@ -242,16 +250,57 @@ impl SabLstm {
         }
     }
 
-    /// Runs `[B, T, I]` in the order of time.
+    /// Runs `[B, T, I]` in the order of time: with a budget part by part, thinning the memory in between.
     fn run(
         &self,
         x: Tensor<3>,
         state: Option<SabLstmState>,
         readout: Readout,
         reminders: bool,
+    ) -> (Tensor<3>, Option<SequenceReminders>, SabLstmState) {
+        let [_, time, _] = x.dims();
+        let mut state = self.within_budget(self.checked(&x, state));
+        let Some(budget) = self.slot_budget else {
+            let (outputs, state) = self.run_part(x, state, readout, reminders);
+            return (outputs.hidden, outputs.reminders, state);
+        };
+        readout.check(time);
+        let (mut hidden, mut reminded) = (Vec::new(), Vec::new());
+        let mut from = 0;
+        while from < time {
+            let slots = self.slots_before(&state);
+            let to = time.min(from + steps_until_full(state.step, slots, self.k_att, budget));
+            let wanted = readout_of_part(&readout, from, to);
+            let part = x.clone().narrow(1, from, to - from);
+            // A call gives one step at least.
+            let asked = wanted.clone().unwrap_or(Readout::At([to - from - 1].into()));
+            let (outputs, next) = self.run_part(part, state, asked, reminders);
+            if wanted.is_some() {
+                hidden.push(outputs.hidden);
+                reminded.extend(outputs.reminders.map(|part| match &next.origins {
+                    None => part,
+                    Some(origins) => {
+                        let slots = origins.of(part.slots, next.num_slots());
+                        SequenceReminders { slots, ..part }
+                    }
+                }));
+            }
+            state = self.within_budget(next);
+            from = to;
+        }
+        let reminded = (!reminded.is_empty()).then(|| join_reminders(reminded));
+        (Tensor::cat(hidden, 1), reminded, state)
+    }
+
+    /// Runs `[B, T, I]` in the order of time with one call of the op.
+    fn run_part(
+        &self,
+        x: Tensor<3>,
+        state: SabLstmState,
+        readout: Readout,
+        reminders: bool,
     ) -> (SequenceOutputs, SabLstmState) {
         let [_, time, _] = x.dims();
-        let state = self.checked(&x, state);
         let slots = self.slots(&state);
         let options = self.options(state.step, readout, reminders);
         let inputs = self.inputs(x, &state, slots.clone());
@@ -267,6 +316,7 @@ impl SabLstm {
             // What was joined for this call stays joined; the new part waits for the next.
             slots: slots.into_iter().chain(outputs.stored.clone()).collect(),
             memory: SlotMemory::default(),
+            origins: state.origins,
             step: state.step + time,
         };
         (outputs, state)
@@ -298,8 +348,27 @@ impl SabLstm {
 
     /// The slots that a run begins with.
     fn slots(&self, state: &SabLstmState) -> Option<Tensor<3>> {
-        let first = state.step == 0 && self.initial_slot == InitialSlot::Hidden;
-        state.slots().or_else(|| first.then(|| state.hidden.clone().unsqueeze_dim(1)))
+        let first = || self.begins_with_a_slot(state);
+        state.slots().or_else(|| first().then(|| state.hidden.clone().unsqueeze_dim(1)))
+    }
+
+    /// Their number.
+    fn slots_before(&self, state: &SabLstmState) -> usize {
+        match state.num_slots() {
+            0 => self.begins_with_a_slot(state).into(),
+            slots => slots,
+        }
+    }
+
+    fn begins_with_a_slot(&self, state: &SabLstmState) -> bool {
+        state.step == 0 && self.initial_slot == InitialSlot::Hidden
+    }
+
+    fn within_budget(&self, state: SabLstmState) -> SabLstmState {
+        match self.slot_budget {
+            Some(budget) => state.within(budget),
+            None => state,
+        }
     }
 
     fn options(&self, first_step: usize, readout: Readout, reminders: bool) -> SabOptions {
@@ -309,6 +378,7 @@ impl SabLstm {
             k_trunc: self.k_trunc,
             truncation_offset: self.truncation_offset,
             sparsifier: self.sparsifier,
+            summary_scale: self.summary_scale,
             max_hops: self.max_hops,
             first_step,
             readout,

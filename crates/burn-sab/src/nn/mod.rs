@@ -1,5 +1,6 @@
 //! The layer: configuration, state, module, and the way from and to `burn::nn::Lstm`.
 
+mod budget;
 mod config;
 mod convert;
 mod lstm;

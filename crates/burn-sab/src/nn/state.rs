@@ -1,6 +1,7 @@
 use burn::nn::LstmState;
 use burn::tensor::{Device, Tensor};
 
+use super::budget::{Origins, is_full, thin};
 use crate::op::SlotMemory;
 
 /// What the layer carries from one call to the next: as `burn::nn::LstmState`, with the memory.
@@ -18,6 +19,8 @@ pub struct SabLstmState {
     /// All slots, if the last call was a step on a backend that keeps them its own way; then `slots` is
     /// empty.
     pub(super) memory: SlotMemory,
+    /// Which slots these are, once some have been dropped.
+    pub(super) origins: Option<Origins>,
     /// Steps processed so far: storing and truncation count on from here.
     pub step: usize,
 }
@@ -26,7 +29,7 @@ impl SabLstmState {
     /// A state at step 0 with an empty memory; both tensors `[B, H]`.
     pub fn new(cell: Tensor<2>, hidden: Tensor<2>) -> Self {
         assert_eq!(cell.dims(), hidden.dims(), "cell and hidden state differ in shape");
-        Self { cell, hidden, slots: vec![], memory: SlotMemory::default(), step: 0 }
+        Self { cell, hidden, slots: vec![], memory: SlotMemory::default(), origins: None, step: 0 }
     }
 
     /// Zeros.
@@ -50,7 +53,18 @@ impl SabLstmState {
     pub fn with_slots(mut self, slots: Tensor<3>) -> Self {
         self.slots = vec![slots];
         self.memory = SlotMemory::default();
+        self.origins = None;
         self
+    }
+
+    /// The state with a memory that is not full.
+    pub(super) fn within(self, budget: usize) -> Self {
+        if !is_full(self.num_slots(), budget) {
+            return self;
+        }
+        let slots = self.slots().expect("it is full of them");
+        let (slots, origins) = thin(slots, self.origins.as_ref(), budget);
+        Self { origins: Some(origins), ..self.with_slots(slots) }
     }
 
     /// M, the number of slots.

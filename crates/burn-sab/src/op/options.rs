@@ -98,7 +98,7 @@ impl Readout {
 }
 
 /// What the sequence op computes, apart from its tensors.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SabOptions {
     /// Slots that are retrieved per step (at least 1).
     pub k_top: usize,
@@ -111,6 +111,8 @@ pub struct SabOptions {
     pub truncation_offset: usize,
     /// From scores to weights.
     pub sparsifier: Sparsifier,
+    /// Factor on the summary on its way into the hidden state, h = ĥ + scale · s; 1 in the specification.
+    pub summary_scale: f64,
     /// Most reminders that a gradient path may use; `None` for no limit. Never changes a value.
     pub max_hops: Option<usize>,
     /// Steps processed before this call; both rules above count on from here.

@@ -150,7 +150,7 @@ fn unroll(
             step_weights =
                 step_weights.slice_assign([0..batch, 0..live], w.detach().narrow(1, 0, live));
         }
-        h = h + summary.clone();
+        h = h + summary.clone().mul_scalar(options.summary_scale);
         if options.stores_slot(t) {
             slots.push(h.clone());
         }

@@ -229,6 +229,7 @@ impl<T: Float> Tile<'_, T> {
             self.rank_carried(ranking);
         }
 
+        let scale = T::from_f64(call.options.summary_scale);
         let mut retrieved: Vec<(T, u32)> = Vec::with_capacity(call.width);
         let mut segment = 0;
         for t in 0..time {
@@ -319,7 +320,7 @@ impl<T: Float> Tile<'_, T> {
                 }
                 let h = &mut augmented[r * wide + 1 + input..(r + 1) * wide];
                 for ((h, p), s) in h.iter_mut().zip(provisional).zip(&summary) {
-                    *h = *p + *s;
+                    *h = *p + scale * *s;
                 }
                 if !dense {
                     records[r * record + 5 * hidden..][..hidden].copy_from_slice(h);

@@ -161,9 +161,14 @@ impl<'a, T: Float> Replay<'a, T> {
         let at = ((self.first + row) * call.inputs.shape.time + t) * call.width;
         let (slots, weights) =
             (&self.saved.ranks[at..][..ranks], &self.saved.weights[at..][..ranks]);
+        let scale = T::from_f64(call.options.summary_scale);
         for (&slot, &weight) in slots.iter().zip(weights) {
             if weight != T::ZERO {
-                add_scaled(h, weight, call.slot(self.first + row, self.past(row), slot as usize));
+                add_scaled(
+                    h,
+                    scale * weight,
+                    call.slot(self.first + row, self.past(row), slot as usize),
+                );
             }
         }
     }

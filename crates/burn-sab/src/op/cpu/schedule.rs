@@ -72,6 +72,7 @@ mod tests {
             k_trunc,
             truncation_offset: 0,
             sparsifier: Sparsifier::Softmax,
+            summary_scale: 1.0,
             max_hops: None,
             first_step,
             readout: Readout::All,

@@ -245,6 +245,7 @@ impl<'a, T: Float> Sweep<'a, T> {
         let slots = call.schedule.slots_before(t);
         let ranks = call.options.ranks(slots);
         let rule = Rule::new(call.options.sparsifier, call.options.k_top, slots);
+        let scale = T::from_f64(call.options.summary_scale);
         let paths = std::mem::take(&mut self.paths);
         let given = call.options.readout.len(time);
         let place = call.options.readout.place(t);
@@ -271,14 +272,14 @@ impl<'a, T: Float> Sweep<'a, T> {
             let step = batch_row * time + t;
             let selected = &shared.saved.ranks[step * call.width..][..ranks];
             let weights = &shared.saved.weights[step * call.width..][..ranks];
-            let mut grad_s = &self.grad_h[at];
+            self.grad_s.fill(T::ZERO);
+            add_scaled(&mut self.grad_s, scale, &self.grad_h[at]);
             if lane == 0
                 && let (Some(up), Some(place)) = (shared.up.s, place)
             {
-                self.grad_s.copy_from_slice(grad_s);
                 add(&mut self.grad_s, &up[(batch_row * given + place) * hidden..][..hidden]);
-                grad_s = &self.grad_s;
             }
+            let grad_s = &self.grad_s;
             let grad_weights = &mut self.grad_weights[..ranks];
             for ((grad, &slot), &weight) in grad_weights.iter_mut().zip(selected).zip(weights) {
                 *grad = T::ZERO;

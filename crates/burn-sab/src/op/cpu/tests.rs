@@ -19,6 +19,7 @@ const OPTIONS: SabOptions = SabOptions {
     k_trunc: 4,
     truncation_offset: 1,
     sparsifier: Sparsifier::Softmax,
+    summary_scale: 1.0,
     max_hops: None,
     first_step: 0,
     readout: Readout::All,
@@ -28,7 +29,7 @@ const OPTIONS: SabOptions = SabOptions {
 };
 
 /// Settings that take different ways through the kernel.
-fn settings() -> [SabOptions; 6] {
+fn settings() -> [SabOptions; 7] {
     let with = |sparsifier, max_hops, k_top, k_trunc| SabOptions {
         sparsifier,
         max_hops,
@@ -43,6 +44,7 @@ fn settings() -> [SabOptions; 6] {
         with(Sparsifier::Threshold, None, 50, 4),
         with(Sparsifier::Released, None, 4, usize::MAX),
         SabOptions { readout: Readout::At([0, 1, 3].into()), ..OPTIONS },
+        SabOptions { summary_scale: 0.6, recompute: Recompute::Always, ..OPTIONS },
     ]
 }
 

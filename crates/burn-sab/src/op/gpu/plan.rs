@@ -83,6 +83,12 @@ impl Variant {
                 hardware.max_bindings
             ));
         }
+        if options.summary_scale != 1.0 {
+            return Err(format!(
+                "summary_scale is {} and the kernels know 1 alone",
+                options.summary_scale
+            ));
+        }
         let needed = options.ranks(shape.slots);
         if needed > MOST_RANKS {
             return Err(format!("{needed} slots decide a step; the kernels rank {MOST_RANKS}"));

@@ -71,10 +71,11 @@ pub(crate) fn backward<B: Backend>(
             grad = add(grad, passed_on(grads, &scorer, slot, m, [l, b, m_end], options));
         }
 
-        // ĥ passes the gradient of h on; the summary takes it too, to the slots and to the scores.
+        // ĥ passes the gradient of h on; the summary takes its share too, to the slots and to the scores.
         let provisional = o.clone() * cell_tanh.clone();
         let mut grad_provisional = grad.clone();
-        let reached = recall.and_then(|recall| Some((recall, add(grad, given(&up_s, t))?)));
+        let through_h = grad.map(|grad| grad.scaled(options.summary_scale));
+        let reached = recall.and_then(|recall| Some((recall, add(through_h, given(&up_s, t))?)));
         if let (Some((recall, grad_s)), Some((slots, keys))) = (reached, &memory) {
             let [_, n] = recall.values.dims();
             let rows = slot_rows(recall.indices.clone(), m_end).to_int();

@@ -114,7 +114,7 @@ pub(crate) fn forward<B: Backend>(
             step_weights = step_weights.assign(1, 0, live, w.narrow(1, 0, live));
             recall = Some(Recall { slots: m, values, indices });
         }
-        h = provisional + summary.clone();
+        h = provisional + summary.clone().scaled(options.summary_scale);
 
         if let Some((slots, keys)) = memory.take_if(|_| options.stores_slot(t)) {
             let key = scorer.key(h.clone()).reshape([b, 1, scorer.size()]);

@@ -88,6 +88,11 @@ impl<B: Backend> Prim<B> {
         Self(B::float_mul_scalar(self.0, factor.into()))
     }
 
+    /// [`scale`](Self::scale) without an operation where the factor is 1.
+    pub fn scaled(self, factor: f64) -> Self {
+        if factor == 1.0 { self } else { self.scale(factor) }
+    }
+
     pub fn shift(self, term: f64) -> Self {
         Self(B::float_add_scalar(self.0, term.into()))
     }

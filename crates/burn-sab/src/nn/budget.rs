@@ -1,0 +1,120 @@
+//! A bounded memory: of slots that are nearly alike, few are kept.
+//!
+//! Whenever the memory holds twice the budget it is thinned: the slots that differ most from the one before
+//! them stay. So a memory of at most 2 · budget slots spans a sequence of any length, finely where the hidden
+//! state moved and coarsely where it stood still. When that happens depends on the number of steps alone,
+//! not on how a sequence is cut into calls.
+
+use burn::tensor::ops::PadMode;
+use burn::tensor::{Int, Tensor, TensorData};
+
+use crate::op::{Readout, SequenceReminders};
+
+/// Which slots a thinned memory holds, counted in the order in which they were stored.
+#[derive(Clone, Debug)]
+pub(super) struct Origins {
+    /// For each slot that was left by the last thinning, `[B, budget]`.
+    kept: Tensor<2, Int>,
+    /// Slots that had been stored by then; the following ones have all been kept.
+    stored: usize,
+}
+
+impl Origins {
+    /// The counts of all `slots` slots that there are now, `[B, M]`.
+    fn of_all(&self, slots: usize) -> Tensor<2, Int> {
+        let [batch, kept] = self.kept.dims();
+        let later = slots - kept;
+        if later == 0 {
+            return self.kept.clone();
+        }
+        let first = self.stored as i64;
+        let counts = Tensor::arange(first..first + later as i64, &self.kept.device());
+        Tensor::cat(vec![self.kept.clone(), counts.unsqueeze::<2>().expand([batch, later])], 1)
+    }
+
+    /// The counts of these places in a memory of `slots` slots, `[B, N, K]`.
+    pub(super) fn of(&self, places: Tensor<3, Int>, slots: usize) -> Tensor<3, Int> {
+        let [batch, steps, width] = places.dims();
+        let places = places.reshape([batch, steps * width]);
+        self.of_all(slots).gather(1, places).reshape([batch, steps, width])
+    }
+}
+
+/// Whether a memory of so many slots is to be thinned.
+pub(super) fn is_full(slots: usize, budget: usize) -> bool {
+    slots >= 2 * budget
+}
+
+/// Steps from step `step` on until a memory that holds `slots` slots now is full.
+pub(super) fn steps_until_full(step: usize, slots: usize, k_att: usize, budget: usize) -> usize {
+    let room = (2 * budget).saturating_sub(slots).max(1);
+    (k_att - step % k_att).saturating_add((room - 1).saturating_mul(k_att))
+}
+
+/// The `budget` slots that are kept of `slots`, `[B, M, H]`, and which they are; `before` says which those
+/// were.
+pub(super) fn thin(
+    slots: Tensor<3>,
+    before: Option<&Origins>,
+    budget: usize,
+) -> (Tensor<3>, Origins) {
+    let [batch, count, hidden] = slots.dims();
+    let places = most_distinct(&slots, budget);
+    let origins = match before {
+        None => Origins { kept: places.clone(), stored: count },
+        Some(before) => Origins {
+            kept: before.of_all(count).gather(1, places.clone()),
+            stored: before.stored + count - before.kept.dims()[1],
+        },
+    };
+    let places = places.unsqueeze_dim::<3>(2).expand([batch, budget, hidden]);
+    (slots.gather(1, places), origins)
+}
+
+/// Places of the `budget` slots that differ most from the one before them, rising, `[B, budget]`. The oldest
+/// slot stays; among equals the older one does.
+fn most_distinct(slots: &Tensor<3>, budget: usize) -> Tensor<2, Int> {
+    let [batch, count, _] = slots.dims();
+    let values = slots.clone().detach();
+    let step = values.clone().narrow(1, 1, count - 1) - values.narrow(1, 0, count - 1);
+    let distances = step.powi_scalar(2).sum_dim(2).into_data();
+    let distances: Vec<f64> = distances.iter::<f64>().collect();
+    let mut places = Vec::with_capacity(batch * budget);
+    for row in distances.chunks(count - 1) {
+        let mut by_distance: Vec<usize> = (1..count).collect();
+        // A stable sort: the older of two equals comes first.
+        by_distance.sort_by(|a, b| row[b - 1].total_cmp(&row[a - 1]));
+        let mut kept = by_distance[..budget - 1].to_vec();
+        kept.push(0);
+        kept.sort_unstable();
+        places.extend(kept.into_iter().map(|place| place as i64));
+    }
+    Tensor::from_data(TensorData::new(places, [batch, budget]), &slots.device())
+}
+
+/// The steps `from..to` of what a call is to give, counted from `from`; `None` if there are none.
+pub(super) fn readout_of_part(readout: &Readout, from: usize, to: usize) -> Option<Readout> {
+    let Readout::At(steps) = readout else { return Some(Readout::All) };
+    let within = steps.iter().filter(|step| (from..to).contains(*step));
+    let within: Vec<usize> = within.map(|step| step - from).collect();
+    (!within.is_empty()).then(|| Readout::At(within.into()))
+}
+
+/// Joins what parts of a sequence retrieved; early parts had fewer places.
+pub(super) fn join_reminders(parts: Vec<SequenceReminders>) -> SequenceReminders {
+    let places = |part: &SequenceReminders| part.weights.dims()[2];
+    let width = parts.iter().map(places).max().unwrap_or(0);
+    let mut summary = Vec::new();
+    let (mut slots, mut weights) = (Vec::new(), Vec::new());
+    for part in parts {
+        let missing = width - places(&part);
+        summary.push(part.summary);
+        slots.push(part.slots.pad([(0, 0), (0, missing)], PadMode::Constant(0.0)));
+        weights.push(part.weights.pad([(0, 0), (0, missing)], PadMode::Constant(0.0)));
+    }
+    SequenceReminders {
+        summary: Tensor::cat(summary, 1),
+        slots: Tensor::cat(slots, 1),
+        weights: Tensor::cat(weights, 1),
+    }
+}
