@@ -104,7 +104,8 @@ impl DeviceFailure {
                 return Some(Self::Missing(told[..end].to_owned()));
             }
         }
-        let (why, _) = after("Strategy::Fused: ")?.split_once("; Strategy::Auto")?;
+        // What the layer proposes comes last, and is not a flag.
+        let (why, _) = after("Strategy::Fused: ")?.rsplit_once("; ")?;
         Some(Self::NotCovered(why.to_owned()))
     }
 }
@@ -183,6 +184,10 @@ mod tests {
         )
     )]
     #[case(
+        "Strategy::Fused: this backend has no kernel for the SAB sequence; use Strategy::Auto",
+        DeviceFailure::NotCovered("this backend has no kernel for the SAB sequence".to_owned())
+    )]
+    #[case(
         "An IO error happened\nCaused by:\n  out of device memory allocating 1024 bytes\nNo backtrace available",
         DeviceFailure::OutOfMemory(Some(1024))
     )]
@@ -219,7 +224,6 @@ mod tests {
     #[rstest]
     #[case("index out of bounds: the len is 3 but the index is 3")]
     #[case("11 answers cannot be read from 3 steps")]
-    #[case("Strategy::Fused: this backend has no kernel for the SAB sequence")]
     fn a_mistake_of_the_program_is_no_failure_of_a_device(#[case] said: &str) {
         assert_eq!(DeviceFailure::of(said), None);
     }

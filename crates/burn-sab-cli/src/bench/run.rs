@@ -192,6 +192,7 @@ enum Network {
     Lstm(Box<Lstm>),
 }
 
+#[allow(clippy::large_enum_variant)] // one value at a time
 enum State {
     Sab(SabLstmState),
     Lstm(LstmState<2>),
