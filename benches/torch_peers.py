@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Times in PyTorch what a user could take instead of burn-sab. `sab bench` runs it; by itself:
 
-    python benches/torch_peers.py --peer torch-lstm --batch 64 --time 120 --threads 2
+    python benches/torch_peers.py --peer torch-lstm --batch 64 --time 120 --threads 2 [--device cuda]
 
-Prints one JSON line with the fields of `sab bench --json`. Milliseconds are medians over --runs of a forward
+Prints one JSON line with fields of `sab bench --json`. Milliseconds are medians over --runs of a forward
 pass without gradients and of a training step (forward, and backward of the mean of all outputs or of the last
 hidden state, for the gradients of all parameters; no optimiser). `bytes_kept` counts what autograd saves for
 the backward pass beside parameters, inputs and outputs. One process, one peer: the peak memory is its own.
+On CUDA (ROCm goes by that name too) every time ends when the device is done, and f32 is f32: TF32 is off.
 
 Peers:  torch-lstm  torch.nn.LSTM, full backpropagation through time
         torch-cell  torch.nn.LSTMCell in a Python loop, full backpropagation; with --step a stream, step by step
@@ -14,7 +15,7 @@ Peers:  torch-lstm  torch.nn.LSTM, full backpropagation through time
 
 Needs torch and nothing else.
 """
-import argparse, json, math, resource, statistics, time
+import argparse, json, math, resource, statistics, sys, time
 import torch
 
 SECONDS = 20  # a slow peer stops after three runs that took longer than this together
@@ -101,11 +102,19 @@ class Sab(torch.nn.Module):
 PEERS = {"torch-lstm": Lstm, "torch-cell": Cell, "torch-sab": Sab}
 
 
-def sample(runs, once):
-    """Lists of the numbers that `once` returns, one list a number; the first call does not count."""
-    once()
+def now(a):
+    """The time at which the device has done all that it was given."""
+    if a.device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def sample(a, once):
+    """Lists of the numbers that `once` returns, one list a number; the first calls do not count."""
+    for _ in range(3 if a.device == "cuda" else 1):
+        once()
     start, samples = time.perf_counter(), []
-    while len(samples) < runs and (len(samples) < 3 or time.perf_counter() - start < SECONDS):
+    while len(samples) < a.runs and (len(samples) < 3 or time.perf_counter() - start < SECONDS):
         samples.append(once())
     return list(zip(*samples))
 
@@ -142,39 +151,41 @@ def peak_rss_mib():
 
 def sequences(model, x, a):
     def infer():
-        start = time.perf_counter()
+        start = now(a)
         with torch.no_grad():
             model(x)
-        return (time.perf_counter() - start,)
+        return (now(a) - start,)
 
     def train():
-        start = time.perf_counter()
+        start = now(a)
         for p in model.parameters():
             p.grad = None
         hidden, last = model(x)
         loss = (hidden if a.loss == "mean" else last).mean()
-        middle = time.perf_counter()
+        middle = now(a)
         loss.backward()
-        end = time.perf_counter()
+        end = now(a)
         return end - middle, end - start
 
-    (forward,) = sample(a.runs, infer)
-    backward, step = sample(a.runs, train)
+    (forward,) = sample(a, infer)
+    backward, step = sample(a, train)
     found = milliseconds("forward", forward) | milliseconds("backward", backward) | milliseconds("train_step", step)
     found["peak_rss_mib"] = peak_rss_mib()
+    if a.device == "cuda":
+        found["device_mib"] = torch.cuda.max_memory_reserved() >> 20
     return found | dict(runs=len(step), bytes_kept=bytes_kept(model, x))
 
 
 def stream(model, x, a):
     def steps():
         h = c = x.new_zeros(a.batch, a.hidden)
-        start = time.perf_counter()
+        start = now(a)
         with torch.no_grad():
             for _ in range(STREAM):
                 h, c = model.cell(x[:, 0], (h, c))
-        return ((time.perf_counter() - start) / STREAM,)
+        return ((now(a) - start) / STREAM,)
 
-    (times,) = sample(a.runs, steps)
+    (times,) = sample(a, steps)
     return milliseconds("forward", times) | dict(runs=len(times), peak_rss_mib=peak_rss_mib())
 
 
@@ -187,16 +198,20 @@ def main():
     ap.add_argument("--score", choices=["additive", "mlp", "dot"], default="dot")
     ap.add_argument("--sparsifier", choices=["threshold", "released", "softmax"], default="softmax")
     ap.add_argument("--loss", choices=["mean", "last"], default="mean")
+    ap.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     ap.add_argument("--step", type=int, metavar="SLOTS", help="a stream: only torch-cell, which has no slots")
     a = ap.parse_args()
     if a.step is not None and a.peer != "torch-cell":
         ap.error("--step needs --peer torch-cell")
+    if a.device == "cuda" and not torch.cuda.is_available():
+        sys.exit(f"PyTorch {torch.__version__} finds no CUDA device: install a build with CUDA, and its driver")
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     torch.set_num_threads(a.threads)
     torch.manual_seed(1)
-    model = PEERS[a.peer](a)
-    x = torch.randn(a.batch, a.time, a.input)
+    model = PEERS[a.peer](a).to(a.device)
+    x = torch.randn(a.batch, a.time, a.input).to(a.device)
     fields = ["batch", "time", "input", "hidden", "k_top", "k_att", "k_trunc", "score", "attention", "sparsifier", "loss", "threads"]
-    line = dict(peer=a.peer) | {name: getattr(a, name) for name in fields} | dict(slots=a.step, device="cpu", torch=torch.__version__)
+    line = dict(peer=a.peer) | {name: getattr(a, name) for name in fields} | dict(slots=a.step, device=a.device, torch=torch.__version__)
     print(json.dumps(line | (sequences if a.step is None else stream)(model, x, a)), flush=True)
 
 

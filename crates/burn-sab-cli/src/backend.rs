@@ -49,6 +49,12 @@ impl Backend {
         }
     }
 
+    /// Whether it computes on a GPU, or on what stands in for one.
+    pub fn is_gpu(self) -> bool {
+        use Backend::{Cuda, Metal, Rocm, Vulkan, Webgpu, Wgpu};
+        matches!(self, Wgpu | Vulkan | Metal | Webgpu | Cuda | Rocm)
+    }
+
     /// The backend that is used when none is asked for: the first that this build has.
     pub fn preferred() -> anyhow::Result<Self> {
         let mut compiled = Self::value_variants().iter().filter(|backend| backend.is_compiled());
@@ -124,6 +130,18 @@ impl Backend {
             compiled.join(", "),
         )
     }
+}
+
+/// What a GPU calls itself; `None` for other devices.
+#[cfg(feature = "gpu")]
+pub fn device_name(device: &Device) -> Option<String> {
+    device.identity().map(|identity| identity.name)
+}
+
+/// No GPU, no name.
+#[cfg(not(feature = "gpu"))]
+pub fn device_name(_: &Device) -> Option<String> {
+    None
 }
 
 #[cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal", feature = "webgpu"))]

@@ -47,7 +47,8 @@ pub enum DeviceFailure {
     TooLarge(String),
     /// The kernels that were insisted on do not do this.
     #[error(
-        "the kernels do not cover this: {0}; leave --strategy out, or take --strategy primitives"
+        "the kernels do not cover this: {0}; backend primitives do, slowly (`--strategy primitives` of conformance, \
+         `--model primitives` of bench)"
     )]
     NotCovered(String),
 }

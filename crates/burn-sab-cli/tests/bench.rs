@@ -61,6 +61,7 @@ fn json(line: &str) -> Value {
 #[case("--step 5 --time 9", "--step")]
 #[case("--step 5 --loss last", "--step")]
 #[case("--backend abacus", "abacus")]
+#[case("--fill", "--fill")]
 #[case("--python missing/python --runs 1", "missing/python")]
 fn a_mistake_is_one_line_that_names_it(#[case] line: &str, #[case] named: &str) {
     let folder = tempfile::tempdir().unwrap();

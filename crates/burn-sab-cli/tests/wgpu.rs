@@ -1,10 +1,16 @@
-//! Training on wgpu is training on the CPU, up to rounding; and a device that cannot go on is one line.
+//! The program on wgpu: training is training on the CPU, up to rounding; the benchmark has what a GPU's
+//! table needs; and a device that cannot go on is one line.
 
 #![cfg(all(feature = "wgpu", feature = "flex"))]
 
 use std::fs;
 use std::path::Path;
+#[cfg(target_os = "linux")]
+use std::path::PathBuf;
 use std::process::Command;
+use std::sync::OnceLock;
+
+use burn::tensor::Device;
 
 /// Small, at a learning rate that leaves rounding small: training magnifies differences.
 const SETTINGS: &str = "train copying --hidden 8 --attention 4 --k-top 3 --k-trunc 4 --symbols 2 --alphabet 3 \
@@ -43,24 +49,114 @@ fn losses(folder: &Path, backend: &str) -> Result<Vec<f64>, String> {
     Ok(losses)
 }
 
+/// Whether there is a GPU to test on; says so if not, or fails where `SAB_REQUIRE_GPU` is set.
+fn has_gpu() -> bool {
+    // wgpu is set up once per process.
+    static FOUND: OnceLock<Result<(), String>> = OnceLock::new();
+    let found = FOUND
+        .get_or_init(|| Device::wgpu_options().init().map(drop).map_err(|error| error.to_string()));
+    if let Err(error) = found {
+        assert!(std::env::var_os("SAB_REQUIRE_GPU").is_none(), "no adapter for wgpu: {error}");
+        eprintln!("SKIPPED: no adapter for wgpu ({error}); install a Vulkan driver to run this");
+    }
+    found.is_ok()
+}
+
+/// The driver of Mesa's software adapter; as [`has_gpu`] if it is not there.
+#[cfg(target_os = "linux")]
+fn llvmpipe() -> Option<PathBuf> {
+    let drivers = fs::read_dir("/usr/share/vulkan/icd.d").into_iter().flatten();
+    let found = drivers
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.file_name().unwrap().to_string_lossy().starts_with("lvp_icd"));
+    if found.is_none() {
+        assert!(std::env::var_os("SAB_REQUIRE_GPU").is_none(), "llvmpipe is not installed");
+        eprintln!("SKIPPED: llvmpipe is not installed; install mesa-vulkan-drivers to run this");
+    }
+    found
+}
+
 #[test]
 fn wgpu_training_follows_the_cpu() {
+    if !has_gpu() {
+        return;
+    }
     let folder = tempfile::tempdir().unwrap();
     let cpu = losses(folder.path(), "flex").unwrap();
     assert_eq!(cpu.len(), 50);
-    match losses(folder.path(), "wgpu") {
-        Ok(gpu) => {
-            assert_eq!(gpu.len(), cpu.len());
-            for (update, (cpu, gpu)) in cpu.iter().zip(&gpu).enumerate() {
-                assert!((cpu - gpu).abs() < 1e-3 * cpu, "update {}: {cpu} and {gpu}", update + 1);
-            }
-        }
-        Err(error) if std::env::var_os("SAB_REQUIRE_GPU").is_none() => {
-            assert!(error.contains("there is no GPU that wgpu can use"), "{error}");
-            eprintln!("SKIPPED: {error}");
-        }
-        Err(error) => panic!("SAB_REQUIRE_GPU is set: {error}"),
+    let gpu = losses(folder.path(), "wgpu").unwrap();
+    assert_eq!(gpu.len(), cpu.len());
+    for (update, (cpu, gpu)) in cpu.iter().zip(&gpu).enumerate() {
+        assert!((cpu - gpu).abs() < 1e-3 * cpu, "update {}: {cpu} and {gpu}", update + 1);
     }
+}
+
+/// The lines that a benchmark prints with --json, and what it says beside them.
+fn bench(command: &mut Command) -> (Vec<serde_json::Value>, String) {
+    // There is nothing of the name: a run without PyTorch.
+    let output = command.env("SAB_PYTHON", "no-such-python").output().unwrap();
+    let [out, err] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+    assert!(output.status.success(), "{err}");
+    (out.lines().map(|line| serde_json::from_str(line).unwrap()).collect(), err)
+}
+
+#[test]
+fn wgpu_benchmarks_have_what_the_table_needs() {
+    if !has_gpu() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let line = "bench --backend wgpu --json --runs 1 --threads 1 --batch 3 --time 9 --input 2 --hidden 8 --attention 4 \
+                --k-top 2";
+    let (lines, err) = bench(&mut sab(folder.path(), line));
+    assert!(err.contains("without PyTorch"), "{err}");
+    let peers: Vec<&str> = lines.iter().map(|line| line["peer"].as_str().unwrap()).collect();
+    assert_eq!(peers, ["sab", "lstm"]);
+    for line in &lines {
+        assert_eq!(line["device"], "wgpu");
+        for time in ["forward_ms", "backward_ms", "train_step_ms"] {
+            assert!(line[time].as_f64().unwrap() > 0.0, "{time}: {line}");
+        }
+        for count in ["bytes_kept", "device_mib", "autodiff_nodes"] {
+            assert!(line[count].as_u64().unwrap() > 0, "{count}: {line}");
+        }
+    }
+    for rate in ["product_gflops", "copy_gb_s"] {
+        assert!(lines[0][rate].as_f64().unwrap() > 0.0, "{rate}: {}", lines[0]);
+        assert!(lines[1][rate].is_null());
+    }
+    for share in ["arithmetic_share", "bandwidth_share"] {
+        assert!((0.0..1.0).contains(&lines[0][share].as_f64().unwrap()), "{share}: {}", lines[0]);
+    }
+    assert!(lines[0]["sgemm_gflops"].is_null());
+}
+
+/// 256 rows of 100,000 numbers fit into the 128 MiB that llvmpipe takes as one array, 512 do not.
+#[cfg(target_os = "linux")]
+#[test]
+fn wgpu_benchmarks_find_the_largest_batch() {
+    let Some(software) = llvmpipe() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let line = "bench --backend wgpu --model sab --fill --batch 128 --time 1 --input 100000 --hidden 1 --attention 1 \
+                --k-top 1 --loss last --runs 1 --threads 1 --json";
+    let mut command = sab(folder.path(), line);
+    command.env("VK_DRIVER_FILES", &software).env("VK_ICD_FILENAMES", &software);
+    let (lines, err) = bench(&mut command);
+    let batches: Vec<_> = lines.iter().map(|line| line["batch"].as_u64().unwrap()).collect();
+    assert_eq!(batches, [128, 256]);
+    assert!(err.contains("B 512, T 1: not measured: the device does not take an array"), "{err}");
+}
+
+#[test]
+fn wgpu_says_what_the_kernels_do_not_cover() {
+    if !has_gpu() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let line = "bench --backend wgpu --model sab --batch 1 --time 300 --hidden 4 --attention 2 --k-top 200";
+    let told = told(&mut sab(folder.path(), line)).pop().unwrap();
+    assert!(told.starts_with("error: the kernels do not cover this: 200 slots"), "{told}");
+    assert!(told.contains("--model primitives"), "{told}");
 }
 
 /// What the program says when it fails, in the lines that are its own.
@@ -96,15 +192,7 @@ fn wgpu_without_a_driver_is_one_line() {
 #[cfg(target_os = "linux")]
 #[test]
 fn wgpu_arrays_that_are_too_large_are_one_line() {
-    let drivers = fs::read_dir("/usr/share/vulkan/icd.d").into_iter().flatten();
-    let software = drivers
-        .map(|entry| entry.unwrap().path())
-        .find(|path| path.file_name().unwrap().to_string_lossy().starts_with("lvp_icd"));
-    let Some(software) = software else {
-        assert!(std::env::var_os("SAB_REQUIRE_GPU").is_none(), "llvmpipe is not installed");
-        eprintln!("SKIPPED: llvmpipe is not installed; install mesa-vulkan-drivers to run this");
-        return;
-    };
+    let Some(software) = llvmpipe() else { return };
     let folder = tempfile::tempdir().unwrap();
     let line = "train copying --symbols 1 --alphabet 100000 --hidden 4 --attention 2 --k-top 1 --k-att 100 --batch 1 \
                 --delay 1 --updates 1 --curriculum none --compare none --test-delays 400 --test-sequences 1 \

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use burn_sab::{SabLstmConfig, ScoreConfig, Sparsifier};
 use clap::{Args, ValueEnum};
 
+use super::case::Case;
 use crate::args::{NumberOrNone, ScoreName, SparsifierName, number_or_none};
 use crate::backend::Backend;
 use crate::error::usage;
@@ -65,7 +65,8 @@ pub struct BenchArgs {
     )]
     pub step: Option<usize>,
 
-    /// Where to compute [default: flex, if this build has it; the table: flex and ndarray]
+    /// Where to compute; a GPU has a table of its own
+    /// [default: flex, if this build has it; the table: flex and ndarray]
     #[arg(long, value_enum, help_heading = "Measurement")]
     pub backend: Option<Backend>,
     /// Threads that compute
@@ -80,6 +81,9 @@ pub struct BenchArgs {
     /// Measure how time and memory grow with --time, and draw it into this SVG file
     #[arg(long, value_name = "FILE", conflicts_with_all = ["step", "model"], help_heading = "Measurement")]
     pub plot: Option<PathBuf>,
+    /// Measure the layer also with the largest batch that fits a GPU, found by doubling --batch
+    #[arg(long, conflicts_with_all = ["step", "plot"], help_heading = "Measurement")]
+    pub fill: bool,
     /// A Python with PyTorch [default: $SAB_PYTHON, else python3]
     #[arg(long, value_name = "PATH", help_heading = "Measurement")]
     pub python: Option<PathBuf>,
@@ -120,36 +124,10 @@ pub enum Worker {
     Measure,
 }
 
-/// One case, with nothing left open.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Case {
-    pub batch: usize,
-    pub time: usize,
-    pub input: usize,
-    pub hidden: usize,
-    pub k_top: usize,
-    pub k_att: usize,
-    pub k_trunc: usize,
-    pub max_hops: Option<usize>,
-    pub score: ScoreName,
-    /// Without meaning for additive scores.
-    pub attention: usize,
-    pub sparsifier: SparsifierName,
-    pub loss: Loss,
-    /// Slots in memory where the case is a stream.
-    pub slots: Option<usize>,
-    pub threads: usize,
-    pub backend: Backend,
-    pub runs: usize,
-}
-
 /// The name of a value on the command line.
 pub fn name(value: impl ValueEnum) -> String {
     value.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
 }
-
-/// Numbers that one array may have, 64 GiB of them: a larger case is a slip of the finger.
-const MOST_NUMBERS: usize = 1 << 34;
 
 impl BenchArgs {
     /// Whether a flag describes a case; else it is the whole table that is asked for.
@@ -199,117 +177,6 @@ impl BenchArgs {
         let case = Case { sparsifier: self.sparsifier.unwrap_or(case.sparsifier), ..case };
         case.validate()?;
         Ok(case)
-    }
-}
-
-impl Case {
-    /// The case that the others are variations of: the paper's copying experiment with dot scores.
-    pub fn main(backend: Backend, threads: usize, runs: usize) -> Self {
-        Self {
-            batch: 64,
-            time: 120,
-            input: 10,
-            hidden: 128,
-            k_top: 5,
-            k_att: 1,
-            k_trunc: 5,
-            max_hops: None,
-            score: ScoreName::Dot,
-            attention: 64,
-            sparsifier: SparsifierName::Softmax,
-            loss: Loss::Mean,
-            slots: None,
-            threads,
-            backend,
-            runs,
-        }
-    }
-
-    /// The same case with another score and the sparsifier that goes with it.
-    pub fn with_score(self, score: ScoreName) -> Self {
-        let sparsifier = match score {
-            ScoreName::Additive => SparsifierName::Threshold,
-            ScoreName::Mlp | ScoreName::Dot => SparsifierName::Softmax,
-        };
-        Self { score, sparsifier, ..self }
-    }
-
-    /// The layer of the case. Windows begin at multiples of `k_trunc`: shifted by one, as is the layer's
-    /// default, a slot that is stored at the end of every so many windows would be the first step of one,
-    /// and reminders would replay next to nothing.
-    pub fn layer(&self) -> SabLstmConfig {
-        let d_attention = self.attention;
-        SabLstmConfig::new(self.input, self.hidden, true)
-            .with_k_top(self.k_top)
-            .with_k_att(self.k_att)
-            .with_k_trunc(self.k_trunc)
-            .with_truncation_offset(0)
-            .with_max_hops(self.max_hops)
-            .with_score(match self.score {
-                ScoreName::Additive => ScoreConfig::Additive,
-                ScoreName::Mlp => ScoreConfig::Mlp { d_attention },
-                ScoreName::Dot => ScoreConfig::Dot { d_attention },
-            })
-            .with_sparsifier(Sparsifier::from(self.sparsifier))
-    }
-
-    /// Whether gradient stops before step `t`.
-    pub fn starts_window(&self, t: usize) -> bool {
-        t > 0 && t.is_multiple_of(self.k_trunc)
-    }
-
-    /// The flags that describe the case to another process: to this program, and those that PyTorch's
-    /// peers know as well come first.
-    pub fn flags(&self) -> (Vec<String>, Vec<String>) {
-        let mut shared = vec![
-            format!("--batch={}", self.batch),
-            format!("--input={}", self.input),
-            format!("--hidden={}", self.hidden),
-            format!("--k-top={}", self.k_top),
-            format!("--k-att={}", self.k_att),
-            format!("--k-trunc={}", self.k_trunc),
-            format!("--score={}", name(self.score)),
-            format!("--sparsifier={}", name(self.sparsifier)),
-            format!("--threads={}", self.threads),
-            format!("--runs={}", self.runs),
-        ];
-        if self.score != ScoreName::Additive {
-            shared.push(format!("--attention={}", self.attention));
-        }
-        shared.extend(match self.slots {
-            Some(slots) => vec![format!("--step={slots}")],
-            None => vec![format!("--time={}", self.time), format!("--loss={}", name(self.loss))],
-        });
-        let hops = self.max_hops.map_or_else(|| "none".to_owned(), |hops| hops.to_string());
-        (shared, vec![format!("--max-hops={hops}"), format!("--backend={}", self.backend.name())])
-    }
-
-    fn validate(&self) -> anyhow::Result<()> {
-        let sizes = [
-            ("batch", self.batch),
-            ("time", self.time),
-            ("input", self.input),
-            ("hidden", self.hidden),
-            ("threads", self.threads),
-            ("runs", self.runs),
-            ("step", self.slots.unwrap_or(1)),
-        ];
-        if let Some((flag, _)) = sizes.into_iter().find(|(_, size)| *size == 0) {
-            return Err(usage!("--{flag} is 0, but it has to be at least 1"));
-        }
-        self.layer().validate().map_err(|error| usage!("{error}"))?;
-        let steps = self.slots.map_or(Some(self.time), |slots| slots.checked_mul(self.k_att));
-        let width = self.input.max(self.hidden).checked_mul(4);
-        let numbers = width
-            .zip(steps)
-            .and_then(|(width, steps)| width.checked_mul(steps)?.checked_mul(self.batch));
-        if numbers.is_none_or(|numbers| numbers > MOST_NUMBERS) {
-            return Err(usage!(
-                "the case needs arrays of more than 64 GiB; take smaller values for --batch, --time or \
-                 --hidden"
-            ));
-        }
-        Ok(())
     }
 }
 

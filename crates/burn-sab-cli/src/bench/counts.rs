@@ -8,7 +8,7 @@ use burn::backend::autodiff::NodeId;
 use burn_sab::SabLstmOutput;
 use mimalloc::MiMalloc;
 
-use super::args::Case;
+use super::case::Case;
 
 /// An allocator that keeps freed memory for the next training step, where the system's takes it back and
 /// has every page touched anew (a sixth of a training step, docs/src/performance.md), counted: two relaxed

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use super::args::Case;
-use super::run::Measured;
-use super::table::{kept, model};
-use super::targets::{Peer, Section, one_case, title};
+use super::case::Case;
+use super::measured::{LSTM, Measured, SAB, TORCH_LSTM, kept};
+use super::sections::{Section, one_case, title};
+use super::table::model;
 use crate::plot::{Line, growth};
 use crate::run_folder::write;
 
@@ -16,12 +16,8 @@ const TIMES: [usize; 4] = [1, 2, 4, 8];
 pub fn section(case: &Case) -> Section {
     let longer = TIMES.iter().map(|times| Case { time: case.time * times, ..case.clone() });
     let rows = longer.flat_map(|case| one_case(&case, None).remove(0).rows);
-    let compared = |peer: &Peer| {
-        matches!(peer, Peer::Own(super::args::Model::Sab | super::args::Model::Lstm))
-            || *peer == Peer::Torch("torch-lstm")
-    };
-    let rows = rows.filter(|(peer, _)| compared(peer)).collect();
-    Section { title: "Growth with the length of the sequence".to_owned(), rows }
+    let rows = rows.filter(|(peer, _)| [SAB, LSTM, TORCH_LSTM].contains(peer)).collect();
+    Section { title: "Growth with the length of the sequence".to_owned(), rows, fill: false }
 }
 
 /// Draws what was measured of [`section`].
@@ -33,10 +29,10 @@ pub fn draw(results: &[Measured], case: &Case, file: &Path) -> anyhow::Result<()
     let lines = |figure: fn(&Measured) -> Option<f64>| {
         let mut lines: Vec<Line> = Vec::new();
         for one in results {
-            let (name, Some(figure)) = (model(one), figure(one)) else {
+            let (name, Some(figure)) = (model(one.peer, &one.case), figure(one)) else {
                 continue;
             };
-            let point = (one.time as f64, figure);
+            let point = (one.case.time as f64, figure);
             match lines.iter_mut().find(|(other, _)| *other == name) {
                 Some((_, points)) => points.push(point),
                 None => lines.push((name, vec![point])),
@@ -44,9 +40,10 @@ pub fn draw(results: &[Measured], case: &Case, file: &Path) -> anyhow::Result<()
         }
         lines
     };
-    let mib = |one: &Measured| Some(kept(one)? * (one.batch * one.time) as f64 / 1_048_576.0);
+    let mib =
+        |one: &Measured| Some(kept(one)? * (one.case.batch * one.case.time) as f64 / 1_048_576.0);
     let panels = [
-        ("training step, ms", lines(|one| one.train_step_ms)),
+        ("training step, ms", lines(|one| one.figures.train_step_ms)),
         ("kept for backward, MiB", lines(mib)),
     ];
     let picture = growth(&title(case), &panels).map_err(|error| anyhow::anyhow!("{error}"))?;

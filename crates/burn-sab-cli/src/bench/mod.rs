@@ -4,11 +4,16 @@
 //! only after the implementation has been found to agree with the readable one on the row's case.
 
 mod args;
+mod case;
 mod check;
 mod counts;
+mod gpu;
 mod growth;
+mod limits;
+mod measured;
 mod peers;
 mod run;
+mod sections;
 mod sgemm;
 mod table;
 mod targets;
@@ -18,16 +23,17 @@ use std::process::ExitCode;
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::backend::Backend;
+use crate::backend::{Backend, device_name};
+use crate::error::usage;
 use crate::report::commit;
 use crate::text::{self, say};
 pub use args::BenchArgs;
-use args::{Case, Model, Worker};
+use args::{Model, Worker};
+use case::Case;
 pub use counts::heap_growth;
+use measured::{Figures, Measured, Peer, Results, SAB};
 use peers::Torch;
-use run::Measured;
-use table::Results;
-use targets::{Peer, Section};
+use sections::Section;
 
 /// Runs the command.
 ///
@@ -40,17 +46,25 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
         return work(args, worker);
     }
     let case = args.case()?;
-    let backends = backends(args.backend, case.backend);
-    let sections = if args.plot.is_some() {
-        vec![growth::section(&case)]
-    } else if args.describes_a_case() {
-        targets::one_case(&case, args.model)
-    } else {
-        targets::table(&backends, args.threads, args.runs)
-    };
-    for backend in &backends {
-        backend.device()?;
+    if args.fill && !(case.backend.is_gpu() && matches!(args.model, None | Some(Model::Sab))) {
+        return Err(usage!(
+            "--fill finds the largest batch of the layer on a GPU, which says when it is full; name a GPU's \
+             --backend and no other --model, or leave --fill out"
+        ));
     }
+    let backends = backends(args.backend, case.backend);
+    let gpu = args.backend.filter(|backend| backend.is_gpu());
+    let mut sections = match gpu {
+        _ if args.plot.is_some() => vec![growth::section(&case)],
+        _ if args.describes_a_case() => sections::one_case(&case, args.model),
+        Some(gpu) => gpu::table(gpu, args.threads, args.runs),
+        None => sections::table(&backends, args.threads, args.runs),
+    };
+    if args.fill {
+        sections.iter_mut().for_each(|section| section.fill = true);
+    }
+    // All of them before anything is measured; asking twice would be an error.
+    let devices = backends.iter().map(|backend| backend.device()).collect::<Result<Vec<_>, _>>()?;
     let wants_torch = sections
         .iter()
         .flat_map(|section| &section.rows)
@@ -61,10 +75,15 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
         None
     };
 
-    let mut bench =
-        Bench { torch, json: args.json, checked: Vec::new(), results: Results::default() };
+    let mut bench = Bench {
+        torch,
+        json: args.json,
+        checked: Vec::new(),
+        results: Results::default(),
+        failed: false,
+    };
     if !args.json {
-        say(&machine(args.threads));
+        say(&machine(args.threads, devices.first().and_then(device_name).as_deref()));
     }
     for section in &sections {
         bench.section(section)?;
@@ -73,12 +92,15 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
         growth::draw(&bench.results.0, &case, file)?;
     } else if !args.json && !args.describes_a_case() {
         let header = ["", "measured", "target", ""].map(str::to_owned).to_vec();
-        let promised = targets::targets(&bench.results, &backends);
+        let promised = match gpu {
+            Some(gpu) => gpu::targets(&bench.results, gpu),
+            None => targets::targets(&bench.results, &backends),
+        };
         let rows: Vec<_> =
             std::iter::once(header).chain(promised.iter().map(targets::Target::row)).collect();
         print("Targets", &rows);
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(if bench.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// What a process does for the one that started it.
@@ -110,6 +132,8 @@ struct Bench {
     /// Cases on which a model agrees with the readable one.
     checked: Vec<(Model, Case)>,
     results: Results,
+    /// Whether one of the layer's own rows could not be measured.
+    failed: bool,
 }
 
 impl Bench {
@@ -117,20 +141,23 @@ impl Bench {
         let bar = ProgressBar::new(section.rows.len() as u64);
         bar.set_style(ProgressStyle::with_template("{pos} of {len} measured; now {msg}")?);
         let first = self.results.0.len();
+        let mut missing = Vec::new();
         for (peer, case) in &section.rows {
-            let measured = match (peer, &self.torch) {
-                (Peer::Own(model), _) => {
-                    bar.set_message(args::name(*model));
-                    self.check(*model, case)?;
-                    peers::measure(case, *model)
+            bar.set_message(table::named(*peer, case));
+            match self.measure(*peer, case) {
+                None => continue,
+                Some(Ok(figures)) => self.keep(*peer, case, figures)?,
+                // Whoever asked for this alone has nothing else to see.
+                Some(Err(error)) if section.rows.len() == 1 => return Err(error),
+                Some(Err(error)) => {
+                    self.failed |= matches!(peer, Peer::Own(_)) && peer.remembers();
+                    missing.push((table::named(*peer, case), error));
+                    continue;
                 }
-                (Peer::Torch(peer), Some(torch)) => {
-                    bar.set_message(*peer);
-                    torch.measure(case, peer)
-                }
-                (Peer::Torch(_), None) => continue,
-            };
-            self.keep(measured?)?;
+            }
+            if section.fill && *peer == SAB {
+                missing.push(self.fill(case, &bar)?);
+            }
             bar.inc(1);
         }
         bar.finish_and_clear();
@@ -139,10 +166,44 @@ impl Bench {
             print(&section.title, &table::times(rows, &self.results));
             print("", &table::counts(rows));
         }
+        for (what, why) in missing {
+            let line = format!("{what}: not measured: {why:#}");
+            if self.json { eprintln!("{line}") } else { say(&format!("  {line}")) }
+        }
         Ok(())
     }
 
-    fn keep(&mut self, measured: Measured) -> anyhow::Result<()> {
+    /// Measures one row; `None` if PyTorch is not there for it.
+    fn measure(&mut self, peer: Peer, case: &Case) -> Option<anyhow::Result<Figures>> {
+        match peer {
+            Peer::Own(model) => {
+                Some(self.check(model, case).and_then(|()| peers::measure(case, model)))
+            }
+            Peer::Torch(peer) => self.torch.as_ref().map(|torch| torch.measure(case, peer)),
+        }
+    }
+
+    /// Doubles the batch until a case no longer fits, and keeps the last one that did; gives the first that
+    /// did not, and why. One run each: it is the size that is looked for.
+    fn fill(&mut self, case: &Case, bar: &ProgressBar) -> anyhow::Result<(String, anyhow::Error)> {
+        let mut largest = None;
+        let mut larger = Case { batch: 2 * case.batch, runs: 1, ..case.clone() };
+        let why = loop {
+            bar.set_message(table::named(SAB, &larger));
+            match larger.validate().and_then(|()| peers::measure(&larger, Model::Sab)) {
+                Ok(figures) => largest = Some((larger.clone(), figures)),
+                Err(why) => break why,
+            }
+            larger.batch *= 2;
+        };
+        if let Some((case, figures)) = largest {
+            self.keep(SAB, &case, figures)?;
+        }
+        Ok((table::named(SAB, &larger), why))
+    }
+
+    fn keep(&mut self, peer: Peer, case: &Case, figures: Figures) -> anyhow::Result<()> {
+        let measured = Measured { peer, case: case.clone(), figures };
         if self.json {
             say(&serde_json::to_string(&measured)?);
         }
@@ -170,15 +231,16 @@ impl Bench {
 
 /// Where the figures come from, and whether the machine had anything else to do: PyTorch's threads above
 /// all lose time beside others.
-fn machine(threads: usize) -> String {
+fn machine(threads: usize, gpu: Option<&str>) -> String {
     let processor = std::fs::read_to_string("/proc/cpuinfo").ok().and_then(|text| {
         let line = text.lines().find(|line| line.starts_with("model name"))?;
         Some(line.split_once(':')?.1.trim().to_owned())
     });
     let load = std::fs::read_to_string("/proc/loadavg").ok();
     let load = load.as_deref().and_then(|text| text.split_whitespace().next()).unwrap_or("unknown");
+    let gpu = gpu.map_or_else(String::new, |name| format!(" and {name}"));
     format!(
-        "sab {}, commit {}; {}, {threads} threads, load average {load} before; Burn's own SIMD and \
+        "sab {}, commit {}; {}{gpu}, {threads} threads, load average {load} before; Burn's own SIMD and \
          threads {}",
         env!("CARGO_PKG_VERSION"),
         commit(),

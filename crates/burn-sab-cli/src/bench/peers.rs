@@ -5,15 +5,16 @@ use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, bail};
 
-use super::args::{BenchArgs, Case, Model, Worker, name};
-use super::run::Measured;
+use super::args::{BenchArgs, Model, Worker, name};
+use super::case::Case;
+use super::measured::Figures;
 use crate::error::usage;
 
 /// The script that times PyTorch, in the sources that this program was built from.
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../benches/torch_peers.py");
 
 /// Has a process of this program measure a model.
-pub fn measure(case: &Case, model: Model) -> anyhow::Result<Measured> {
+pub fn measure(case: &Case, model: Model) -> anyhow::Result<Figures> {
     let line = work(Worker::Measure, case, model)?;
     serde_json::from_str(&line).with_context(|| format!("not a line of results: {line:?}"))
 }
@@ -95,15 +96,18 @@ impl Torch {
         })
     }
 
-    /// Measures one of the script's peers.
-    pub fn measure(&self, case: &Case, peer: &str) -> anyhow::Result<Measured> {
+    /// Measures one of the script's peers, on a GPU if the case is one's.
+    pub fn measure(&self, case: &Case, peer: &str) -> anyhow::Result<Figures> {
         let (shared, _) = case.flags();
         let mut command = Command::new(&self.python);
         command.arg(SCRIPT).arg(format!("--peer={peer}")).args(shared);
         if case.slots.is_some() {
             command.arg("--time=1");
         }
-        let line = told(&mut command).with_context(|| peer.to_owned())?;
+        if case.backend.is_gpu() {
+            command.arg("--device=cuda");
+        }
+        let line = told(&mut command)?;
         serde_json::from_str(&line).with_context(|| format!("not a line of results: {line:?}"))
     }
 }

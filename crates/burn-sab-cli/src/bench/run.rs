@@ -2,123 +2,51 @@
 
 use std::time::{Duration, Instant};
 
-use burn::module::Module;
+use burn::module::{Module, ModuleVisitor, Param};
 use burn::nn::{Lstm, LstmConfig, LstmState};
-use burn::tensor::{Device, Distribution, Tensor};
+use burn::tensor::{Device, Distribution, Gradients, Tensor};
 use burn_sab::{SabLstm, SabLstmState, Strategy};
-use serde::{Deserialize, Serialize};
 
-use super::args::{Case, Loss, Model, name};
-use super::{counts, sgemm};
+use super::args::{Loss, Model};
+use super::case::Case;
+use super::measured::Figures;
+use super::{counts, limits, sgemm};
+use crate::backend::Backend;
 
 /// A slow pass stops after three runs that took longer than this together.
 const PATIENCE: Duration = Duration::from_secs(20);
 const FEWEST_RUNS: usize = 3;
+
+/// Runs that do not count. On a GPU the first compiles kernels, and the next two may, when Burn's fusion finds
+/// another way to put operations together.
+fn warm_ups(backend: Backend) -> usize {
+    if backend.is_gpu() { 3 } else { 1 }
+}
 
 /// Steps of a stream that are timed together: one alone is near the resolution of clocks.
 const STREAM: usize = 64;
 
 const SEED: u64 = 1;
 
-/// What was measured, as one line of JSON. Times are medians in milliseconds, spreads the least and the
-/// most; `None` where the figure has no meaning or cannot be had.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Measured {
-    /// Which model, or which of PyTorch's peers.
-    pub peer: String,
-    pub batch: usize,
-    /// Steps T; 1 for a stream.
-    pub time: usize,
-    pub input: usize,
-    pub hidden: usize,
-    pub k_top: usize,
-    pub k_att: usize,
-    pub k_trunc: usize,
-    pub max_hops: Option<usize>,
-    pub score: String,
-    pub attention: usize,
-    pub sparsifier: String,
-    pub loss: String,
-    /// Slots in memory before the first timed step of a stream.
-    pub slots: Option<usize>,
-    pub threads: usize,
-    /// Burn's backend, or PyTorch's device.
-    pub device: String,
-    /// Whether Burn's own SIMD and threads are compiled in.
-    pub burn_simd: Option<bool>,
-    /// PyTorch's version.
-    pub torch: Option<String>,
-    /// Timed training steps, or parts of a stream.
-    pub runs: usize,
-    /// A forward pass without gradients; of a stream, one step.
-    pub forward_ms: f64,
-    pub forward_spread_ms: [f64; 2],
-    /// The backward part of a training step, and the end of all that it needed.
-    pub backward_ms: Option<f64>,
-    pub backward_spread_ms: Option<[f64; 2]>,
-    /// Forward and backward with the gradients of all parameters; no optimiser.
-    pub train_step_ms: Option<f64>,
-    pub train_step_spread_ms: Option<[f64; 2]>,
-    /// Of the whole process.
-    pub peak_rss_mib: Option<u64>,
-    /// Heap memory that a forward pass leaves for its backward pass, beside outputs and parameters.
-    pub bytes_kept: Option<u64>,
-    /// Heap allocations of a training step; of a stream, of one step.
-    pub allocations: Option<u64>,
-    /// Nodes that a forward pass puts into the autodiff graph.
-    pub autodiff_nodes: Option<u64>,
-    /// Steps that gradient of the last output reaches, over all rows; for `--loss last`.
-    pub reached_steps: Option<u64>,
-    /// This machine's own rate on the recurrent product's shape, with as many threads.
-    pub sgemm_gflops: Option<f64>,
-    /// What the recurrent products alone would take at that rate, as a share of the whole forward pass.
-    pub sgemm_share_forward: Option<f64>,
-    /// The same of the training step.
-    pub sgemm_share_train: Option<f64>,
-}
-
-impl Measured {
-    /// A line without figures.
-    pub fn of(case: &Case, model: Model) -> Self {
-        Self {
-            peer: name(model),
-            batch: case.batch,
-            time: case.time,
-            input: case.input,
-            hidden: case.hidden,
-            k_top: case.k_top,
-            k_att: case.k_att,
-            k_trunc: case.k_trunc,
-            max_hops: case.max_hops,
-            score: name(case.score),
-            attention: case.attention,
-            sparsifier: name(case.sparsifier),
-            loss: name(case.loss),
-            slots: case.slots,
-            threads: case.threads,
-            device: case.backend.name(),
-            burn_simd: Some(cfg!(feature = "simd")),
-            ..Self::default()
-        }
-    }
-}
-
 /// Measures one model; the process should do nothing else.
 ///
 /// # Errors
 ///
 /// If the backend is not to be had or fails.
-pub fn measure(case: &Case, model: Model) -> anyhow::Result<Measured> {
+pub fn measure(case: &Case, model: Model) -> anyhow::Result<Figures> {
     let device = case.backend.device()?;
     device.seed(SEED);
     let network = Network::new(case, model, &device.clone().autodiff())?;
-    let mut measured = Measured::of(case, model);
+    let mut figures = Figures {
+        device: case.backend.name(),
+        burn_simd: Some(cfg!(feature = "simd")),
+        ..Figures::default()
+    };
     match case.slots {
-        Some(slots) => stream(case, slots, &network.valid(), &device, &mut measured)?,
-        None => sequences(case, model, &network, &device, &mut measured)?,
+        Some(slots) => stream(case, slots, &network.valid(), &device, &mut figures)?,
+        None => sequences(case, model, &network, &device, &mut figures)?,
     }
-    Ok(measured)
+    Ok(figures)
 }
 
 fn sequences(
@@ -126,18 +54,22 @@ fn sequences(
     model: Model,
     network: &Network,
     device: &Device,
-    measured: &mut Measured,
+    figures: &mut Figures,
 ) -> anyhow::Result<()> {
     let x = normal([case.batch, case.time, case.input], &device.clone().autodiff());
     let (plain, plain_x) = (network.valid(), x.clone().inner());
-    let [forward] = sample(case.runs, || {
+    if case.backend.is_gpu() {
+        network.read_all(x.clone(), case.loss);
+    }
+    let [forward] = sample(case, || {
         let start = Instant::now();
-        drop(plain.forward(plain_x.clone(), case.loss));
+        let pass = plain.forward(plain_x.clone(), case.loss);
         device.sync()?;
+        drop(pass);
         Ok([start.elapsed()])
     })?;
     let mut allocations = usize::MAX;
-    let [backward, step] = sample(case.runs, || {
+    let [backward, step] = sample(case, || {
         let before = counts::allocations();
         let start = Instant::now();
         let pass = network.forward(x.clone(), case.loss);
@@ -152,41 +84,54 @@ fn sequences(
         allocations = allocations.min(counts::allocations() - before);
         Ok([end - middle, end - start])
     })?;
-    measured.runs = step.len();
-    (measured.forward_ms, measured.forward_spread_ms) = milliseconds(&forward, 1);
+    figures.runs = step.len();
+    (figures.forward_ms, figures.forward_spread_ms) = milliseconds(&forward, 1);
     let (median, spread) = milliseconds(&backward, 1);
-    (measured.backward_ms, measured.backward_spread_ms) = (Some(median), Some(spread));
-    let (median, spread) = milliseconds(&step, 1);
-    (measured.train_step_ms, measured.train_step_spread_ms) = (Some(median), Some(spread));
-    measured.allocations = Some(allocations as u64);
+    (figures.backward_ms, figures.backward_spread_ms) = (Some(median), Some(spread));
+    let (step_ms, spread) = milliseconds(&step, 1);
+    (figures.train_step_ms, figures.train_step_spread_ms) = (Some(step_ms), Some(spread));
+    figures.allocations = Some(allocations as u64);
     // Before anything that is not the model's.
-    measured.peak_rss_mib = counts::peak_rss_mib();
+    figures.peak_rss_mib = counts::peak_rss_mib();
+    figures.device_mib = device.memory_pool_usage().map(|usage| usage.bytes_reserved >> 20);
 
     // Burn frees what no backward pass came by at the end of the next one.
     drop(normal([1], &x.device()).require_grad().backward());
-    let (outputs, alone) = counts::heap_growth(|| plain.forward(plain_x.clone(), case.loss));
+    let (outputs, alone) = growth(device, || plain.forward(plain_x.clone(), case.loss))?;
     drop(outputs);
     // What waits for the next call would be taken without being counted.
     burn_sab::op::release_memory();
-    let ((pass, with_graph), nodes) =
-        counts::autodiff_nodes(|| counts::heap_growth(|| network.forward(x, case.loss)));
+    let (grown, nodes) =
+        counts::autodiff_nodes(|| growth(device, || network.forward(x, case.loss)));
+    let (pass, with_graph) = grown?;
     drop(pass);
-    measured.bytes_kept = Some((with_graph - alone).max(0) as u64);
-    measured.autodiff_nodes = Some(nodes);
+    figures.bytes_kept = Some((with_graph - alone).max(0) as u64);
+    figures.autodiff_nodes = Some(nodes);
 
+    // Counted on the host, from what was retrieved.
     if case.loss == Loss::Last
+        && !case.backend.is_gpu()
         && let Network::Sab(layer) = &plain
     {
         let output = layer.forward_with_reminders(plain_x, None);
-        measured.reached_steps = Some(counts::reached_steps(case, &output));
+        figures.reached_steps = Some(counts::reached_steps(case, &output));
     }
     // Where gradient reaches some steps only, so do the products.
     if model == Model::Sab && case.loss == Loss::Mean && case.max_hops.is_none() {
-        let floor = sgemm::floor(case);
-        measured.sgemm_gflops = Some(rounded(floor.gflops));
-        measured.sgemm_share_forward = Some(rounded(floor.forward * 1e3 / measured.forward_ms));
-        measured.sgemm_share_train =
-            measured.train_step_ms.map(|step| rounded(floor.train_step * 1e3 / step));
+        let share = |seconds: f64, ms: f64| Some(rounded(seconds * 1e3 / ms));
+        if case.backend.is_gpu() {
+            let limits = limits::measure(device)?;
+            figures.product_gflops = Some(rounded(limits.gflops));
+            figures.copy_gb_s = Some(rounded(limits.gb_s));
+            figures.arithmetic_share =
+                share(limits::operations(case) / (1e9 * limits.gflops), step_ms);
+            figures.bandwidth_share = share(limits::traffic(case) / (1e9 * limits.gb_s), step_ms);
+        } else {
+            let floor = sgemm::floor(case);
+            figures.sgemm_gflops = Some(rounded(floor.gflops));
+            figures.sgemm_share_forward = share(floor.forward, figures.forward_ms);
+            figures.sgemm_share_train = share(floor.train_step, step_ms);
+        }
     }
     Ok(())
 }
@@ -196,15 +141,18 @@ fn stream(
     slots: usize,
     network: &Network,
     device: &Device,
-    measured: &mut Measured,
+    figures: &mut Figures,
 ) -> anyhow::Result<()> {
     // With the initial hidden state as the first slot.
     let past = (slots - 1) * case.k_att;
     let state = (past > 0)
         .then(|| network.forward(normal([case.batch, past, case.input], device), Loss::Last).state);
     let x = normal([case.batch, case.input], device);
+    if case.backend.is_gpu() {
+        drop(network.step(x.clone(), state.clone()).hidden().into_data());
+    }
     let mut allocations = usize::MAX;
-    let [times] = sample(case.runs, || {
+    let [times] = sample(case, || {
         // The first step copies what `state` still holds.
         let mut state = Some(network.step(x.clone(), state.clone()));
         let before = counts::allocations();
@@ -217,11 +165,24 @@ fn stream(
         allocations = allocations.min(counts::allocations() - before);
         Ok([elapsed])
     })?;
-    measured.runs = times.len();
-    (measured.forward_ms, measured.forward_spread_ms) = milliseconds(&times, STREAM);
-    measured.allocations = Some((allocations / STREAM) as u64);
-    measured.peak_rss_mib = counts::peak_rss_mib();
+    figures.runs = times.len();
+    (figures.forward_ms, figures.forward_spread_ms) = milliseconds(&times, STREAM);
+    figures.allocations = Some((allocations / STREAM) as u64);
+    figures.peak_rss_mib = counts::peak_rss_mib();
     Ok(())
+}
+
+/// What a pass makes, and the bytes that this takes: of the device's memory, where that is its own, else of
+/// the heap.
+fn growth<T>(device: &Device, pass: impl FnOnce() -> T) -> anyhow::Result<(T, isize)> {
+    let in_use = || -> anyhow::Result<Option<u64>> {
+        device.sync()?;
+        Ok(device.memory_pool_usage().map(|usage| usage.bytes_in_use))
+    };
+    let before = in_use()?;
+    let (made, heap) = counts::heap_growth(pass);
+    let grown = in_use()?.zip(before).map(|(after, before)| after as isize - before as isize);
+    Ok((made, grown.unwrap_or(heap)))
 }
 
 /// What is measured, with weights drawn as its configuration says.
@@ -234,6 +195,15 @@ enum Network {
 enum State {
     Sab(SabLstmState),
     Lstm(LstmState<2>),
+}
+
+impl State {
+    fn hidden(&self) -> Tensor<2> {
+        match self {
+            Self::Sab(state) => state.hidden.clone(),
+            Self::Lstm(state) => state.hidden.clone(),
+        }
+    }
 }
 
 impl Clone for State {
@@ -261,7 +231,8 @@ impl Network {
                 Self::Lstm(Box::new(LstmConfig::new(case.input, case.hidden, true).init(device)))
             }
             Model::Sab | Model::Reference | Model::Primitives => {
-                Self::Sab(Box::new(case.layer().with_strategy(strategy(model)).try_init(device)?))
+                let strategy = strategy(model, case.backend);
+                Self::Sab(Box::new(case.layer().with_strategy(strategy).try_init(device)?))
             }
         })
     }
@@ -296,6 +267,19 @@ impl Network {
         }
     }
 
+    /// Runs a training step and fetches what came of it, or panics. A GPU that has no room for an array does not
+    /// say so until somebody reads it; whoever only waits would find it very fast.
+    fn read_all(&self, x: Tensor<3>, loss: Loss) {
+        let loss = self.forward(x, loss).read_out.mean();
+        let gradients = loss.backward();
+        drop(loss.into_data());
+        let mut read = ReadAll(&gradients);
+        match self {
+            Self::Sab(layer) => layer.visit(&mut read),
+            Self::Lstm(layer) => layer.visit(&mut read),
+        }
+    }
+
     fn step(&self, x: Tensor<2>, state: Option<State>) -> State {
         match (self, state) {
             (Self::Sab(layer), Some(State::Sab(state))) => State::Sab(layer.step(x, Some(state)).1),
@@ -308,11 +292,22 @@ impl Network {
     }
 }
 
-/// The implementation of the layer that a model stands for.
-pub fn strategy(model: Model) -> Strategy {
+/// Has every number fetched.
+struct ReadAll<'a>(&'a Gradients);
+
+impl ModuleVisitor for ReadAll<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        drop(param.val().grad(self.0).map(Tensor::into_data));
+    }
+}
+
+/// The implementation of the layer that a model stands for. On a GPU the layer alone is its kernels: where
+/// they do not cover a case it would take the primitives, and the figure would be another model's.
+pub fn strategy(model: Model, backend: Backend) -> Strategy {
     match model {
         Model::Reference => Strategy::Reference,
         Model::Primitives => Strategy::Primitives,
+        Model::Sab if backend.is_gpu() => Strategy::Fused,
         Model::Sab | Model::Lstm => Strategy::Auto,
     }
 }
@@ -322,15 +317,21 @@ fn normal<const D: usize>(dims: [usize; D], device: &Device) -> Tensor<D> {
     Tensor::random(dims, Distribution::Normal(0.0, 1.0), device)
 }
 
-/// Times of up to `runs` runs, a list for each part; the first run does not count.
+/// Times of up to `case.runs` runs, a list for each part, after those that do not count.
 fn sample<const N: usize>(
-    runs: usize,
+    case: &Case,
     mut once: impl FnMut() -> anyhow::Result<[Duration; N]>,
 ) -> anyhow::Result<[Vec<Duration>; N]> {
-    once()?;
+    let start = Instant::now();
+    for _ in 0..warm_ups(case.backend) {
+        once()?;
+        if start.elapsed() > PATIENCE {
+            break;
+        }
+    }
     let start = Instant::now();
     let mut samples = [const { Vec::new() }; N];
-    for run in 0..runs {
+    for run in 0..case.runs {
         if run >= FEWEST_RUNS && start.elapsed() > PATIENCE {
             break;
         }
@@ -366,13 +367,15 @@ mod tests {
     }
 
     #[test]
-    fn the_first_run_does_not_count() {
-        let mut runs = 0;
-        let [times] = sample(5, || {
-            runs += 1;
-            Ok([Duration::ZERO])
-        })
-        .unwrap();
-        assert_eq!((times.len(), runs), (5, 6));
+    fn the_first_runs_do_not_count() {
+        for (backend, first) in [(Backend::Flex, 1), (Backend::Cuda, 3)] {
+            let mut runs = 0;
+            let [times] = sample(&Case::main(backend, 1, 5), || {
+                runs += 1;
+                Ok([Duration::ZERO])
+            })
+            .unwrap();
+            assert_eq!((times.len(), runs), (5, 5 + first));
+        }
     }
 }

@@ -1,73 +1,46 @@
 //! Results as people read them.
 
-use super::run::Measured;
-
-/// Everything measured so far: ratios are taken within one run of the program.
-#[derive(Debug, Default)]
-pub struct Results(pub Vec<Measured>);
-
-impl Results {
-    /// The first result of `peer` that `fits`.
-    pub fn find(&self, peer: &str, fits: impl Fn(&Measured) -> bool) -> Option<&Measured> {
-        self.0.iter().find(|found| found.peer == peer && fits(found))
-    }
-
-    /// The result of `peer` that `one` is compared with: the same work, and for peers with a memory the
-    /// same memory.
-    pub fn beside(&self, peer: &str, one: &Measured) -> Option<&Measured> {
-        self.find(peer, |other| {
-            let elsewhere = other.torch.is_some() || other.device == one.device;
-            let plain = ["lstm", "torch-lstm", "torch-cell"].contains(&peer);
-            elsewhere && same_work(one, other) && (plain || same_memory(one, other))
-        })
-    }
-}
-
-fn same_work(a: &Measured, b: &Measured) -> bool {
-    let work = |m: &Measured| (m.batch, m.time, m.input, m.hidden, m.threads, m.slots);
-    work(a) == work(b) && a.loss == b.loss
-}
-
-fn same_memory(a: &Measured, b: &Measured) -> bool {
-    let sizes = |m: &Measured| (m.k_top, m.k_att, m.k_trunc);
-    let attention = |m: &Measured| if m.score == "additive" { 0 } else { m.attention };
-    sizes(a) == sizes(b)
-        && (&a.score, &a.sparsifier, attention(a)) == (&b.score, &b.sparsifier, attention(b))
-        && a.max_hops == b.max_hops
-}
+use super::args::name;
+use super::case::Case;
+use super::measured::{
+    LSTM, Measured, Peer, REFERENCE, Results, TORCH_CELL, TORCH_LSTM, TORCH_SAB, kept,
+    per_reached_step, ratio, work,
+};
 
 /// Peers that times are divided by.
-const DIVISORS: [(&str, &str); 4] = [
-    ("÷ lstm", "lstm"),
-    ("÷ readable", "reference"),
-    ("÷ torch lstm", "torch-lstm"),
-    ("÷ torch sab", "torch-sab"),
+const DIVISORS: [(&str, Peer); 4] = [
+    ("÷ lstm", LSTM),
+    ("÷ readable", REFERENCE),
+    ("÷ torch lstm", TORCH_LSTM),
+    ("÷ torch sab", TORCH_SAB),
 ];
 
 /// The times of one section, each beside its ratios: of training steps, of a stream's steps.
 pub fn times(section: &[Measured], results: &Results) -> Vec<Vec<String>> {
-    let streams = section.iter().any(|one| one.slots.is_some());
+    let streams = section.iter().any(|one| one.case.slots.is_some());
     let mut header = vec!["", if streams { "step ms" } else { "forward ms" }, "least–most"];
     if !streams {
         header.extend(["backward ms", "training step ms", "least–most"]);
     }
     // A stream in PyTorch is a loop over a cell.
     let divisors = if streams {
-        vec![("÷ lstm", "lstm"), ("÷ readable", "reference"), ("÷ torch cell", "torch-cell")]
+        vec![("÷ lstm", LSTM), ("÷ readable", REFERENCE), ("÷ torch cell", TORCH_CELL)]
     } else {
         DIVISORS.to_vec()
     };
     header.extend(divisors.iter().map(|(title, _)| *title));
     let mut rows = vec![header.into_iter().map(str::to_owned).collect()];
     for one in section {
-        let mut row = vec![label(one), figure(one.forward_ms), spread(one.forward_spread_ms)];
+        let figures = &one.figures;
+        let mut row =
+            vec![label(one), figure(figures.forward_ms), spread(figures.forward_spread_ms)];
         if !streams {
-            row.push(one.backward_ms.map_or_else(String::new, figure));
-            row.push(one.train_step_ms.map_or_else(String::new, figure));
-            row.push(one.train_step_spread_ms.map_or_else(String::new, spread));
+            row.push(figures.backward_ms.map_or_else(String::new, figure));
+            row.push(figures.train_step_ms.map_or_else(String::new, figure));
+            row.push(figures.train_step_spread_ms.map_or_else(String::new, spread));
         }
         row.extend(divisors.iter().map(|(_, peer)| {
-            let ratio = results.beside(peer, one).and_then(|other| ratio(work(one), work(other)));
+            let ratio = results.beside(*peer, one).and_then(|other| ratio(work(one), work(other)));
             ratio.map_or_else(String::new, figure)
         }));
         rows.push(row);
@@ -88,6 +61,11 @@ pub fn counts(section: &[Measured]) -> Vec<Vec<String>> {
         "sgemm GFLOP/s",
         "products' share: forward",
         "training step",
+        "MiB on the GPU",
+        "product GFLOP/s",
+        "copy GB/s",
+        "share of the product rate",
+        "of the copy rate",
     ];
     let mut rows = vec![titles.map(str::to_owned).to_vec()];
     for one in section {
@@ -95,17 +73,24 @@ pub fn counts(section: &[Measured]) -> Vec<Vec<String>> {
         let percent = |share: Option<f64>| {
             share.map_or_else(String::new, |share| format!("{:.0} %", 100.0 * share))
         };
+        let number = |x: Option<f64>| x.map_or_else(String::new, figure);
+        let figures = &one.figures;
         rows.push(vec![
             label(one),
-            whole(one.peak_rss_mib),
-            kept(one).map_or_else(String::new, figure),
-            whole(one.allocations),
-            whole(one.autodiff_nodes),
-            whole(one.reached_steps),
-            per_reached_step(one).map_or_else(String::new, |ms| figure(1e3 * ms)),
-            one.sgemm_gflops.map_or_else(String::new, figure),
-            percent(one.sgemm_share_forward),
-            percent(one.sgemm_share_train),
+            whole(figures.peak_rss_mib),
+            number(kept(one)),
+            whole(figures.allocations),
+            whole(figures.autodiff_nodes),
+            whole(figures.reached_steps),
+            number(per_reached_step(one).map(|ms| 1e3 * ms)),
+            number(figures.sgemm_gflops),
+            percent(figures.sgemm_share_forward),
+            percent(figures.sgemm_share_train),
+            whole(figures.device_mib),
+            number(figures.product_gflops),
+            number(figures.copy_gb_s),
+            percent(figures.arithmetic_share),
+            percent(figures.bandwidth_share),
         ]);
     }
     without_empty_columns(rows)
@@ -120,52 +105,35 @@ fn without_empty_columns(rows: Vec<Vec<String>>) -> Vec<Vec<String>> {
     rows.into_iter().map(|row| keep(row).map(|(cell, _)| cell).collect()).collect()
 }
 
-/// The figure that ratios compare: a training step, or a step of a stream.
-pub fn work(one: &Measured) -> Option<f64> {
-    one.train_step_ms.or(one.slots.map(|_| one.forward_ms))
-}
-
-/// `a / b`, if both were measured.
-pub fn ratio(a: Option<f64>, b: Option<f64>) -> Option<f64> {
-    Some(a? / b.filter(|b| *b > 0.0)?)
-}
-
-/// Bytes kept for the backward pass per step and row.
-pub fn kept(one: &Measured) -> Option<f64> {
-    ratio(one.bytes_kept.map(|bytes| bytes as f64), Some((one.time * one.batch) as f64))
-}
-
-/// Backward milliseconds per step that gradient reaches.
-pub fn per_reached_step(one: &Measured) -> Option<f64> {
-    ratio(one.backward_ms, one.reached_steps.map(|steps| steps as f64))
-}
-
 /// What tells a row from the others of its section.
-fn label(one: &Measured) -> String {
-    let model = model(one);
-    match one.slots {
+pub fn label(one: &Measured) -> String {
+    named(one.peer, &one.case)
+}
+
+/// The same before there is anything to show.
+pub fn named(peer: Peer, case: &Case) -> String {
+    let model = model(peer, case);
+    match case.slots {
         Some(_) => model,
-        None => format!("{model}, T {}", one.time),
+        None => format!("{model}, B {}, T {}", case.batch, case.time),
     }
 }
 
-/// What was measured, whatever the length of the sequence.
-pub fn model(one: &Measured) -> String {
-    let peer = one.peer.replace('-', " ");
-    let mut label = peer.clone();
-    if ["sab", "reference", "primitives", "torch-sab"].contains(&one.peer.as_str()) {
-        label.push_str(&format!(", {} {}", one.score, one.sparsifier));
-        if one.k_att != 1 {
-            label.push_str(&format!(", k_att {}", one.k_att));
+/// Who and how, whatever the length of the sequence.
+pub fn model(peer: Peer, case: &Case) -> String {
+    let mut label = peer.name().replace('-', " ");
+    if peer.remembers() {
+        label.push_str(&format!(", {} {}", name(case.score), name(case.sparsifier)));
+        if case.k_att != 1 {
+            label.push_str(&format!(", k_att {}", case.k_att));
         }
-        if let Some(hops) = one.max_hops {
+        if let Some(hops) = case.max_hops {
             label.push_str(&format!(", {hops} hops"));
         }
     }
-    label.push_str(&match &one.torch {
-        Some(_) => String::new(),
-        None => format!(" ({})", one.device),
-    });
+    if let Peer::Own(_) = peer {
+        label.push_str(&format!(" ({})", case.backend.name()));
+    }
     label
 }
 
@@ -189,32 +157,34 @@ fn spread([least, most]: [f64; 2]) -> String {
 mod tests {
     use super::*;
 
-    fn measured(peer: &str, device: &str, ms: f64) -> Measured {
-        let torch = peer.starts_with("torch").then(|| "2".to_owned());
-        Measured {
-            peer: peer.to_owned(),
-            device: device.to_owned(),
-            torch,
-            batch: 2,
-            time: 10,
-            score: "dot".to_owned(),
-            train_step_ms: Some(ms),
-            bytes_kept: Some(600),
-            ..Measured::default()
-        }
+    use super::super::measured::{Figures, SAB};
+    use crate::args::ScoreName;
+    use crate::backend::Backend;
+
+    fn measured(peer: Peer, backend: Backend, ms: f64) -> Measured {
+        let case = Case { batch: 2, time: 10, ..Case::main(backend, 1, 1) };
+        let figures =
+            Figures { train_step_ms: Some(ms), bytes_kept: Some(600), ..Figures::default() };
+        Measured { peer, case, figures }
     }
 
     #[test]
     fn ratios_are_of_the_same_work_on_the_same_backend() {
-        let sab = measured("sab", "flex", 2.0);
-        let longer = Measured { time: 20, ..measured("reference", "flex", 8.0) };
+        use Backend::{Flex, Ndarray, Wgpu};
+        let sab = measured(SAB, Flex, 2.0);
+        let mut longer = measured(REFERENCE, Flex, 8.0);
+        longer.case.time = 20;
+        let mut other = measured(TORCH_SAB, Flex, 9.0);
+        other.case = other.case.with_score(ScoreName::Mlp);
         let results = Results(vec![
             sab.clone(),
-            measured("lstm", "ndarray", 3.0),
-            measured("lstm", "flex", 4.0),
+            measured(LSTM, Ndarray, 3.0),
+            measured(LSTM, Flex, 4.0),
             longer,
-            measured("torch-lstm", "cpu", 1.0),
-            Measured { score: "mlp".to_owned(), ..measured("torch-sab", "cpu", 9.0) },
+            // PyTorch on a GPU, and on the CPU for whichever of Burn's backends.
+            measured(TORCH_LSTM, Wgpu, 5.0),
+            measured(TORCH_LSTM, Ndarray, 1.0),
+            other,
         ]);
         let rows = times(&[sab], &results);
         let ratio = |title: &str| {
@@ -227,7 +197,7 @@ mod tests {
 
     #[test]
     fn columns_that_say_nothing_are_left_out() {
-        let rows = counts(&[measured("sab", "flex", 2.0)]);
+        let rows = counts(&[measured(SAB, Backend::Flex, 2.0)]);
         assert_eq!(rows[0], ["", "kept, bytes a step and row"]);
         assert_eq!(rows[1][1], "30.0");
     }

@@ -1,0 +1,188 @@
+//! Which cases are measured, and beside whom: one case, or those of the whole table on the CPU.
+
+use super::args::{Loss, Model};
+use super::case::Case;
+use super::measured::{LSTM, Peer, REFERENCE, SAB, TORCH_CELL, TORCH_LSTM, TORCH_SAB};
+use crate::args::ScoreName;
+use crate::backend::Backend;
+
+/// A part of the table.
+#[derive(Debug)]
+pub struct Section {
+    pub title: String,
+    pub rows: Vec<(Peer, Case)>,
+    /// Whether the layer's cases are followed by those with the largest batch that fits.
+    pub fill: bool,
+}
+
+/// Lengths over which the backward pass of a loss on the last step must not grow.
+pub const LENGTHS: [usize; 3] = [1_000, 10_000, 100_000];
+pub const MILLION: usize = 1_000_000;
+
+/// Limits beyond which a comparison is left out, as it would take minutes or tens of GiB. Steps: with the
+/// dozens of nodes a step of Burn's autodiff, and as many small operations in PyTorch. Numbers: those that
+/// dense attention keeps, those that the longest recurrence keeps, those that Burn's `Lstm` copies.
+const MOST_STEPS: usize = 1000;
+const MOST_ATTENDED: f64 = 1e9;
+const MOST_KEPT: f64 = 1e8;
+const MOST_COPIED: f64 = 2.5e10;
+
+/// One case, and what it is compared with.
+pub fn one_case(case: &Case, model: Option<Model>) -> Vec<Section> {
+    let title = title(case);
+    if let Some(model) = model {
+        return vec![Section { title, rows: vec![(Peer::Own(model), case.clone())], fill: false }];
+    }
+    let [rows, time, hidden] = [case.batch, case.time, case.hidden].map(|n| n as f64);
+    let attended = rows * hidden * time * (1.0 + time / case.k_att as f64) / 2.0;
+    let looped = case.time <= MOST_STEPS;
+    let dense = looped && attended < MOST_ATTENDED;
+    let stream = case.slots.is_some();
+    let may_take = |peer: Peer| match peer {
+        SAB => true,
+        LSTM => looped && rows * hidden * time * time < MOST_COPIED,
+        // A GPU would have to compile each of its many small kernels first.
+        REFERENCE => dense && !case.backend.is_gpu(),
+        TORCH_LSTM => !stream && rows * hidden * time < MOST_KEPT,
+        TORCH_CELL => looped,
+        _ => dense && !stream && case.max_hops.is_none(),
+    };
+    let all = [SAB, LSTM, REFERENCE, TORCH_LSTM, TORCH_CELL, TORCH_SAB];
+    let peers = all.into_iter().filter(|peer| may_take(*peer));
+    vec![Section { title, rows: peers.map(|peer| (peer, case.clone())).collect(), fill: false }]
+}
+
+/// What a case's rows have in common.
+pub fn title(case: &Case) -> String {
+    let Case { batch, input, hidden, k_top, k_trunc, threads, .. } = case;
+    let sizes = format!(
+        "B {batch}, I {input}, H {hidden}, k_top {k_top}, k_trunc {k_trunc}, {threads} threads"
+    );
+    match (case.slots, case.loss) {
+        (Some(slots), _) => format!("Streaming from {slots} slots, without gradients: {sizes}"),
+        (None, Loss::Mean) => format!("Loss on all outputs: {sizes}"),
+        (None, Loss::Last) => format!("Loss on the last output: {sizes}"),
+    }
+}
+
+/// The sections of the whole table on the CPU.
+pub fn table(backends: &[Backend], threads: usize, runs: usize) -> Vec<Section> {
+    use ScoreName::{Additive, Dot, Mlp};
+    let main: Vec<Case> =
+        backends.iter().map(|backend| Case::main(*backend, threads, runs)).collect();
+    let with = |change: &dyn Fn(Case) -> Case| main.iter().cloned().map(change).collect::<Vec<_>>();
+    let rows = |peer: Peer, cases: Vec<Case>| cases.into_iter().map(move |case| (peer, case));
+    // PyTorch knows nothing of Burn's backends: once is enough.
+    let once = |change: &dyn Fn(Case) -> Case| with(change).into_iter().take(1).collect::<Vec<_>>();
+    let scored = |score: ScoreName| move |case: Case| case.with_score(score);
+    let long = |time: usize| move |case: Case| Case { time, ..case };
+
+    let mut training = Vec::new();
+    for score in [Dot, Additive, Mlp] {
+        training.extend(rows(SAB, with(&scored(score))));
+    }
+    training.extend(rows(LSTM, main.clone()));
+    training.extend(rows(REFERENCE, main.clone()));
+    training.extend([TORCH_LSTM, TORCH_CELL].map(|peer| (peer, main[0].clone())));
+    for score in [Dot, Additive] {
+        training.extend(rows(TORCH_SAB, once(&scored(score))));
+    }
+
+    let mut length = Vec::new();
+    for score in [Dot, Additive] {
+        let longer = |case: Case| long(320)(case.with_score(score));
+        length.extend(rows(SAB, with(&longer)));
+        length.extend(rows(TORCH_SAB, once(&longer)));
+    }
+    length.extend(rows(TORCH_LSTM, once(&long(320))));
+    for time in [120, 480] {
+        length.extend(rows(SAB, with(&|case| Case { time, k_att: 4, ..case })));
+    }
+    length.extend(rows(SAB, with(&|case| long(480)(case.with_score(Additive)))));
+    length.extend(rows(LSTM, with(&long(480))));
+    length.extend(rows(TORCH_LSTM, once(&long(480))));
+
+    let sized = |change: &dyn Fn(Case) -> Case| {
+        let mut sized = Vec::new();
+        for score in [Dot, Additive] {
+            sized.extend(rows(SAB, with(&|case| change(case.with_score(score)))));
+        }
+        sized.extend(rows(LSTM, with(change)));
+        sized.extend(rows(TORCH_LSTM, once(change)));
+        sized
+    };
+    let wide = sized(&|case| Case { hidden: 512, ..case });
+    let narrow = sized(&|case| Case { batch: 16, ..case });
+
+    let stream = |case: Case| Case { batch: 1, time: 1, slots: Some(1000), ..case };
+    let mut streaming: Vec<_> = rows(SAB, with(&stream)).collect();
+    streaming.extend(rows(SAB, with(&|case| stream(case.with_score(Additive)))));
+    streaming.extend(rows(LSTM, with(&stream)));
+    streaming.extend(rows(TORCH_CELL, once(&stream)));
+
+    let replay = |time: usize| {
+        move |case: Case| Case { batch: 8, time, k_att: 100, k_trunc: 20, loss: Loss::Last, ..case }
+    };
+    let mut sparse = Vec::new();
+    for (score, max_hops) in [(Dot, Some(1)), (Additive, None), (Dot, None)] {
+        for time in LENGTHS {
+            let case = |case: Case| Case { max_hops, ..replay(time)(case.with_score(score)) };
+            sparse.extend(rows(SAB, with(&case)));
+        }
+    }
+    sparse.extend(rows(TORCH_LSTM, once(&replay(LENGTHS[0]))));
+
+    let sections =
+        [training, length, wide, narrow, streaming, sparse, rows(SAB, with(&million)).collect()];
+    sections
+        .into_iter()
+        .map(|rows: Vec<(Peer, Case)>| Section { title: title(&rows[0].1), rows, fill: false })
+        .collect()
+}
+
+/// A million steps and one loss at the end: sizes as in the example of that name.
+pub fn million(case: Case) -> Case {
+    Case {
+        batch: 1,
+        time: MILLION,
+        input: 8,
+        k_att: 1000,
+        k_trunc: 100,
+        max_hops: Some(1),
+        loss: Loss::Last,
+        ..case
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_of_the_table_is_another_one() {
+        let sections = table(&[Backend::Flex, Backend::Ndarray], 2, 7);
+        let rows: Vec<_> = sections.iter().flat_map(|section| &section.rows).collect();
+        for (at, row) in rows.iter().enumerate() {
+            assert!(!rows[..at].contains(row), "{row:?}");
+        }
+    }
+
+    #[test]
+    fn a_case_has_the_peers_that_can_do_it() {
+        let case = Case::main(Backend::Flex, 2, 7);
+        let peers = |case: &Case, model| -> Vec<Peer> {
+            one_case(case, model)[0].rows.iter().map(|(peer, _)| *peer).collect()
+        };
+        let all = [SAB, LSTM, REFERENCE, TORCH_LSTM, TORCH_CELL, TORCH_SAB];
+        assert_eq!(peers(&case, None), all);
+        assert_eq!(peers(&case, Some(Model::Lstm)), [LSTM]);
+        let stream = Case { batch: 1, time: 1, slots: Some(10), ..case.clone() };
+        assert_eq!(peers(&stream, None), [SAB, LSTM, REFERENCE, TORCH_CELL]);
+        let million = Case { batch: 1, time: MILLION, k_att: 1000, ..case.clone() };
+        assert_eq!(peers(&million, None), [SAB]);
+        let wide = Case { time: 1000, ..case.clone() };
+        assert_eq!(peers(&wide, None), [SAB, LSTM, TORCH_LSTM, TORCH_CELL]);
+        let gpu = Case { backend: Backend::Cuda, ..case };
+        assert_eq!(peers(&gpu, None), [SAB, LSTM, TORCH_LSTM, TORCH_CELL, TORCH_SAB]);
+    }
+}
