@@ -1,7 +1,9 @@
 use std::path::PathBuf;
 
 use burn_sab::{SabLstmConfig, Sparsifier};
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
 use crate::curriculum::Curriculum;
 use crate::data::{DataError, Examples};
@@ -61,7 +63,9 @@ pub struct TrainConfig {
     pub curriculum: Curriculum,
     /// Which network is trained.
     pub model: ModelKind,
-    /// The layer. Its `d_input` has to be that of the task; the baselines switch its memory off.
+    /// The layer. Its `d_input` has to be that of the task; the baselines switch its memory off. Of a file
+    /// from before a setting was there, that setting has its default.
+    #[serde(deserialize_with = "layer_of_any_version")]
     pub layer: SabLstmConfig,
     /// Sequences per update.
     pub batch: usize,
@@ -84,6 +88,24 @@ pub struct TrainConfig {
     pub stop_at: Option<f64>,
     /// Updates between two checkpoints.
     pub checkpoint_every: usize,
+}
+
+/// Reads a layer, with the default for each setting that is not there.
+fn layer_of_any_version<'de, D: Deserializer<'de>>(from: D) -> Result<SabLstmConfig, D::Error> {
+    #[derive(Deserialize)]
+    struct Sizes {
+        d_input: usize,
+        d_hidden: usize,
+        bias: bool,
+    }
+    let given = serde_json::Map::deserialize(from)?;
+    let sizes = Sizes::deserialize(Value::Object(given.clone())).map_err(D::Error::custom)?;
+    let defaults = SabLstmConfig::new(sizes.d_input, sizes.d_hidden, sizes.bias);
+    let mut all = serde_json::to_value(defaults).map_err(D::Error::custom)?;
+    for (setting, value) in given {
+        all[setting] = value;
+    }
+    SabLstmConfig::deserialize(all).map_err(D::Error::custom)
 }
 
 /// More slots than any sequence has; a round number in a configuration file.
@@ -161,6 +183,7 @@ impl TrainConfig {
                 .with_k_att(1)
                 .with_sparsifier(Sparsifier::Softmax)
                 .with_max_hops(None)
+                .with_slot_budget(None)
                 .full_backpropagation(),
         }
     }
@@ -279,6 +302,18 @@ mod tests {
             let back: TrainConfig = serde_json::from_str(&json).unwrap();
             assert_eq!(serde_json::to_string(&back).unwrap(), json);
         }
+    }
+
+    #[test]
+    fn a_setting_that_a_file_does_not_know_has_its_default() {
+        let config = TrainConfig::new(Task::Adding);
+        let mut json = serde_json::to_value(&config).unwrap();
+        json["layer"].as_object_mut().unwrap().remove("summary_scale");
+        json["layer"]["k_top"] = 3.into();
+        let back: TrainConfig = serde_json::from_value(json.clone()).unwrap();
+        assert_eq!((back.layer.summary_scale, back.layer.k_top), (config.layer.summary_scale, 3));
+        json["layer"]["k_top"] = "many".into();
+        assert!(serde_json::from_value::<TrainConfig>(json).is_err());
     }
 
     #[rstest]
