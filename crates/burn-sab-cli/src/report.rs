@@ -15,7 +15,7 @@ pub struct Report {
     pub version: String,
     /// The commit of the sources, "-dirty" if they were changed; "unknown" without a repository.
     pub commit: String,
-    /// The backend's device, in Burn's words.
+    /// The backend's device, in Burn's words, after a GPU's own name.
     pub device: String,
     /// The processor, in the system's words; "unknown processor" where it does not tell.
     pub processor: String,

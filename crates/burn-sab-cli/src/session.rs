@@ -12,6 +12,7 @@ use burn_sab_tasks::{
     reminders,
 };
 
+use crate::backend::device_name;
 use crate::plot;
 use crate::progress::{Progress, describe};
 use crate::report::{ModelReport, Report, Test, commit, processor};
@@ -74,7 +75,10 @@ impl Session {
         let report = Report {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             commit: commit(),
-            device: format!("{:?}", self.device),
+            device: match device_name(&self.device) {
+                Some(name) => format!("{name}, {:?}", self.device),
+                None => format!("{:?}", self.device),
+            },
             processor: processor(),
             date: today(),
             settings: self.settings.clone(),

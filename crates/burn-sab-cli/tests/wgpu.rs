@@ -17,6 +17,10 @@ const SETTINGS: &str = "train copying --hidden 8 --attention 4 --k-top 3 --k-tru
                         --delay 6 --batch 4 --updates 50 --lr 1e-3 --curriculum none --evaluate-every 50 \
                         --stop-at never --test-delays 6 --test-sequences 4 --compare none --seed 3";
 
+/// Largest difference of two losses, relative: some fifty times what rounding leaves of these settings, 1.1e-7
+/// between the CPU backends flex and ndarray, 2.2e-7 between flex and llvmpipe.
+const BOUND: f64 = 1e-5;
+
 fn sab(folder: &Path, line: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sab"));
     command.args(line.split_whitespace()).current_dir(folder);
@@ -24,13 +28,11 @@ fn sab(folder: &Path, line: &str) -> Command {
     command
 }
 
-/// Losses of all updates, or what the program said.
-fn losses(folder: &Path, backend: &str) -> Result<Vec<f64>, String> {
+/// Losses of all updates.
+fn losses(folder: &Path, backend: &str) -> Vec<f64> {
     let line = format!("{SETTINGS} --backend {backend} --out {backend}");
     let output = sab(folder, &line).output().unwrap();
-    if !output.status.success() {
-        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
-    }
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let mut losses = Vec::new();
     let mut folders = vec![folder.join(backend)];
     while let Some(folder) = folders.pop() {
@@ -46,7 +48,7 @@ fn losses(folder: &Path, backend: &str) -> Result<Vec<f64>, String> {
             }
         }
     }
-    Ok(losses)
+    losses
 }
 
 /// Whether there is a GPU to test on; says so if not, or fails where `SAB_REQUIRE_GPU` is set.
@@ -82,12 +84,12 @@ fn wgpu_training_follows_the_cpu() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let cpu = losses(folder.path(), "flex").unwrap();
+    let cpu = losses(folder.path(), "flex");
     assert_eq!(cpu.len(), 50);
-    let gpu = losses(folder.path(), "wgpu").unwrap();
+    let gpu = losses(folder.path(), "wgpu");
     assert_eq!(gpu.len(), cpu.len());
     for (update, (cpu, gpu)) in cpu.iter().zip(&gpu).enumerate() {
-        assert!((cpu - gpu).abs() < 1e-3 * cpu, "update {}: {cpu} and {gpu}", update + 1);
+        assert!((cpu - gpu).abs() < BOUND * cpu, "update {}: {cpu} and {gpu}", update + 1);
     }
 }
 
