@@ -152,10 +152,10 @@ backends!("cube" Cube {
         if options.strategy == Strategy::Primitives {
             return on_primitives(inputs, options, keep);
         }
-        match gpu::plan(inputs, options) {
+        match gpu::plan(inputs, options, keep) {
             Ok(plan) => {
                 announce!("the GPU kernels");
-                let (outputs, saved) = gpu::forward(inputs, plan, keep);
+                let (outputs, saved) = gpu::forward(inputs, plan);
                 (outputs.read_out(options), saved.map(Saved::Gpu))
             }
             Err(why) => {

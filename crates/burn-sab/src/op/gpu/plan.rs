@@ -1,8 +1,6 @@
-//! What a call computes, which variant of the kernels computes it, and where everything lies.
+//! Which variant of the kernels a call gets.
 
-use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::ir::HardwareProperties;
-use cubecl::prelude::*;
 
 use crate::op::options::{SabOptions, Sparsifier};
 
@@ -19,6 +17,7 @@ pub(super) enum ScoreKind {
 pub(super) struct Shape {
     pub batch: usize,
     pub time: usize,
+    pub input: usize,
     pub hidden: usize,
     /// Size of a key; 1 for additive scores, whose keys are numbers.
     pub attention: usize,
@@ -161,116 +160,27 @@ impl Variant {
         parts
     }
 
-    /// Numbers that each row adds to the gradients of the score's vectors: (u, v), or (b, v), or none.
+    /// Numbers that each row adds to the gradients of the score's vectors: (u, v), or v, or none; b comes
+    /// from a product.
     pub fn vectors(&self) -> usize {
         match self.score {
             ScoreKind::Additive => 2 * self.hidden,
-            ScoreKind::Mlp => 2 * self.attention,
+            ScoreKind::Mlp => self.attention,
             ScoreKind::Dot => 0,
         }
     }
-}
 
-/// Sizes and the calendar of a call, as the kernels read them.
-#[derive(CubeType, CubeLaunch, Clone, Copy, Debug)]
-pub(super) struct Sizes {
-    pub batch: usize,
-    pub time: usize,
-    pub carried: usize,
-    pub slots: usize,
-    pub places: usize,
-    pub k_top: usize,
-    /// The step that stores the first slot; every `k_att`-th after it stores another.
-    pub first_store: usize,
-    pub k_att: usize,
-    /// The first step that starts a truncation window; every `k_trunc`-th after it starts another.
-    pub first_window: usize,
-    pub k_trunc: usize,
-    /// Gradients to run side by side.
-    pub lanes: usize,
-}
+    /// Units that share a hidden unit in backward's product with W_hh, where there are enough of them.
+    pub fn halves(&self) -> usize {
+        if 2 * self.hidden <= self.units { 2 } else { 1 }
+    }
 
-impl Sizes {
-    pub fn new(shape: &Shape, options: &SabOptions) -> Self {
-        // More than any length: in the kernels no sum of two of these overflows.
-        let never = 1 << 30;
-        let phase = (options.first_step % options.k_trunc
-            + options.truncation_offset % options.k_trunc)
-            % options.k_trunc;
-        let first_window = match (options.k_trunc - phase) % options.k_trunc {
-            0 if !options.starts_window(0) => options.k_trunc,
-            first => first,
-        };
-        Self {
-            batch: shape.batch,
-            time: shape.time,
-            carried: shape.carried,
-            slots: shape.slots,
-            places: shape.places,
-            k_top: options.k_top.min(never),
-            first_store: (options.k_att - 1 - options.first_step % options.k_att).min(never),
-            k_att: options.k_att.min(never),
-            first_window: first_window.min(never),
-            k_trunc: options.k_trunc.min(never),
-            lanes: options.lanes(),
+    /// Columns of the left operand of the product that gives the gradients of W_q and, with mlp scores, of
+    /// b: then a column of ones follows, and zeros up to four numbers, the most that a unit loads at a time.
+    pub fn provisional_width(&self) -> usize {
+        match self.score {
+            ScoreKind::Mlp => (self.hidden + 1).next_multiple_of(4),
+            ScoreKind::Additive | ScoreKind::Dot => self.hidden,
         }
-    }
-
-    pub fn to_launch(self) -> SizesLaunch {
-        SizesLaunch::new(
-            self.batch,
-            self.time,
-            self.carried,
-            self.slots,
-            self.places,
-            self.k_top,
-            self.first_store,
-            self.k_att,
-            self.first_window,
-            self.k_trunc,
-            self.lanes,
-        )
-    }
-}
-
-/// Whether step `t` is one of `first`, `first + every`, `first + 2 every`, ...
-#[cube]
-pub(super) fn falls_on(t: usize, first: usize, every: usize) -> bool {
-    t >= first && (t - first) % every == 0
-}
-
-/// How many of the best of `m` scores decide the weights.
-#[cube]
-pub(super) fn ranks(m: usize, k_top: usize, #[comptime] sparsifier: Sparsifier) -> usize {
-    let mut most = k_top;
-    if comptime!(sparsifier == Sparsifier::Threshold) {
-        most = k_top + 1;
-    }
-    min(most, m)
-}
-
-/// Cuts a buffer into regions that can be used as tensors of their own.
-pub(super) struct Regions {
-    end: usize,
-    align: usize,
-}
-
-impl Regions {
-    /// `alignment` of the device's memory in bytes.
-    pub fn new(alignment: u64) -> Self {
-        let align = (alignment as usize / size_of::<f32>()).max(1);
-        Self { end: 0, align }
-    }
-
-    /// Where the next region, of `len` numbers, begins.
-    pub fn take(&mut self, len: usize) -> usize {
-        let at = self.end;
-        self.end = (at + len).next_multiple_of(self.align);
-        at
-    }
-
-    /// Numbers in all; at least 1, as no buffer is empty.
-    pub fn len(&self) -> usize {
-        self.end.max(1)
     }
 }
