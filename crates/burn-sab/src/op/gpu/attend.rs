@@ -6,8 +6,8 @@ use cubecl::prelude::*;
 
 use super::call::{Call, batch_row, is_row};
 use super::layout::Packed;
-use super::plan::ScoreKind;
 use super::select::{LOWEST, NO_SLOT, best_of_row, sum_of_row};
+use super::variant::ScoreKind;
 use crate::op::options::{EPSILON, Sparsifier};
 
 /// What a cube knows of the retrieval at the present step; all in shared memory.
@@ -15,7 +15,7 @@ use crate::op::options::{EPSILON, Sparsifier};
 pub(super) struct Finds {
     /// `[rows, A]`
     pub query: Shared<[f32]>,
-    /// The best score that each unit has found, and what the reductions over units need, `[2 units]`.
+    /// The best score that each unit has found, and what the reductions over units need.
     pub found: Shared<[f32]>,
     /// Its slot.
     pub found_slot: Shared<[u32]>,

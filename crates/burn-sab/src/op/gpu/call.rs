@@ -4,7 +4,7 @@ use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 
 use super::layout::{Layout, Sizes};
-use super::plan::Variant;
+use super::variant::Variant;
 
 /// The arguments that the two kernels share. Numbers are stored as `F`, and are f32 wherever they are computed
 /// with or added up.

@@ -11,8 +11,8 @@ use cubecl::prelude::*;
 use super::attend::{Finds, attend};
 use super::call::{Call, batch_row, is_row, sigmoid};
 use super::layout::{Packed, Wanted, falls_on, ranks};
-use super::plan::ScoreKind;
 use super::slots::{add_key, carry};
+use super::variant::ScoreKind;
 use crate::op::options::{EPSILON, Sparsifier};
 
 /// The states of a cube's rows, `[rows, H]` each, in shared memory.
@@ -55,8 +55,8 @@ pub(super) fn forward_kernel<F: Float>(
     };
     let mut finds = Finds {
         query: Shared::<[f32]>::new_slice(comptime!(v.rows * v.attention)),
-        found: Shared::<[f32]>::new_slice(2 * units),
-        found_slot: Shared::<[u32]>::new_slice(2 * units),
+        found: Shared::<[f32]>::new_slice(comptime!(v.finds())),
+        found_slot: Shared::<[u32]>::new_slice(comptime!(v.finds())),
         weight: Shared::<[f32]>::new_slice(rows * capacity),
         ranked: Shared::<[u32]>::new_slice(rows * capacity),
     };

@@ -6,7 +6,7 @@
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 
-use super::plan::{ScoreKind, Shape, Variant};
+use super::variant::{ScoreKind, Shape, Variant};
 use crate::op::options::{SabOptions, Sparsifier};
 
 /// Numbers that go to a kernel when it is launched.
@@ -159,11 +159,18 @@ pub(super) struct Lengths {
 }
 
 impl Lengths {
-    /// Bytes of the largest buffer, one of `record` numbers among them.
+    /// Numbers in the largest buffer, one of `record` numbers among them.
+    pub fn largest(&self, record: usize) -> usize {
+        self.stored(record).max(self.notes).max(self.work)
+    }
+
+    /// Bytes of the largest buffer, stored numbers taking `size` bytes.
     pub fn largest_bytes(&self, record: usize, size: usize) -> usize {
-        let stored = [record, self.packed, self.states, self.kept, self.operands];
-        let stored = stored.into_iter().max().unwrap_or(0);
-        (stored * size).max(self.notes.max(self.work) * size_of::<f32>())
+        (self.stored(record) * size).max(self.notes.max(self.work) * size_of::<f32>())
+    }
+
+    fn stored(&self, record: usize) -> usize {
+        record.max(self.packed).max(self.states).max(self.kept).max(self.operands)
     }
 }
 

@@ -7,9 +7,6 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::ir::ElemType;
 use cubecl::prelude::*;
 
-/// Buffers of a launch beside the parts: the one they go to, and the one that wgpu keeps for itself.
-const OTHERS: usize = 2;
-
 /// Units of a cube and most cubes of a launch: the copy is bound by memory, any middling number does.
 const UNITS: usize = 256;
 const MOST_CUBES: usize = 256;
@@ -34,7 +31,8 @@ impl Part {
 /// Copies the parts into `out`: one launch where the device binds as many buffers.
 pub(super) fn pack(parts: Vec<Part>, out: &CubeTensor, float: ElemType) {
     let hardware = &out.client.properties().hardware;
-    let most = (hardware.max_bindings as usize).saturating_sub(OTHERS).max(1);
+    // One is the buffer they go to.
+    let most = (hardware.max_bindings as usize).saturating_sub(1).max(1);
     let units = UNITS.min(hardware.max_units_per_cube as usize);
     let mut parts = parts.into_iter().peekable();
     while parts.peek().is_some() {

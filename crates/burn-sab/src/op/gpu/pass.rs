@@ -3,10 +3,9 @@
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata, get_device_settings};
 use burn::tensor::{DType, Shape as Sides};
-use burn_cubecl::CubeDevice;
-use burn_cubecl::cubecl::ir::{ElemType, FloatKind};
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::kernel::into_contiguous;
+#[cfg(not(test))]
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 
@@ -14,24 +13,13 @@ use super::CubeLaunch;
 use super::backward::{Paths, backward_kernel};
 use super::call::CallLaunch;
 use super::forward::forward_kernel;
-use super::layout::{Layout, Lengths, Packed, Sizes, Wanted};
+use super::layout::Packed;
 use super::pack::{Part, pack};
-use super::plan::{ScoreKind, Shape, Variant};
+use super::plan::Plan;
+use super::variant::{ScoreKind, Shape};
 use crate::op::dense::{DenseOutputs, DenseReminders, DenseUpstream};
 use crate::op::primitives::Prim;
-use crate::op::{Dims, SabGrads, SabInputs, SabOptions, ScoreInputs};
-
-/// How a call runs: its sizes, the kernels' variant, and where everything lies.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Plan {
-    shape: Shape,
-    variant: Variant,
-    sizes: Sizes,
-    wanted: Wanted,
-    at: Layout,
-    lengths: Lengths,
-    limited: bool,
-}
+use crate::op::{SabGrads, SabInputs, ScoreInputs};
 
 /// What forward keeps for backward.
 #[derive(Clone, Debug)]
@@ -45,107 +33,7 @@ pub struct SavedGpu<B: Backend> {
     notes: FloatTensor<B>,
 }
 
-/// Rounds after which Mesa's llvmpipe ends the loops of a shader, all loops together, without a word
-/// (LP_MAX_TGSI_LOOP_ITERATIONS in its sources). No GPU has such a limit.
-const LLVMPIPE_ROUNDS: usize = 65_535;
-
-/// Plans a call that keeps what backward needs if `keep`, or says why the kernels do not cover it.
-pub(crate) fn plan<B: CubeLaunch<Device = CubeDevice>>(
-    inputs: &SabInputs<B>,
-    options: &SabOptions,
-    keep: bool,
-) -> Result<Plan, String> {
-    let dtype = inputs.x.dtype();
-    if dtype != DType::F32 {
-        return Err(format!("the GPU kernels compute in F32, not in {dtype:?}"));
-    }
-    let dims = Dims::of(inputs, options);
-    let (score, attention) = match &inputs.score {
-        ScoreInputs::Additive { .. } => (ScoreKind::Additive, 1),
-        ScoreInputs::Mlp { query, .. } => (ScoreKind::Mlp, query.shape()[1]),
-        ScoreInputs::Dot { query, .. } => (ScoreKind::Dot, query.shape()[1]),
-    };
-    let shape = Shape {
-        batch: dims.batch,
-        time: dims.time,
-        input: dims.input,
-        hidden: dims.hidden,
-        attention,
-        carried: inputs.carried,
-        slots: dims.total_slots,
-        places: dims.width(options),
-    };
-    let client = inputs.x.device().client();
-    let properties = client.properties();
-    let variant = Variant::choose(&shape, score, options, &properties.hardware)?;
-    let wanted = Wanted {
-        keep,
-        reminders: options.reminders,
-        stored: dims.total_slots > inputs.carried && options.slots_stored(dims.time) < dims.time,
-    };
-    let alignment = properties.memory.alignment as usize;
-    let lanes = options.lanes() > 1;
-    let (at, lengths) = Layout::of(&shape, &variant, wanted, lanes, alignment, dtype.size());
-    let plan = Plan {
-        shape,
-        variant,
-        sizes: Sizes::new(&shape, options),
-        wanted,
-        at,
-        lengths,
-        limited: options.max_hops.is_some(),
-    };
-    if lanes && variant.gates_in_global {
-        return Err(format!("max_hops at H {}: shared memory is too small", shape.hidden));
-    }
-    if properties.identity.name.contains("llvmpipe") && plan.rounds() > LLVMPIPE_ROUNDS {
-        return Err(format!(
-            "{} rounds of loops; Mesa's software Vulkan ends a shader's loops after {LLVMPIPE_ROUNDS}",
-            plan.rounds()
-        ));
-    }
-    let largest = lengths.largest_bytes(dims.batch * dims.time * 4 * dims.hidden, dtype.size());
-    if largest as u64 > properties.memory.max_page_size {
-        return Err(format!(
-            "a buffer of {largest} bytes; the device allows {}: take a shorter sequence or a smaller batch",
-            properties.memory.max_page_size
-        ));
-    }
-    Ok(plan)
-}
-
 impl Plan {
-    fn cubes(&self) -> usize {
-        self.shape.batch.div_ceil(self.variant.rows)
-    }
-
-    /// Rounds of all loops together in one unit of the longer kernel, rather too many than too few.
-    fn rounds(&self) -> usize {
-        let Shape { time, hidden, attention, carried, slots, .. } = self.shape;
-        let v = &self.variant;
-        let each = |items: usize| items.div_ceil(v.units);
-        let (states, queries) = (each(v.rows * hidden), each(v.rows * attention));
-        let search = slots.div_ceil(v.searchers());
-        let ranks = v.ranks;
-        let operands = each(v.rows * (self.sizes.width - hidden + 4));
-        let forward = each(4 * hidden) * (hidden + 1)
-            + 2 * queries * (hidden + 2)
-            + search * (attention + 1 + ranks)
-            + 2 * ranks * (v.group() + 1)
-            + states * (ranks + 3)
-            + operands;
-        let parts = each(v.rows * ranks * v.parts());
-        let backward = each(hidden) * (4 * hidden + 1)
-            + states * (2 * attention + 2 * ranks + 12)
-            + parts * (hidden.div_ceil(v.parts()) + 1)
-            + each(v.rows * ranks) * (v.parts() + 2 * ranks)
-            + queries * (ranks + 4);
-        let once = each(v.rows * carried * attention) * (hidden + 1)
-            + each(v.rows * slots * (2 * hidden + 5 * attention))
-            + states * (carried * (attention + 3) + slots + 8);
-        time * forward.max(backward * self.sizes.lanes) + once
-    }
-
     /// The arguments that both kernels take.
     fn call<F: Float>(
         &self,
@@ -166,14 +54,6 @@ impl Plan {
     }
 }
 
-/// A data type of tensors as CubeCL has it; `None` for those that the kernels do not store.
-fn element(dtype: DType) -> Option<ElemType> {
-    match dtype {
-        DType::F32 => Some(ElemType::Float(FloatKind::F32)),
-        _ => None,
-    }
-}
-
 /// A tensor that is a region of a buffer.
 fn view<const D: usize>(
     buffer: &CubeTensor,
@@ -191,10 +71,16 @@ fn view<const D: usize>(
     CubeTensor::new_contiguous(client, device, Sides::from(sides), handle, dtype)
 }
 
+/// A buffer for the kernels to fill.
+#[cfg(not(test))]
 fn empty(like: &CubeTensor, len: usize, dtype: DType) -> CubeTensor {
     let (client, device) = (like.client.clone(), like.device.clone());
     empty_device_contiguous_dtype(client, device, Sides::from([len]), dtype)
 }
+
+/// The same, but holding NaN.
+#[cfg(test)]
+use super::tests::poisoned as empty;
 
 /// A tensor that the kernel may overwrite: itself, if nobody else holds it.
 fn owned(tensor: CubeTensor) -> CubeTensor {
@@ -214,13 +100,12 @@ pub(crate) fn forward<B: CubeLaunch>(
         .reshape([batch, time, 4 * hidden]);
     let device = inputs.x.device();
     let int = get_device_settings::<B>(&device).int_dtype;
-    let float = inputs.x.dtype();
 
     let mut tensors = vec![projected.0, inputs.x.clone(), inputs.w_hh.clone(), inputs.bias.clone()];
     tensors.extend(inputs.score.tensors().into_iter().cloned());
     tensors.extend([inputs.h0.clone(), inputs.c0.clone(), inputs.slots.clone()]);
 
-    let Plan { at, lengths, wanted, variant, .. } = plan;
+    let Plan { at, lengths, wanted, variant, dtype: float, element, .. } = plan;
     let mut results = vec![
         (Sides::from([batch, time, hidden]), float),
         (Sides::from([batch, hidden]), float),
@@ -245,7 +130,6 @@ pub(crate) fn forward<B: CubeLaunch>(
         let mut tensors = tensors.into_iter();
         let mut next = || tensors.next().expect("as many as were given");
         let (record, x) = (owned(next()), into_contiguous(next()));
-        let element = element(float).expect("planned for");
         let part = Packed::of(&variant);
         let matrix = |tensor, at, columns, turned_at| Part {
             tensor,
@@ -357,7 +241,7 @@ pub(crate) fn backward<B: CubeLaunch>(
     needs_x: bool,
 ) -> SabGrads<B> {
     let SavedGpu { plan, record, packed, kept, operands, notes } = saved;
-    let Plan { shape, variant, at, lengths, .. } = plan;
+    let Plan { shape, variant, at, lengths, dtype: float, element, .. } = plan;
     let Shape { batch, time, input, hidden, attention, carried, slots, .. } = shape;
     let vectors = variant.vectors();
     let steps = batch * time;
@@ -376,7 +260,6 @@ pub(crate) fn backward<B: CubeLaunch>(
     tensors.extend([or_any(upstream.last), or_any(upstream.cell)]);
     tensors.extend([record, packed, kept, operands, notes]);
 
-    let float = inputs.x.dtype();
     let matrices = variant.score != ScoreKind::Additive;
     // No slot was ever stored: the score's matrices take no gradient.
     let attends = slots > 0;
@@ -406,7 +289,6 @@ pub(crate) fn backward<B: CubeLaunch>(
         else {
             unreachable!("nine tensors were given")
         };
-        let element = element(float).expect("planned for");
         let (record, kept) = (owned(record), owned(kept));
         let state = batch * hidden;
         let states = Packed::of(&variant).states;

@@ -6,7 +6,7 @@ use cubecl::prelude::*;
 use super::backward::{Lane, Paths, Step};
 use super::call::{Call, batch_row, is_row};
 use super::layout::Packed;
-use super::plan::ScoreKind;
+use super::variant::ScoreKind;
 use crate::op::options::Sparsifier;
 
 /// What a cube knows of the retrieval at the present step; all in shared memory.

@@ -6,8 +6,8 @@ use cubecl::prelude::*;
 use super::backward::{Flow, Paths, Step};
 use super::call::{Call, batch_row, is_row};
 use super::layout::Packed;
-use super::plan::ScoreKind;
 use super::recall::Recall;
+use super::variant::ScoreKind;
 
 /// From h and c of a step to its pre-activations and the c before: a unit per hidden unit and row.
 #[cube]

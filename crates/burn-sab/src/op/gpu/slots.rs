@@ -6,8 +6,8 @@ use cubecl::prelude::*;
 use super::attend::Finds;
 use super::call::{Call, batch_row, is_row};
 use super::layout::Packed;
-use super::plan::ScoreKind;
 use super::select::sum_of_row;
+use super::variant::ScoreKind;
 
 /// The carried slots and their keys.
 #[cube]
