@@ -10,8 +10,9 @@ mod common;
 
 use std::sync::OnceLock;
 
+use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Device, Tensor};
-use burn_sab::{SabLstmConfig, ScoreConfig, Sparsifier, Strategy};
+use burn_sab::{SabLstmConfig, SabLstmState, ScoreConfig, Sparsifier, Strategy};
 use common::{
     Named, Setup, assert_close, largest_error, normal, numbers, parameter_gradients, setup,
 };
@@ -132,10 +133,28 @@ fn wgpu_kernels_agree_on_every_score_and_sparsifier() {
 
 #[test]
 fn wgpu_kernels_agree_on_limited_hops() {
-    for (hops, score) in [0, 1, 3].into_iter().zip(scores()) {
-        let config = odd(score, Sparsifier::Softmax).with_max_hops(Some(hops)).with_k_att(1);
-        Case::new(config, 2, 11).carried(1).agree();
+    for ((hops, score), sparsifier) in [0, 1, 3].into_iter().zip(scores()).zip(SPARSIFIERS) {
+        for sparsifier in [Sparsifier::Softmax, sparsifier] {
+            let config = odd(score, sparsifier).with_max_hops(Some(hops)).with_k_att(1);
+            Case::new(config, 2, 11).carried(1).agree();
+        }
     }
+    let released = odd(ScoreConfig::Additive, Sparsifier::Released).with_k_att(1);
+    Case::new(released.with_max_hops(Some(1)), 2, 9).carried(2).agree();
+}
+
+#[test]
+fn wgpu_kernels_agree_on_scaled_summaries_and_thinned_memories() {
+    for score in scores() {
+        let config = odd(score, Sparsifier::Threshold).with_summary_scale(0.6);
+        Case::new(config, 2, 13)
+            .carried(2)
+            .agree_on(&[Strategy::Fused, Strategy::Primitives], Setup::run);
+    }
+    let dot = odd(ScoreConfig::Dot { d_attention: 5 }, Sparsifier::Softmax).with_k_att(1);
+    let limited = dot.clone().with_summary_scale(0.6).with_max_hops(Some(1));
+    Case::new(limited, 2, 9).agree();
+    Case::new(dot.with_slot_budget(Some(3)), 2, 13).agree();
 }
 
 #[test]
@@ -222,6 +241,73 @@ fn wgpu_kernels_agree_on_a_gradient_at_the_last_step() {
             .with_k_att(3)
             .with_max_hops(hops);
         Case::new(config, 2, 31).agree_on(&[Strategy::Fused], run);
+    }
+}
+
+/// A number in f16 is off by at most this part of itself.
+const ROUNDING: f64 = 1.0 / 2048.0;
+
+/// Rounds parameters to f16 and back.
+struct Half;
+
+impl ModuleMapper for Half {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        Param::from_tensor(half(param.val()))
+    }
+}
+
+fn half<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
+    tensor.cast(DType::F16).cast(DType::F32).detach()
+}
+
+/// Numbers are stored in f16 and computed with in f32. Between an input and an output lie, per step, the
+/// projected input, a gate, the cell and a slot as stored numbers, and as many on the way back: eight roundings,
+/// of which those of other steps count less and less. The reference in f32 gets the inputs as f16 has them.
+#[test]
+fn wgpu_kernels_agree_in_half_precision() {
+    const TIME: usize = 9;
+    let Some(device) = wgpu() else { return };
+    let flex = Device::flex().autodiff();
+    let bound = 8.0 * ROUNDING;
+    for ((score, sparsifier), hops) in
+        scores().into_iter().zip(SPARSIFIERS).zip([None, Some(2), Some(1)])
+    {
+        let config = odd(score, sparsifier).with_max_hops(hops);
+        let case = Case::new(config, 2, TIME).carried(2);
+        let exact = |seed| case.setup(Strategy::Reference, seed, DType::F32, &flex);
+        let rounded = |seed| {
+            let Setup { layer, x, state, up, steps } = exact(seed);
+            let slots = half(state.slots().expect("carried slots"));
+            let step = state.step;
+            let mut state =
+                SabLstmState::new(half(state.cell), half(state.hidden)).with_slots(slots);
+            state.step = step;
+            let up = (half(up.0), half(up.1), half(up.2));
+            Setup { layer: layer.map(&mut Half), x: half(x), state, up, steps }
+        };
+        // A score beside the selection boundary magnifies any rounding: not such a draw.
+        let found = (5..300).find_map(|seed| {
+            let (values, gradients) = rounded(seed).run();
+            let (other_values, other_gradients) = exact(seed).run();
+            let tame = largest_error(&values, &other_values) < bound / 4.0
+                && largest_error(&gradients, &other_gradients) < bound / 4.0;
+            tame.then_some((seed, values, gradients))
+        });
+        let (seed, values, gradients) = found.expect("a well-conditioned draw");
+        let run = case.setup(Strategy::Fused, seed, DType::F16, &device);
+        let hidden = run.layer.forward(run.x.clone(), Some(run.state.clone())).0;
+        assert_eq!(hidden.dtype(), DType::F16);
+        let (got_values, got_gradients) = run.run();
+        let what = format!("f16, {}", case.config);
+        println!(
+            "{what}: values off by {:e}, gradients by {:e}, bound {bound:e}",
+            largest_error(&got_values, &values),
+            largest_error(&got_gradients, &gradients)
+        );
+        assert_close(&what, &got_values, &values, bound);
+        assert_close(&what, &got_gradients, &gradients, bound);
+        // The control: numbers that were not rounded to f16 would be closer.
+        assert!(largest_error(&got_values, &values) > ROUNDING / 32.0, "{what}: not stored in f16");
     }
 }
 

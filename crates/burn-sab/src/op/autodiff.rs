@@ -1,9 +1,9 @@
 //! The op in Burn's autodiff graph: one node for the whole sequence.
 //!
 //! A node of Burn has one output tensor, the op has five that carry gradient. Packing them into one
-//! buffer would copy it once per output in both directions. Instead the node's own output is a token of
-//! one number, and each output is a port: a tiny node above it that drops its gradient into a mailbox
-//! the main node empties. A gradient that never arrives costs nothing, and the main node knows it.
+//! buffer would copy it once per output in both directions. Instead the node's own output is a token, a tensor
+//! whose numbers nobody reads, and each output is a port: a tiny node above it that drops its gradient into a
+//! mailbox the main node empties. A gradient that never arrives costs nothing, and the main node knows it.
 
 use std::sync::{Arc, Mutex};
 
@@ -11,7 +11,7 @@ use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::Checkpoi
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, TensorMetadata};
+use burn::backend::{Autodiff, Backend};
 
 use super::backend::{SabBackend, SabKernel, Saved};
 use super::stream::{SlotMemory, StepOutputs};
@@ -19,7 +19,6 @@ use super::{
     RetrievedSlots, SabGrads, SabInputs, SabOptions, SabOutputs, ScoreInputs, StoredSlots,
     UpstreamGrads,
 };
-use burn::tensor::Shape;
 
 /// Burn keeps its name private; whatever the checkpoint strategy, it is this type.
 type AutodiffTensor<B> = FloatTensor<Autodiff<B>>;
@@ -95,8 +94,9 @@ impl<B: Backend> Backward<B, 1> for Port {
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
         let grad = grads.consume::<B>(&ops.node);
         let (mailbox, token) = ops.state;
-        {
+        let first = {
             let mut upstream = mailbox.lock().expect("no port panics");
+            let first = upstream.is_none();
             *match self {
                 Port::Hidden => &mut upstream.hidden,
                 Port::Last => &mut upstream.last,
@@ -104,9 +104,11 @@ impl<B: Backend> Backward<B, 1> for Port {
                 Port::Stored => &mut upstream.stored,
                 Port::Summary => &mut upstream.summary,
             } = Some(grad);
-        }
-        // Burn runs a node only if a gradient of its output is registered: the token stands for it.
-        if let [Some(parent)] = ops.parents {
+            first
+        };
+        // Burn runs a node only if a gradient of its output is registered: the token stands for it, once, as
+        // a second one would be added to the first.
+        if let ([Some(parent)], true) = (ops.parents, first) {
             grads.register::<B>(parent.id, token);
         }
     }
@@ -162,8 +164,8 @@ impl<B: SabKernel, C: CheckpointStrategy> SabBackend for Autodiff<B, C> {
                 let (outputs, saved) = B::sab_forward(&inputs, &options, true);
                 let saved = saved.expect("a tracked forward pass keeps its steps");
                 let mailbox = Arc::new(Mutex::new(UpstreamGrads::none()));
-                let (device, dtype) = (inputs.x.device(), inputs.x.dtype());
-                let token = B::float_zeros(Shape::from([1]), &device, dtype.into());
+                // Any tensor that is there: making one costs a launch on a GPU.
+                let token = inputs.bias.clone();
                 let token =
                     prep.finish(Kept { inputs, saved, options, mailbox: mailbox.clone() }, token);
                 track(outputs, |port, output| port.open::<B, C>(&token, &mailbox, output))

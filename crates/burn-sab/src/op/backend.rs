@@ -36,20 +36,60 @@ pub enum Saved<B: Backend> {
     Gpu(SavedGpu<B>),
 }
 
-/// The two passes on a plain backend, and a step of a stream. The default bodies run on any; a backend
-/// with a kernel of its own overrides them.
+/// The two passes on a plain backend, and a step of a stream. A backend with a kernel of its own overrides
+/// what begins with `own`; the rest runs that where it covers a call, and backend primitives elsewhere.
 pub trait SabKernel: Backend {
+    /// The backend's own forward pass, or why it does not cover the call. Keeps what
+    /// [`own_backward`](Self::own_backward) needs if `keep`.
+    #[allow(unused_variables)] // a backend without a kernel reads nothing
+    fn own_forward(
+        inputs: &SabInputs<Self>,
+        options: &SabOptions,
+        keep: bool,
+    ) -> Result<(SabOutputs<Self>, Option<Saved<Self>>), String> {
+        Err("this backend has no kernel for the SAB sequence".to_owned())
+    }
+
+    /// The backward pass of [`own_forward`](Self::own_forward).
+    #[allow(unused_variables)] // a backend without a kernel reads nothing
+    fn own_backward(
+        inputs: &SabInputs<Self>,
+        saved: Saved<Self>,
+        upstream: UpstreamGrads<Self>,
+        options: &SabOptions,
+        needs_x: bool,
+    ) -> SabGrads<Self> {
+        unreachable!("a backend that keeps something of its own has this pass")
+    }
+
+    /// One step with a memory in the backend's own form; gives the memory back if it has none.
+    #[allow(unused_variables)] // a backend without a kernel reads nothing
+    fn own_step(
+        inputs: &SabInputs<Self>,
+        memory: SlotMemory,
+        options: &SabOptions,
+    ) -> Result<StepOutputs<Self>, SlotMemory> {
+        Err(memory)
+    }
+
     /// Runs the sequence. Keeps what [`sab_backward`](Self::sab_backward) needs if `keep`.
     fn sab_forward(
         inputs: &SabInputs<Self>,
         options: &SabOptions,
         keep: bool,
     ) -> (SabOutputs<Self>, Option<Saved<Self>>) {
-        assert!(
-            options.strategy != Strategy::Fused,
-            "Strategy::Fused: this backend has no kernel for the SAB sequence; use Strategy::Auto"
-        );
-        on_primitives(inputs, options, keep)
+        if options.strategy != Strategy::Primitives {
+            match Self::own_forward(inputs, options, keep) {
+                Ok(run) => return run,
+                Err(why) => assert!(
+                    options.strategy != Strategy::Fused,
+                    "Strategy::Fused: {why}; Strategy::Auto runs on backend primitives instead"
+                ),
+            }
+        }
+        announce!("backend primitives");
+        let (outputs, saved) = primitives::forward(inputs, options, keep);
+        (outputs, saved.map(Saved::Primitives))
     }
 
     /// Gradients of the inputs from those of the outputs; that of `x` only if `needs_x`.
@@ -64,10 +104,8 @@ pub trait SabKernel: Backend {
             Saved::Primitives(saved) => {
                 primitives::backward(inputs, saved, upstream, options, needs_x)
             }
-            #[cfg(any(feature = "flex", feature = "ndarray"))]
-            Saved::Host(_) => unreachable!("made by the host backends, which override this"),
-            #[cfg(feature = "cube")]
-            Saved::Gpu(_) => unreachable!("made by the CubeCL backend, which overrides this"),
+            #[allow(unreachable_patterns)] // in a build without any kernel
+            own => Self::own_backward(inputs, own, upstream, options, needs_x),
         }
     }
 
@@ -77,19 +115,15 @@ pub trait SabKernel: Backend {
         memory: SlotMemory,
         options: &SabOptions,
     ) -> StepOutputs<Self> {
+        let memory = match options.strategy {
+            Strategy::Primitives => memory,
+            _ => match Self::own_step(&inputs, memory, options) {
+                Ok(outputs) => return outputs,
+                Err(memory) => memory,
+            },
+        };
         Self::sab_forward(&inputs.with_slots_of(&memory), options, false).0.into()
     }
-}
-
-/// The forward pass that runs on any backend.
-fn on_primitives<B: Backend>(
-    inputs: &SabInputs<B>,
-    options: &SabOptions,
-    keep: bool,
-) -> (SabOutputs<B>, Option<Saved<B>>) {
-    announce!("backend primitives");
-    let (outputs, saved) = primitives::forward(inputs, options, keep);
-    (outputs, saved.map(Saved::Primitives))
 }
 
 /// The public op, dispatched at run time to the backend that holds the tensors.
@@ -144,102 +178,74 @@ backends!("tch" LibTorch {}, "remote" Remote {});
 
 // `Cube` is every CubeCL runtime, under Burn's fusion or not: the alias says which.
 backends!("cube" Cube {
-    fn sab_forward(
+    fn own_forward(
         inputs: &SabInputs<Self>,
         options: &SabOptions,
         keep: bool,
-    ) -> (SabOutputs<Self>, Option<Saved<Self>>) {
-        if options.strategy == Strategy::Primitives {
-            return on_primitives(inputs, options, keep);
-        }
-        match gpu::plan(inputs, options) {
-            Ok(plan) => {
-                announce!("the GPU kernels");
-                let (outputs, saved) = gpu::forward(inputs, plan, keep);
-                (outputs.read_out(options), saved.map(Saved::Gpu))
-            }
-            Err(why) => {
-                assert!(
-                    options.strategy != Strategy::Fused,
-                    "Strategy::Fused: {why}; Strategy::Auto runs on backend primitives instead"
-                );
-                on_primitives(inputs, options, keep)
-            }
-        }
+    ) -> Result<(SabOutputs<Self>, Option<Saved<Self>>), String> {
+        let plan = gpu::plan(inputs, options, keep)?;
+        announce!("the GPU kernels");
+        let (outputs, saved) = gpu::forward(inputs, plan);
+        Ok((outputs.read_out(options), saved.map(Saved::Gpu)))
     }
 
-    fn sab_backward(
+    fn own_backward(
         inputs: &SabInputs<Self>,
         saved: Saved<Self>,
         upstream: UpstreamGrads<Self>,
         options: &SabOptions,
         needs_x: bool,
     ) -> SabGrads<Self> {
-        match saved {
-            Saved::Primitives(saved) => {
-                primitives::backward(inputs, saved, upstream, options, needs_x)
-            }
-            Saved::Gpu(saved) => {
-                let Dims { batch, time, hidden, .. } = Dims::of(inputs, options);
-                let upstream = upstream.into_dense(options, [batch, time, hidden], &inputs.x);
-                gpu::backward(inputs, saved, upstream, needs_x)
-            }
-            #[cfg(any(feature = "flex", feature = "ndarray"))]
-            Saved::Host(_) => unreachable!("made by the host backends"),
-        }
+        let Saved::Gpu(saved) = saved else { unreachable!("kept by the GPU kernels") };
+        let Dims { batch, time, hidden, .. } = Dims::of(inputs, options);
+        let upstream = upstream.into_dense(options, [batch, time, hidden], &inputs.x);
+        gpu::backward(inputs, saved, upstream, needs_x)
     }
 });
+
+/// Whether the CPU kernel computes in the data type of the inputs.
+#[cfg(any(feature = "flex", feature = "ndarray"))]
+fn host_covers<B: Backend>(inputs: &SabInputs<B>) -> Result<(), String> {
+    let dtype = burn::backend::TensorMetadata::dtype(&inputs.x);
+    match host::covers(dtype) {
+        true => Ok(()),
+        false => Err(format!("the CPU kernel computes in F32 and F64, not in {dtype:?}")),
+    }
+}
 
 macro_rules! host_backends {
     ($($feature:literal $backend:ident),*) => {
         backends!($($feature $backend {
-            fn sab_forward(
+            fn own_forward(
                 inputs: &SabInputs<Self>,
                 options: &SabOptions,
                 keep: bool,
-            ) -> (SabOutputs<Self>, Option<Saved<Self>>) {
-                let dtype = burn::backend::TensorMetadata::dtype(&inputs.x);
-                let covered = host::covers(dtype);
-                assert!(
-                    covered || options.strategy != Strategy::Fused,
-                    "Strategy::Fused: the CPU kernel computes in f32 and f64, not in {dtype:?}"
-                );
-                if covered && options.strategy != Strategy::Primitives {
-                    announce!("the CPU kernel");
-                    let (outputs, saved) = host::forward(inputs, options, keep);
-                    (outputs, saved.map(Saved::Host))
-                } else {
-                    on_primitives(inputs, options, keep)
-                }
+            ) -> Result<(SabOutputs<Self>, Option<Saved<Self>>), String> {
+                host_covers::<Self>(inputs)?;
+                announce!("the CPU kernel");
+                let (outputs, saved) = host::forward(inputs, options, keep);
+                Ok((outputs, saved.map(Saved::Host)))
             }
 
-            fn sab_backward(
+            fn own_backward(
                 inputs: &SabInputs<Self>,
                 saved: Saved<Self>,
                 upstream: UpstreamGrads<Self>,
                 options: &SabOptions,
                 needs_x: bool,
             ) -> SabGrads<Self> {
-                match saved {
-                    Saved::Primitives(saved) => {
-                        primitives::backward(inputs, saved, upstream, options, needs_x)
-                    }
-                    Saved::Host(saved) => host::backward(inputs, &saved, &upstream, options, needs_x),
-                    #[cfg(feature = "cube")]
-                    Saved::Gpu(_) => unreachable!("made by the CubeCL backend"),
-                }
+                let Saved::Host(saved) = saved else { unreachable!("kept by the CPU kernel") };
+                host::backward(inputs, &saved, &upstream, options, needs_x)
             }
 
-            fn sab_stream(
-                inputs: SabInputs<Self>,
+            fn own_step(
+                inputs: &SabInputs<Self>,
                 memory: SlotMemory,
                 options: &SabOptions,
-            ) -> StepOutputs<Self> {
-                let dtype = burn::backend::TensorMetadata::dtype(&inputs.x);
-                if host::covers(dtype) && options.strategy != Strategy::Primitives {
-                    host::step(&inputs, memory, options)
-                } else {
-                    Self::sab_forward(&inputs.with_slots_of(&memory), options, false).0.into()
+            ) -> Result<StepOutputs<Self>, SlotMemory> {
+                match host_covers::<Self>(inputs) {
+                    Ok(()) => Ok(host::step(inputs, memory, options)),
+                    Err(_) => Err(memory),
                 }
             }
         }),*);

@@ -4,61 +4,62 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, TensorMetadata, get_device_settings};
 use burn::tensor::{IndexingUpdateOp, Shape, TensorData};
 
-use super::primitives::Prim;
 use super::{Readout, RetrievedSlots, SabOptions, SabOutputs, StoredSlots, UpstreamGrads};
 
 /// Outputs of every step, in the shapes of [`SabOutputs`] with N = T.
 pub(crate) struct DenseOutputs<B: Backend> {
     pub hidden: FloatTensor<B>,
-    pub summary: FloatTensor<B>,
+    pub last: FloatTensor<B>,
     pub cell: FloatTensor<B>,
+    pub stored: Option<FloatTensor<B>>,
+    pub reminders: Option<DenseReminders<B>>,
+}
+
+/// What was retrieved at every step.
+pub(crate) struct DenseReminders<B: Backend> {
+    pub summary: FloatTensor<B>,
     pub slots: IntTensor<B>,
     pub weights: FloatTensor<B>,
 }
 
-/// Gradients of [`DenseOutputs`]; `None` where none arrived.
+/// Gradients of [`DenseOutputs`], those of the stored slots among those of the hidden states; `None` where
+/// none arrived.
 pub(crate) struct DenseUpstream<B: Backend> {
     pub hidden: Option<FloatTensor<B>>,
-    pub summary: Option<FloatTensor<B>>,
+    pub last: Option<FloatTensor<B>>,
     pub cell: Option<FloatTensor<B>>,
+    pub summary: Option<FloatTensor<B>>,
 }
 
 impl<B: Backend> DenseOutputs<B> {
     /// What a call with these options asks for.
     pub fn read_out(self, options: &SabOptions) -> SabOutputs<B> {
-        let [batch, time, hidden] = self.hidden.shape().dims();
-        let at = |steps: &[usize]| {
-            B::float_select(self.hidden.clone(), 1, indices::<B>(steps, &self.hidden))
+        let Self { hidden, last, cell, stored, reminders } = self;
+        let steps = match &options.readout {
+            Readout::All => None,
+            Readout::At(steps) => Some(indices::<B>(steps, &hidden)),
         };
-        let stored = storing_steps(options, time);
-        let last =
-            Prim::<B>(self.hidden.clone()).narrow(1, time - 1, time).reshape([batch, hidden]).0;
-        let stored = match stored.as_slice() {
-            [] => StoredSlots::None,
-            steps if steps.len() == time => StoredSlots::Some(self.hidden.clone()),
-            steps => StoredSlots::Some(at(steps)),
+        let given = |tensor: FloatTensor<B>| match &steps {
+            None => tensor,
+            Some(steps) => B::float_select(tensor, 1, steps.clone()),
         };
-        let given = |tensor: FloatTensor<B>| match &options.readout {
-            Readout::All => tensor,
-            Readout::At(steps) => {
-                let steps = indices::<B>(steps, &tensor);
-                B::float_select(tensor, 1, steps)
-            }
-        };
-        let reminders = match options.reminders {
-            false => RetrievedSlots::None,
-            true => RetrievedSlots::Some {
-                summary: given(self.summary),
-                slots: match &options.readout {
-                    Readout::All => self.slots,
-                    Readout::At(steps) => {
-                        B::int_select(self.slots, 1, indices::<B>(steps, &self.hidden))
-                    }
+        SabOutputs {
+            hidden: given(hidden),
+            last,
+            cell,
+            stored: stored.map_or(StoredSlots::None, StoredSlots::Some),
+            reminders: match reminders {
+                None => RetrievedSlots::None,
+                Some(DenseReminders { summary, slots, weights }) => RetrievedSlots::Some {
+                    summary: given(summary),
+                    slots: match &steps {
+                        None => slots,
+                        Some(steps) => B::int_select(slots, 1, steps.clone()),
+                    },
+                    weights: given(weights),
                 },
-                weights: given(self.weights),
             },
-        };
-        SabOutputs { last, cell: self.cell, stored, reminders, hidden: given(self.hidden) }
+        }
     }
 }
 
@@ -71,7 +72,7 @@ impl<B: Backend> UpstreamGrads<B> {
         dims: [usize; 3],
         like: &FloatTensor<B>,
     ) -> DenseUpstream<B> {
-        let [batch, time, hidden] = dims;
+        let [_, time, _] = dims;
         let add = |to: Option<FloatTensor<B>>, steps: &[usize], grad: Option<FloatTensor<B>>| {
             let Some(grad) = grad else {
                 return to;
@@ -93,19 +94,15 @@ impl<B: Backend> UpstreamGrads<B> {
             Readout::All => (0..time).collect(),
             Readout::At(steps) => steps.to_vec(),
         };
-        let last = self.last.map(|g| B::float_reshape(g, Shape::from([batch, 1, hidden])));
+        let storing: Vec<usize> = (0..time).filter(|t| options.stores_slot(*t)).collect();
         let to_hidden = add(None, &given, self.hidden);
-        let to_hidden = add(to_hidden, &storing_steps(options, time), self.stored);
         DenseUpstream {
-            hidden: add(to_hidden, &[time - 1], last),
-            summary: add(None, &given, self.summary),
+            hidden: add(to_hidden, &storing, self.stored),
+            last: self.last,
             cell: self.cell,
+            summary: add(None, &given, self.summary),
         }
     }
-}
-
-fn storing_steps(options: &SabOptions, time: usize) -> Vec<usize> {
-    (0..time).filter(|t| options.stores_slot(*t)).collect()
 }
 
 /// Steps as a tensor on the device of `like`.

@@ -167,6 +167,12 @@ impl<B: Backend> UpstreamGrads<B> {
     pub fn none() -> Self {
         Self { hidden: None, last: None, cell: None, stored: None, summary: None }
     }
+
+    /// Whether there is no gradient at all.
+    pub fn is_none(&self) -> bool {
+        let Self { hidden, last, cell, stored, summary } = self;
+        [hidden, last, cell, stored, summary].into_iter().all(Option::is_none)
+    }
 }
 
 /// Gradients of the inputs, shaped like them.

@@ -4,10 +4,10 @@
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 
-use super::cell::{batch_row, is_row};
-use super::forward::{Notes, Packed};
-use super::plan::{ScoreKind, Sizes, Variant};
+use super::call::{Call, batch_row, is_row};
+use super::layout::Packed;
 use super::select::{LOWEST, NO_SLOT, best_of_row, sum_of_row};
+use super::variant::ScoreKind;
 use crate::op::options::{EPSILON, Sparsifier};
 
 /// What a cube knows of the retrieval at the present step; all in shared memory.
@@ -15,7 +15,7 @@ use crate::op::options::{EPSILON, Sparsifier};
 pub(super) struct Finds {
     /// `[rows, A]`
     pub query: Shared<[f32]>,
-    /// The best score that each unit has found, and what the reductions over units need, `[2 units]`.
+    /// The best score that each unit has found, and what the reductions over units need.
     pub found: Shared<[f32]>,
     /// Its slot.
     pub found_slot: Shared<[u32]>,
@@ -29,20 +29,17 @@ pub(super) struct Finds {
 /// unit of the cube calls it; a barrier comes last.
 #[cube]
 #[allow(clippy::too_many_arguments)]
-pub(super) fn attend(
+pub(super) fn attend<F: Float>(
+    call: &mut Call<F>,
     h: &Shared<[f32]>,
     finds: &mut Finds,
-    packed: &[f32],
-    notes: &mut [f32],
-    sizes: &Sizes,
-    notes_at: &Notes,
     t: usize,
     m: usize,
     n: usize,
     raw: bool,
-    #[comptime] v: Variant,
     #[comptime] keep: bool,
 ) {
+    let v = comptime!(call.v);
     let h_size = comptime!(v.hidden);
     let a_size = comptime!(v.attention);
     let rows = comptime!(v.rows);
@@ -65,7 +62,8 @@ pub(super) fn attend(
             let mut part = 0.0f32;
             let mut j = searcher;
             while j < h_size {
-                part += packed[query_at + j] * h[search_row * h_size + j].tanh();
+                part +=
+                    f32::cast_from(call.packed[query_at + j]) * h[search_row * h_size + j].tanh();
                 j += searchers;
             }
             let sum = sum_of_row(part, search_row, searcher, &mut finds.found, v);
@@ -81,47 +79,49 @@ pub(super) fn attend(
             let a = p % a_size;
             let mut sum = 0.0f32;
             for j in 0..h_size {
-                sum += h[r * h_size + j] * packed[query_at + j * a_size + a];
+                sum += h[r * h_size + j] * f32::cast_from(call.packed[query_at + j * a_size + a]);
             }
             if mlp {
-                sum += packed[query_bias_at + a];
+                sum += f32::cast_from(call.packed[query_bias_at + a]);
             } else {
                 sum *= dot_scale;
             }
             finds.query[p] = sum;
-            if keep && is_row(r, sizes, rows) {
-                let row = batch_row(r, sizes, rows);
-                notes[notes_at.queries + (row * sizes.time + t) * a_size + a] = sum;
+            if keep && is_row(r, &call.sizes, v) {
+                let row = batch_row(r, &call.sizes, v);
+                call.kept[call.at.kept.queries + (row * call.sizes.time + t) * a_size + a] =
+                    F::cast_from(sum);
             }
             p += units;
         }
         sync_cube();
     }
 
-    let row = batch_row(search_row, sizes, rows);
-    let scores_at = notes_at.scores + (CUBE_POS * rows + search_row) * sizes.slots;
+    let row = batch_row(search_row, &call.sizes, v);
+    let scores_at = call.at.notes.scores + (CUBE_POS * rows + search_row) * call.sizes.slots;
     let mut best = LOWEST.runtime();
     let mut best_slot = NO_SLOT.runtime();
     let mut slot = searcher;
     while slot < m {
         let mut score = 0.0f32;
         if additive {
-            score = notes[row * sizes.slots + slot];
+            score = f32::cast_from(call.kept[call.at.kept.keys + row * call.sizes.slots + slot]);
             if raw {
                 score += finds.query[search_row];
             }
         } else {
             for a in 0..a_size {
-                let key = notes[(row * a_size + a) * sizes.slots + slot];
+                let key = call.at.kept.keys + (row * a_size + a) * call.sizes.slots + slot;
+                let key = f32::cast_from(call.kept[key]);
                 let q = finds.query[search_row * a_size + a];
                 if mlp {
-                    score += packed[v_at + a] * (q + key).tanh();
+                    score += f32::cast_from(call.packed[v_at + a]) * (q + key).tanh();
                 } else {
                     score += q * key;
                 }
             }
         }
-        notes[scores_at + slot] = score;
+        call.notes[scores_at + slot] = u32::reinterpret(score);
         if score > best {
             best = score;
             best_slot = slot as u32;
@@ -141,12 +141,12 @@ pub(super) fn attend(
         }
         if slot == best_slot && slot != NO_SLOT {
             // Only this unit has seen the slot; it looks for its next best.
-            notes[scores_at + slot as usize] = LOWEST;
+            call.notes[scores_at + slot as usize] = u32::reinterpret(LOWEST);
             best = LOWEST.runtime();
             best_slot = NO_SLOT.runtime();
             let mut other = searcher;
             while other < m {
-                let score = notes[scores_at + other];
+                let score = f32::reinterpret(call.notes[scores_at + other]);
                 if score > best {
                     best = score;
                     best_slot = other as u32;
@@ -164,7 +164,7 @@ pub(super) fn attend(
         if comptime!(v.sparsifier == Sparsifier::Released) {
             offset = comptime!(EPSILON as f32);
         } else if comptime!(v.sparsifier == Sparsifier::Threshold) {
-            if m <= sizes.k_top {
+            if m <= call.sizes.k_top {
                 offset = -1.0f32;
             }
         }

@@ -8,92 +8,24 @@
 //! With a limit on hops the sweep runs once per lane: what lane d adds to a slot is what lane d + 1 takes out.
 
 use burn_cubecl::cubecl;
+use cubecl::ir::ElemType;
 use cubecl::prelude::*;
 
-use super::cell::{batch_row, is_row, slot_value};
-use super::forward::Notes;
-use super::plan::{ScoreKind, Sizes, Variant, falls_on, ranks};
-use super::recall::{Recall, Step, to_keys, to_scores, to_slots};
+use super::call::{Call, batch_row, is_row};
+use super::layout::{Packed, falls_on, ranks};
+use super::recall::{Recall, through_key, to_keys, to_scores, to_slots};
+use super::replay::{leave_empty, through_cell, to_state_before};
+use super::sums::{clear, settle};
+use super::variant::ScoreKind;
 use crate::op::options::Sparsifier;
-
-/// Where things lie in what backward writes.
-#[derive(CubeType, CubeLaunch, Clone, Copy, Debug)]
-pub(super) struct Workspace {
-    /// Gradients of `h W_q` (and b), `[B, T, A]`.
-    pub queries: usize,
-    /// h before each step, `[B, T, H]`.
-    pub before: usize,
-    /// The provisional hidden states, `[B, T, H]`.
-    pub provisional: usize,
-    /// All slots, `[B, M, H]`.
-    pub memory: usize,
-    /// Gradients of the keys, `[B, M, A]`.
-    pub keys: usize,
-    /// Gradients of the slots on their way, `[B, M, H]`; twice with lanes.
-    pub slots: usize,
-    /// Gradients of the keys on their way, `[B, M, A]` twice, with lanes.
-    pub lane_keys: usize,
-    /// Of h and c before the first step, `[B, H]` each.
-    pub h0: usize,
-    pub c0: usize,
-    /// Of the carried slots, `[B, M0, H]`.
-    pub carried: usize,
-    /// Of the score's vectors, `[B, vectors]`.
-    pub vectors: usize,
-    /// Of the pre-activations, `[B, T, 4H]`, with lanes; without, they replace the gates.
-    pub gates: usize,
-}
-
-impl Workspace {
-    pub fn to_launch(self) -> WorkspaceLaunch {
-        WorkspaceLaunch::new(
-            self.queries,
-            self.before,
-            self.provisional,
-            self.memory,
-            self.keys,
-            self.slots,
-            self.lane_keys,
-            self.h0,
-            self.c0,
-            self.carried,
-            self.vectors,
-            self.gates,
-        )
-    }
-}
-
-/// Where things lie in the packed parameters: the matrices turned, so that neighbouring units, one per
-/// hidden unit, read neighbouring numbers.
-pub(super) struct Turned {
-    /// `[4H, H]`
-    pub w_hh: usize,
-    /// W_q of dot and mlp, `[A, H]`; u of additive scores.
-    pub query: usize,
-    /// W_k, W_m, `[A, H]`; v of additive scores.
-    pub key: usize,
-    /// v of mlp scores.
-    pub v: usize,
-    /// Upstream gradient of the last c, `[B, H]`; the carried slots, `[B, M0, H]`, follow.
-    pub cell: usize,
-}
-
-impl Turned {
-    pub fn of(v: &Variant) -> Self {
-        let (h, a) = (v.hidden, v.attention);
-        let query = 4 * h * h;
-        let key = query + h * a;
-        let vector = key + h * a;
-        let cell = vector + if v.score == ScoreKind::Mlp { a } else { 0 };
-        Self { w_hh: 0, query, key, v: vector, cell }
-    }
-}
 
 /// What of the upstream gradients there is, and how gradients travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Paths {
     pub hidden: bool,
     pub summary: bool,
+    /// Of h and c after the last step.
+    pub last: bool,
     pub cell: bool,
     /// Whether the number of hops is limited; then what a lane adds to slots goes to the next lane.
     pub limited: bool,
@@ -101,190 +33,146 @@ pub(super) struct Paths {
     pub lanes: bool,
 }
 
-/// `record`: the gates, which become the gradients of the pre-activations, `[B, T, 4H]`. `up_h`, `up_s`:
-/// gradients of hidden states and summaries, `[B, T, H]`, or any buffer where there is none.
+/// Gradients on their way through a step, `[rows, H]` each, in shared memory.
+#[derive(CubeType)]
+pub(super) struct Flow {
+    pub h: Shared<[f32]>,
+    pub c: Shared<[f32]>,
+    /// Of the summary; between the steps, the second half of `h`.
+    pub s: Shared<[f32]>,
+    /// Of the pre-activations, `[rows, 4H]`, unless they pass through global memory.
+    pub gates: Shared<[f32]>,
+    /// Whether any gradient reaches the present step; the other of the two is cleared for the next.
+    pub alive: Shared<[u32]>,
+}
+
+/// The present step.
+#[derive(CubeType, Clone, Copy)]
+pub(super) struct Step {
+    pub t: usize,
+    /// Slots that it could retrieve; the slot that it stored, if it did, has this number.
+    pub m: usize,
+    /// Slots that decided the weights.
+    pub n: usize,
+    /// Whether the weights are the scores.
+    pub raw: bool,
+    pub stores: bool,
+    pub starts_window: bool,
+    pub lane: usize,
+}
+
+/// Where a lane takes the gradients of slots and keys from, and where it adds them.
+#[derive(CubeType, Clone, Copy)]
+pub(super) struct Lane {
+    pub slots_in: usize,
+    pub keys_in: usize,
+    pub slots_out: usize,
+    pub keys_out: usize,
+    /// Whether it takes any.
+    pub takes: bool,
+    /// Whether slots of this call get nothing from it.
+    pub last: bool,
+}
+
+/// `up_h`, `up_s`: gradients of hidden states and summaries, `[B, T, H]`, or any buffer where there is
+/// none. `work`: see [`WorkAt`](super::layout::WorkAt).
 #[cube(launch)]
 #[allow(clippy::too_many_arguments)]
-pub(super) fn backward_kernel(
-    record: &mut [f32],
-    packed: &[f32],
-    hidden: &[f32],
-    notes: &[f32],
-    up_h: &[f32],
-    up_s: &[f32],
+pub(super) fn backward_kernel<F: Float>(
+    mut call: Call<F>,
+    up_h: &[F],
+    up_s: &[F],
     work: &mut [f32],
-    sizes: Sizes,
-    notes_at: Notes,
-    work_at: Workspace,
-    #[comptime] v: Variant,
     #[comptime] paths: Paths,
+    #[define(F)] _float: ElemType,
 ) {
+    let v = comptime!(call.v);
     let h_size = comptime!(v.hidden);
     let a_size = comptime!(v.attention);
     let rows = comptime!(v.rows);
     let units = comptime!(v.units);
-    let columns = comptime!(4 * v.hidden);
     let capacity = comptime!(v.ranks);
-    let parts = comptime!(v.parts());
-    let additive = comptime!(v.score == ScoreKind::Additive);
-    let vectors = comptime!(v.vectors());
-    let w_hh_at = comptime!(Turned::of(&v).w_hh);
-    let query_at = comptime!(Turned::of(&v).query);
-    let key_at = comptime!(Turned::of(&v).key);
-    let cell_at = comptime!(Turned::of(&v).cell);
-    let carried_at = cell_at + sizes.batch * h_size;
-    // Two units share a column of the product with W_hh where there are enough of them.
-    let halves = comptime!(if 2 * v.hidden <= v.units { 2usize } else { 1usize });
+    let upstream_at = comptime!(Packed::of(&v).states);
 
     let unit = UNIT_POS as usize;
-    let mut grad_h = Shared::<[f32]>::new_slice(rows * h_size);
-    let mut grad_c = Shared::<[f32]>::new_slice(rows * h_size);
-    // The gradient of the summary; between the steps, the second half of `grad_h`.
-    let mut grad_s = Shared::<[f32]>::new_slice(rows * h_size);
-    let mut grad_gates =
-        Shared::<[f32]>::new_slice(comptime!(if v.gates_in_global { 1 } else { rows * columns }));
+    let mut flow = Flow {
+        h: Shared::<[f32]>::new_slice(rows * h_size),
+        c: Shared::<[f32]>::new_slice(rows * h_size),
+        s: Shared::<[f32]>::new_slice(rows * h_size),
+        gates: Shared::<[f32]>::new_slice(comptime!(if v.gates_in_global {
+            1
+        } else {
+            4 * v.rows * v.hidden
+        })),
+        alive: Shared::<[u32]>::new_slice(2usize),
+    };
     let mut recall = Recall {
         ranked: Shared::<[u32]>::new_slice(rows * capacity),
         weight: Shared::<[f32]>::new_slice(rows * capacity),
         grad_weight: Shared::<[f32]>::new_slice(rows * capacity),
-        partial: Shared::<[f32]>::new_slice(rows * capacity * parts),
+        partial: Shared::<[f32]>::new_slice(comptime!(v.rows * v.ranks * v.parts())),
         grad_score: Shared::<[f32]>::new_slice(rows * capacity),
-        grad_query: Shared::<[f32]>::new_slice(rows * a_size),
+        grad_query: Shared::<[f32]>::new_slice(comptime!(v.rows * v.attention)),
     };
-    // Whether any gradient reaches the present step; the other of the two is cleared for the next.
-    let mut alive = Shared::<[u32]>::new_slice(2usize);
 
-    let all_slots = sizes.batch * sizes.slots * h_size;
-    let all_keys = sizes.batch * sizes.slots * a_size;
-    clear(work, work_at.keys, sizes.slots * a_size, &sizes, v);
-    clear(work, work_at.slots, sizes.slots * h_size, &sizes, v);
-    clear(work, work_at.h0, h_size, &sizes, v);
-    clear(work, work_at.c0, h_size, &sizes, v);
-    clear(work, work_at.carried, sizes.carried * h_size, &sizes, v);
-    clear(work, work_at.vectors, vectors, &sizes, v);
-    if comptime!(paths.lanes) {
-        clear(work, work_at.slots + all_slots, sizes.slots * h_size, &sizes, v);
-        clear(work, work_at.lane_keys, sizes.slots * a_size, &sizes, v);
-        clear(work, work_at.lane_keys + all_keys, sizes.slots * a_size, &sizes, v);
-    }
+    clear(&call, work, paths);
     sync_storage();
 
-    for lane in 0..sizes.lanes {
-        let last = comptime!(paths.limited) && lane + 1 == sizes.lanes;
-        // Where this lane takes slot gradients from, and where it adds them.
-        let mut slots_in = work_at.slots;
-        let mut keys_in = work_at.keys;
-        let mut slots_out = work_at.slots;
-        let mut keys_out = work_at.keys;
-        if comptime!(paths.lanes) {
-            slots_in += ((lane + 1) % 2) * all_slots;
-            keys_in = work_at.lane_keys + ((lane + 1) % 2) * all_keys;
-            slots_out += (lane % 2) * all_slots;
-            if !last {
-                keys_out = work_at.lane_keys + (lane % 2) * all_keys;
-            }
-        }
-
+    for lane in 0..call.sizes.lanes {
+        let way = lane_of(&call, lane, paths);
         let mut p = unit;
         while p < rows * h_size {
-            let row = batch_row(p / h_size, &sizes, rows);
+            let row = batch_row(p / h_size, &call.sizes, v);
+            let at = upstream_at + row * h_size + p % h_size;
+            let mut h = 0.0f32;
             let mut c = 0.0f32;
-            if comptime!(paths.cell) {
-                if lane == 0 {
-                    c = packed[cell_at + row * h_size + p % h_size];
+            if lane == 0 {
+                if comptime!(paths.last) {
+                    h = f32::cast_from(call.packed[at]);
+                }
+                if comptime!(paths.cell) {
+                    c = f32::cast_from(call.packed[at + call.sizes.batch * h_size]);
                 }
             }
-            grad_c[p] = c;
-            grad_h[p] = 0.0f32;
-            grad_s[p] = 0.0f32;
+            flow.h[p] = h;
+            flow.c[p] = c;
+            flow.s[p] = 0.0f32;
             p += units;
         }
         if unit == 0 {
-            alive[0] = 0;
+            flow.alive[0] = 0;
         }
         sync_cube();
 
-        let mut m = sizes.slots;
-        for back in 0..sizes.time {
-            let t = sizes.time - 1 - back;
-            let stores = falls_on(t, sizes.first_store, sizes.k_att);
-            let starts_window = falls_on(t, sizes.first_window, sizes.k_trunc);
+        let mut m = call.sizes.slots;
+        for back in 0..call.sizes.time {
+            let t = call.sizes.time - 1 - back;
+            let stores = falls_on(t, call.sizes.first_store, call.sizes.k_att);
             if stores {
                 m -= 1;
             }
-            // The slot that this step stored is number m; slots before it, those it could retrieve.
-            let takes = stores && (comptime!(!paths.limited) || lane > 0);
-            let n = ranks(m, sizes.k_top, v.sparsifier);
-            let raw = comptime!(v.sparsifier == Sparsifier::Released) && m <= sizes.k_top;
-
-            // What arrives at h and at the summary.
-            if unit == 0 {
-                alive[(back + 1) % 2] = 0;
-            }
-            let mut p = unit;
-            while p < rows * h_size {
-                let r = p / h_size;
-                let j = p % h_size;
-                let row = batch_row(r, &sizes, rows);
-                let at = (row * sizes.time + t) * h_size + j;
-                if !additive && stores && lane == 0 && is_row(r, &sizes, rows) {
-                    work[work_at.memory + (row * sizes.slots + m) * h_size + j] = hidden[at];
-                }
-                let mut grad = grad_h[p];
-                if comptime!(halves == 2) {
-                    grad += grad_s[p];
-                }
-                if comptime!(paths.hidden) {
-                    if lane == 0 {
-                        grad += up_h[at];
-                    }
-                }
-                if takes {
-                    let slot = row * sizes.slots + m;
-                    grad += work[slots_in + slot * h_size + j];
-                    let value = hidden[at];
-                    grad +=
-                        through_key(&*work, keys_in + slot * a_size, packed, key_at, value, j, v);
-                    if comptime!(paths.lanes) {
-                        if is_row(r, &sizes, rows) {
-                            work[slots_in + slot * h_size + j] = 0.0f32;
-                        }
-                    }
-                }
-                grad_h[p] = grad;
-                if comptime!(paths.summary) {
-                    if lane == 0 {
-                        grad += up_s[at];
-                    }
-                }
-                grad_s[p] = grad;
-                if grad != 0.0f32 || grad_h[p] != 0.0f32 || grad_c[p] != 0.0f32 {
-                    alive[back % 2] = 1;
-                }
-                p += units;
-            }
-            let mut p = unit;
-            while p < rows * n {
-                let r = p / n;
-                let k = p % n;
-                let row = batch_row(r, &sizes, rows);
-                let at = (row * sizes.time + t) * capacity + k;
-                recall.weight[r * capacity + k] = notes[notes_at.weights + at];
-                recall.ranked[r * capacity + k] = u32::cast_from(notes[notes_at.ranked + at]);
-                p += units;
-            }
+            let step = Step {
+                t,
+                m,
+                n: ranks(m, call.sizes.k_top, v.sparsifier),
+                raw: comptime!(v.sparsifier == Sparsifier::Released) && m <= call.sizes.k_top,
+                stores,
+                starts_window: falls_on(t, call.sizes.first_window, call.sizes.k_trunc),
+                lane,
+            };
+            arrive(&call, &mut flow, &mut recall, up_h, up_s, work, &step, &way, back, paths);
             sync_storage();
 
-            if takes && comptime!(paths.lanes) {
+            if stores && way.takes && comptime!(paths.lanes) {
                 // Every unit has read the keys' gradients of this slot: they are complete.
                 let mut p = unit;
                 while p < rows * a_size {
                     let r = p / a_size;
-                    if is_row(r, &sizes, rows) {
-                        let row = batch_row(r, &sizes, rows);
-                        let at = (row * sizes.slots + m) * a_size + p % a_size;
-                        work[work_at.keys + at] += work[keys_in + at];
-                        work[keys_in + at] = 0.0f32;
+                    if is_row(r, &call.sizes, v) {
+                        let row = batch_row(r, &call.sizes, v);
+                        let at = (row * call.sizes.slots + m) * a_size + p % a_size;
+                        work[call.at.work.keys + at] += work[way.keys_in + at];
+                        work[way.keys_in + at] = 0.0f32;
                     }
                     p += units;
                 }
@@ -292,175 +180,22 @@ pub(super) fn backward_kernel(
 
             // A step that no gradient reaches has nothing to pass on: a path through time ends where a
             // window begins, and starts anew where a slot was retrieved.
-            if workgroup_uniform_load(&alive[back % 2]) == 0 {
-                if lane == 0 {
-                    let mut p = unit;
-                    while p < rows * h_size {
-                        let r = p / h_size;
-                        if is_row(r, &sizes, rows) {
-                            let at = batch_row(r, &sizes, rows) * sizes.time + t;
-                            leave_empty(record, work, at, p % h_size, &work_at, v, paths);
-                        }
-                        p += units;
-                    }
+            if workgroup_uniform_load(&flow.alive[back % 2]) == 0 {
+                // With lanes the sums are zero as it is.
+                if comptime!(!paths.lanes) {
+                    leave_empty(&mut call, t);
                 }
                 sync_cube();
             } else {
-                let step = Step { t, m, n, raw, lane };
                 if m > 0 {
-                    to_scores(
-                        &grad_s,
-                        &mut recall,
-                        packed,
-                        hidden,
-                        notes,
-                        &sizes,
-                        &notes_at,
-                        &step,
-                        v,
-                    );
-                    to_slots(&grad_s, &recall, work, &sizes, &work_at, slots_out, last, n, v);
+                    to_scores(&call, &flow.s, &mut recall, &step);
+                    to_slots(&call, &flow.s, &recall, work, &step, &way);
                 }
-                to_keys(
-                    &mut recall,
-                    packed,
-                    notes,
-                    work,
-                    &sizes,
-                    &notes_at,
-                    &work_at,
-                    keys_out,
-                    &step,
-                    v,
-                );
+                to_keys(&mut call, &mut recall, work, &step, &way, paths);
                 sync_cube();
-
-                // The cell.
-                let mut p = unit;
-                while p < rows * h_size {
-                    let r = p / h_size;
-                    let j = p % h_size;
-                    let row = batch_row(r, &sizes, rows);
-                    let writes = is_row(r, &sizes, rows);
-                    let step = row * sizes.time + t;
-                    let at = step * columns + j;
-                    let gate_i = record[at];
-                    let gate_f = record[at + h_size];
-                    let gate_g = record[at + 2 * h_size];
-                    let gate_o = record[at + 3 * h_size];
-                    let cell = notes_at.cells + (row * (sizes.time + 1) + t) * h_size + j;
-                    let c_before = notes[cell];
-                    let tanh_c = notes[cell + h_size].tanh();
-                    let provisional = gate_o * tanh_c;
-
-                    let mut grad = grad_h[p];
-                    if m > 0 {
-                        if additive {
-                            if raw {
-                                let tanh = provisional.tanh();
-                                grad += recall.grad_query[r]
-                                    * packed[query_at + j]
-                                    * (1.0f32 - tanh * tanh);
-                                if writes {
-                                    work[work_at.vectors + row * vectors + j] +=
-                                        recall.grad_query[r] * tanh;
-                                }
-                            }
-                        } else {
-                            for a in 0..a_size {
-                                grad += recall.grad_query[r * a_size + a]
-                                    * packed[query_at + a * h_size + j];
-                            }
-                        }
-                    }
-                    let into_c = grad_c[p] + grad * gate_o * (1.0f32 - tanh_c * tanh_c);
-                    let to_i = into_c * gate_g * gate_i * (1.0f32 - gate_i);
-                    let to_f = into_c * c_before * gate_f * (1.0f32 - gate_f);
-                    let to_g = into_c * gate_i * (1.0f32 - gate_g * gate_g);
-                    let to_o = grad * tanh_c * gate_o * (1.0f32 - gate_o);
-                    if comptime!(!v.gates_in_global) {
-                        grad_gates[r * columns + j] = to_i;
-                        grad_gates[r * columns + h_size + j] = to_f;
-                        grad_gates[r * columns + 2 * h_size + j] = to_g;
-                        grad_gates[r * columns + 3 * h_size + j] = to_o;
-                    }
-                    if writes {
-                        if comptime!(paths.lanes) {
-                            let to = work_at.gates + at;
-                            if lane == 0 {
-                                work[to] = to_i;
-                                work[to + h_size] = to_f;
-                                work[to + 2 * h_size] = to_g;
-                                work[to + 3 * h_size] = to_o;
-                            } else {
-                                work[to] += to_i;
-                                work[to + h_size] += to_f;
-                                work[to + 2 * h_size] += to_g;
-                                work[to + 3 * h_size] += to_o;
-                            }
-                        } else {
-                            record[at] = to_i;
-                            record[at + h_size] = to_f;
-                            record[at + 2 * h_size] = to_g;
-                            record[at + 3 * h_size] = to_o;
-                        }
-                        let to = step * h_size + j;
-                        work[work_at.before + to] = if t == 0 {
-                            notes[notes_at.start + row * h_size + j]
-                        } else {
-                            hidden[to - h_size]
-                        };
-                        if !additive {
-                            work[work_at.provisional + to] = provisional;
-                        }
-                    }
-                    if starts_window {
-                        grad_c[p] = 0.0f32;
-                    } else {
-                        grad_c[p] = into_c * gate_f;
-                    }
-                    p += units;
-                }
+                through_cell(&mut call, &mut flow, &recall, work, &step, paths);
                 sync_storage();
-
-                // To the state before, unless a window starts here: each weight serves all rows.
-                let mut p = unit;
-                while p < h_size * halves {
-                    let half = p / h_size;
-                    let j = p % h_size;
-                    let mut sums = Array::<f32>::new(rows);
-                    #[unroll]
-                    for r in 0..rows {
-                        sums[r] = 0.0f32;
-                    }
-                    if !starts_window {
-                        let each = comptime!(columns / halves);
-                        for i in 0..each {
-                            let column = half * each + i;
-                            let w = packed[w_hh_at + column * h_size + j];
-                            #[unroll]
-                            for r in 0..rows {
-                                if comptime!(v.gates_in_global) {
-                                    // One row a cube, and it is one of the batch.
-                                    let row = batch_row(r, &sizes, rows);
-                                    sums[r] +=
-                                        record[(row * sizes.time + t) * columns + column] * w;
-                                } else {
-                                    sums[r] += grad_gates[r * columns + column] * w;
-                                }
-                            }
-                        }
-                    }
-                    #[unroll]
-                    for r in 0..rows {
-                        if half == 0 {
-                            grad_h[r * h_size + j] = sums[r];
-                        } else {
-                            grad_s[r * h_size + j] = sums[r];
-                        }
-                    }
-                    p += units;
-                }
+                to_state_before(&call, &mut flow, &step);
                 sync_cube();
             }
         }
@@ -468,113 +203,149 @@ pub(super) fn backward_kernel(
         // What is left reaches the state before the first step.
         let mut p = unit;
         while p < rows * h_size {
-            if is_row(p / h_size, &sizes, rows) {
-                let row = batch_row(p / h_size, &sizes, rows);
-                let mut grad = grad_h[p];
-                if comptime!(halves == 2) {
-                    grad += grad_s[p];
+            if is_row(p / h_size, &call.sizes, v) {
+                let at = batch_row(p / h_size, &call.sizes, v) * h_size + p % h_size;
+                let mut grad = flow.h[p];
+                if comptime!(v.halves() == 2) {
+                    grad += flow.s[p];
                 }
-                work[work_at.h0 + row * h_size + p % h_size] += grad;
-                work[work_at.c0 + row * h_size + p % h_size] += grad_c[p];
+                work[call.at.work.h0 + at] += grad;
+                work[call.at.work.c0 + at] += flow.c[p];
             }
             p += units;
         }
         sync_storage();
     }
 
-    // The carried slots, and the additive v, which needs every slot.
+    finish_slots(&call, work);
+    sync_storage();
+    settle(&mut call, &*work, paths);
+}
+
+#[cube]
+fn lane_of<F: Float>(call: &Call<F>, lane: usize, #[comptime] paths: Paths) -> Lane {
+    let last = comptime!(paths.limited) && lane + 1 == call.sizes.lanes;
+    let all_slots = call.sizes.batch * call.sizes.slots * comptime!(call.v.hidden);
+    let all_keys = call.sizes.batch * call.sizes.slots * comptime!(call.v.attention);
+    let mut slots_in = 0usize.runtime();
+    let mut slots_out = 0usize.runtime();
+    let mut keys_in = call.at.work.keys;
+    let mut keys_out = call.at.work.keys;
+    if comptime!(paths.lanes) {
+        slots_in = ((lane + 1) % 2) * all_slots;
+        slots_out = (lane % 2) * all_slots;
+        keys_in = call.at.work.lane_keys + ((lane + 1) % 2) * all_keys;
+        if !last {
+            keys_out = call.at.work.lane_keys + (lane % 2) * all_keys;
+        }
+    }
+    let takes = comptime!(!paths.limited) || lane > 0;
+    Lane { slots_in, keys_in, slots_out, keys_out, takes, last }
+}
+
+/// What arrives at h and at the summary of a step, and what it retrieved.
+#[cube]
+#[allow(clippy::too_many_arguments)]
+fn arrive<F: Float>(
+    call: &Call<F>,
+    flow: &mut Flow,
+    recall: &mut Recall,
+    up_h: &[F],
+    up_s: &[F],
+    work: &mut [f32],
+    step: &Step,
+    way: &Lane,
+    back: usize,
+    #[comptime] paths: Paths,
+) {
+    let v = comptime!(call.v);
+    let h_size = comptime!(v.hidden);
+    let a_size = comptime!(v.attention);
+    let rows = comptime!(v.rows);
+    let units = comptime!(v.units);
+    let capacity = comptime!(v.ranks);
+    let unit = UNIT_POS as usize;
+    if unit == 0 {
+        flow.alive[(back + 1) % 2] = 0;
+    }
     let mut p = unit;
     while p < rows * h_size {
         let r = p / h_size;
         let j = p % h_size;
-        if is_row(r, &sizes, rows) {
-            let row = batch_row(r, &sizes, rows);
-            for slot in 0..sizes.carried {
-                let at = (row * sizes.carried + slot) * h_size + j;
-                let value = packed[carried_at + at];
-                let key = work_at.keys + (row * sizes.slots + slot) * a_size;
-                work[work_at.carried + at] += through_key(&*work, key, packed, key_at, value, j, v);
-                if !additive {
-                    work[work_at.memory + (row * sizes.slots + slot) * h_size + j] = value;
-                }
-            }
-            if additive {
-                let mut sum = 0.0f32;
-                for slot in 0..sizes.slots {
-                    let value =
-                        slot_value(row, slot, j, packed, carried_at, hidden, &sizes, h_size);
-                    sum += work[work_at.keys + row * sizes.slots + slot] * value.tanh();
-                }
-                work[work_at.vectors + row * vectors + h_size + j] = sum;
+        let row = batch_row(r, &call.sizes, v);
+        let at = (row * call.sizes.time + step.t) * h_size + j;
+        let mut grad = flow.h[p];
+        if comptime!(v.halves() == 2) {
+            grad += flow.s[p];
+        }
+        if comptime!(paths.hidden) {
+            if step.lane == 0 {
+                grad += f32::cast_from(up_h[at]);
             }
         }
+        if step.stores && way.takes {
+            let slot = row * call.sizes.slots + step.m;
+            grad += work[way.slots_in + slot * h_size + j];
+            grad += through_key(call, &*work, way.keys_in + slot * a_size, slot, j);
+            if comptime!(paths.lanes) {
+                if is_row(r, &call.sizes, v) {
+                    work[way.slots_in + slot * h_size + j] = 0.0f32;
+                }
+            }
+        }
+        flow.h[p] = grad;
+        let mut grad_s = call.summary_scale * grad;
+        if comptime!(paths.summary) {
+            if step.lane == 0 {
+                grad_s += f32::cast_from(up_s[at]);
+            }
+        }
+        flow.s[p] = grad_s;
+        if grad != 0.0f32 || grad_s != 0.0f32 || flow.c[p] != 0.0f32 {
+            flow.alive[back % 2] = 1;
+        }
+        p += units;
+    }
+    let mut p = unit;
+    while p < rows * step.n {
+        let r = p / step.n;
+        let k = p % step.n;
+        let row = batch_row(r, &call.sizes, v);
+        let at = (row * call.sizes.time + step.t) * capacity + k;
+        recall.weight[r * capacity + k] = f32::reinterpret(call.notes[call.at.notes.weights + at]);
+        recall.ranked[r * capacity + k] = call.notes[call.at.notes.ranked + at];
         p += units;
     }
 }
 
-/// Fills what belongs to this cube's rows with zeros: `each` numbers a row.
+/// Gradients of the carried slots by way of their keys, and of the additive v, which needs every slot.
 #[cube]
-fn clear(work: &mut [f32], at: usize, each: usize, sizes: &Sizes, #[comptime] v: Variant) {
-    let rows = comptime!(v.rows);
-    let first = CUBE_POS * rows;
-    let end = min(first + rows, sizes.batch) * each;
-    let mut i = first * each + UNIT_POS as usize;
-    while i < end {
-        work[at + i] = 0.0f32;
-        i += comptime!(v.units);
-    }
-}
-
-/// Writes what a step leaves that no gradient reached, for hidden unit `j` of the step (and row) `at`.
-#[cube]
-fn leave_empty(
-    record: &mut [f32],
-    work: &mut [f32],
-    at: usize,
-    j: usize,
-    work_at: &Workspace,
-    #[comptime] v: Variant,
-    #[comptime] paths: Paths,
-) {
+fn finish_slots<F: Float>(call: &Call<F>, work: &mut [f32]) {
+    let v = comptime!(call.v);
     let h_size = comptime!(v.hidden);
-    for gate in 0..4usize {
-        let to = at * comptime!(4 * v.hidden) + gate * h_size + j;
-        if comptime!(paths.lanes) {
-            work[work_at.gates + to] = 0.0f32;
-        } else {
-            record[to] = 0.0f32;
+    let a_size = comptime!(v.attention);
+    let mut p = UNIT_POS as usize;
+    while p < comptime!(v.rows * v.hidden) {
+        let r = p / h_size;
+        let j = p % h_size;
+        if is_row(r, &call.sizes, v) {
+            let row = batch_row(r, &call.sizes, v);
+            let first = row * call.sizes.slots;
+            for slot in 0..call.sizes.carried {
+                let at = call.at.work.carried + (row * call.sizes.carried + slot) * h_size + j;
+                let key = call.at.work.keys + (first + slot) * a_size;
+                work[at] += through_key(call, &*work, key, first + slot, j);
+            }
+            if comptime!(v.score == ScoreKind::Additive) {
+                let mut sum = 0.0f32;
+                for slot in 0..call.sizes.slots {
+                    let value = f32::cast_from(call.kept[(first + slot) * h_size + j]);
+                    sum += work[call.at.work.keys + first + slot] * value.tanh();
+                }
+                let vectors = call.at.work.vectors + row * comptime!(v.vectors());
+                work[vectors + h_size + j] = sum;
+            }
         }
+        p += comptime!(v.units);
     }
-    work[work_at.before + at * h_size + j] = 0.0f32;
-    if comptime!(v.score != ScoreKind::Additive) {
-        work[work_at.provisional + at * h_size + j] = 0.0f32;
-        let mut a = j;
-        while a < comptime!(v.attention) {
-            work[work_at.queries + at * comptime!(v.attention) + a] = 0.0f32;
-            a += h_size;
-        }
-    }
-}
-
-/// What the gradient of a slot's key, at `key` in `work`, gives to number `j` of the slot.
-#[cube]
-fn through_key(
-    work: &[f32],
-    key: usize,
-    packed: &[f32],
-    key_at: usize,
-    value: f32,
-    j: usize,
-    #[comptime] v: Variant,
-) -> f32 {
-    let mut sum = 0.0f32;
-    if comptime!(v.score == ScoreKind::Additive) {
-        let tanh = value.tanh();
-        sum = work[key] * packed[key_at + j] * (1.0f32 - tanh * tanh);
-    } else {
-        for a in 0..comptime!(v.attention) {
-            sum += work[key + a] * packed[key_at + a * comptime!(v.hidden) + j];
-        }
-    }
-    sum
 }

@@ -7,13 +7,16 @@
 //!
 //! | file | purpose |
 //! | --- | --- |
-//! | `plan` | which variant of the kernels a call gets, and the sizes they read |
+//! | `plan`, `variant` | whether the kernels cover a call, and which variant of them it gets |
+//! | `layout` | the sizes that the kernels read, and where everything lies |
 //! | `launch` | how a kernel gets to the device, with and without fusion |
+//! | `pass` | the two passes as a few products and launches |
 //! | `pack` | parameters and states in one buffer |
-//! | `forward`, `backward` | the two kernels over time |
-//! | `attend`, `recall` | the retrieval of a step, and its gradients |
+//! | `call` | what both kernels over time are given |
+//! | `forward`, `attend`, `slots` | the kernel over time: the cell, the retrieval, what is stored |
+//! | `backward`, `recall`, `replay` | its gradient: the sweep, through a retrieval, through the cell |
+//! | `sums` | what backward adds up |
 //! | `select` | sums and maxima over the units of a row |
-//! | `cell` | what both kernels compute |
 
 // A condition on a `comptime!` value chooses code while a kernel is compiled. Joined with another one it
 // would be asked by every unit.
@@ -23,15 +26,23 @@
 
 mod attend;
 mod backward;
-mod cell;
+mod call;
 mod forward;
 mod launch;
+mod layout;
 mod pack;
 mod pass;
 mod plan;
 mod recall;
+mod replay;
 mod select;
+mod slots;
+mod sums;
+#[cfg(test)]
+mod tests;
+mod variant;
 
 pub(crate) use launch::CubeLaunch;
 pub use pass::SavedGpu;
-pub(crate) use pass::{backward, forward, plan};
+pub(crate) use pass::{backward, forward};
+pub(crate) use plan::plan;

@@ -3,10 +3,10 @@
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 
-use super::backward::{Turned, Workspace};
-use super::cell::{batch_row, is_row, slot_value};
-use super::forward::Notes;
-use super::plan::{ScoreKind, Sizes, Variant};
+use super::backward::{Lane, Paths, Step};
+use super::call::{Call, batch_row, is_row};
+use super::layout::Packed;
+use super::variant::ScoreKind;
 use crate::op::options::Sparsifier;
 
 /// What a cube knows of the retrieval at the present step; all in shared memory.
@@ -25,40 +25,21 @@ pub(super) struct Recall {
     pub grad_query: Shared<[f32]>,
 }
 
-/// The present step, as far as its retrieval goes.
-#[derive(CubeType, Clone, Copy)]
-pub(super) struct Step {
-    pub t: usize,
-    /// Slots that it could retrieve.
-    pub m: usize,
-    /// Slots that decided the weights.
-    pub n: usize,
-    /// Whether the weights are the scores.
-    pub raw: bool,
-    pub lane: usize,
-}
-
 /// From the gradient of the summary, `[rows, H]`, to those of the ranked scores, the selection held fixed.
 /// Every unit of the cube calls it; a barrier comes last.
 #[cube]
-#[allow(clippy::too_many_arguments)]
-pub(super) fn to_scores(
+pub(super) fn to_scores<F: Float>(
+    call: &Call<F>,
     grad_s: &Shared<[f32]>,
     recall: &mut Recall,
-    packed: &[f32],
-    hidden: &[f32],
-    notes: &[f32],
-    sizes: &Sizes,
-    notes_at: &Notes,
     step: &Step,
-    #[comptime] v: Variant,
 ) {
+    let v = comptime!(call.v);
     let h_size = comptime!(v.hidden);
     let rows = comptime!(v.rows);
     let units = comptime!(v.units);
     let capacity = comptime!(v.ranks);
     let parts = comptime!(v.parts());
-    let carried_at = comptime!(Turned::of(&v).cell) + sizes.batch * h_size;
     let unit = UNIT_POS as usize;
     let t = step.t;
     let n = step.n;
@@ -69,14 +50,14 @@ pub(super) fn to_scores(
     while p < rows * n * parts {
         let r = p / (n * parts);
         let k = (p / parts) % n;
-        let row = batch_row(r, sizes, rows);
+        let row = batch_row(r, &call.sizes, v);
         let mut sum = 0.0f32;
         if recall.weight[r * capacity + k] != 0.0f32 || raw {
             let slot = recall.ranked[r * capacity + k] as usize;
             let mut j = p % parts;
             while j < h_size {
-                let value = slot_value(row, slot, j, packed, carried_at, hidden, sizes, h_size);
-                sum += grad_s[r * h_size + j] * value;
+                let at = (row * call.sizes.slots + slot) * h_size + j;
+                sum += grad_s[r * h_size + j] * f32::cast_from(call.kept[at]);
                 j += parts;
             }
         }
@@ -110,8 +91,9 @@ pub(super) fn to_scores(
             if comptime!(v.sparsifier == Sparsifier::Softmax) {
                 grad = recall.weight[first + k] * (grad - mean);
             } else {
-                let row = batch_row(r, sizes, rows);
-                let sum = notes[notes_at.sums + row * sizes.time + t];
+                let row = batch_row(r, &call.sizes, v);
+                let at = call.at.notes.sums + row * call.sizes.time + t;
+                let sum = f32::reinterpret(call.notes[at]);
                 grad = excess_gradient(recall.weight[first + k], grad, mean, sum);
                 if k == n - 1 {
                     // The last rank supplies the threshold.
@@ -129,37 +111,35 @@ pub(super) fn to_scores(
 }
 
 /// To the retrieved slots: a unit owns a column of all slots of its row. What goes to slots of this call is
-/// added at `slots_out`, unless this is the last lane.
+/// added where the lane says, unless it is the last.
 #[cube]
-#[allow(clippy::too_many_arguments)]
-pub(super) fn to_slots(
+pub(super) fn to_slots<F: Float>(
+    call: &Call<F>,
     grad_s: &Shared<[f32]>,
     recall: &Recall,
     work: &mut [f32],
-    sizes: &Sizes,
-    work_at: &Workspace,
-    slots_out: usize,
-    last: bool,
-    n: usize,
-    #[comptime] v: Variant,
+    step: &Step,
+    way: &Lane,
 ) {
+    let v = comptime!(call.v);
+    let n = step.n;
     let h_size = comptime!(v.hidden);
     let rows = comptime!(v.rows);
     let units = comptime!(v.units);
     let capacity = comptime!(v.ranks);
     let unit = UNIT_POS as usize;
-    if !last {
+    if !way.last {
         let mut p = unit;
         while p < rows * h_size {
             let r = p / h_size;
             let j = p % h_size;
-            if is_row(r, sizes, rows) {
-                let row = batch_row(r, sizes, rows);
+            if is_row(r, &call.sizes, v) {
+                let row = batch_row(r, &call.sizes, v);
                 for k in 0..n {
                     let w = recall.weight[r * capacity + k];
                     let slot = recall.ranked[r * capacity + k] as usize;
-                    if w != 0.0f32 && slot >= sizes.carried {
-                        let at = slots_out + (row * sizes.slots + slot) * h_size + j;
+                    if w != 0.0f32 && slot >= call.sizes.carried {
+                        let at = way.slots_out + (row * call.sizes.slots + slot) * h_size + j;
                         work[at] += w * grad_s[p];
                     }
                 }
@@ -168,17 +148,18 @@ pub(super) fn to_slots(
         }
     }
     // Carried slots are tensors from outside: they take gradient from every lane.
-    if sizes.carried > 0 {
+    if call.sizes.carried > 0 {
         let mut p = unit;
         while p < rows * h_size {
             let r = p / h_size;
             let j = p % h_size;
-            if is_row(r, sizes, rows) {
-                let row = batch_row(r, sizes, rows);
+            if is_row(r, &call.sizes, v) {
+                let row = batch_row(r, &call.sizes, v);
                 for k in 0..n {
                     let slot = recall.ranked[r * capacity + k] as usize;
-                    if slot < sizes.carried {
-                        let at = work_at.carried + (row * sizes.carried + slot) * h_size + j;
+                    if slot < call.sizes.carried {
+                        let at =
+                            call.at.work.carried + (row * call.sizes.carried + slot) * h_size + j;
                         work[at] += recall.weight[r * capacity + k] * grad_s[p];
                     }
                 }
@@ -189,21 +170,18 @@ pub(super) fn to_slots(
 }
 
 /// To the query and the keys: a unit owns a column of all keys of its row. Those of slots of this call are
-/// added at `keys_out`.
+/// added where the lane says. The gradient of the query takes its place.
 #[cube]
 #[allow(clippy::too_many_arguments)]
-pub(super) fn to_keys(
+pub(super) fn to_keys<F: Float>(
+    call: &mut Call<F>,
     recall: &mut Recall,
-    packed: &[f32],
-    notes: &[f32],
     work: &mut [f32],
-    sizes: &Sizes,
-    notes_at: &Notes,
-    work_at: &Workspace,
-    keys_out: usize,
     step: &Step,
-    #[comptime] v: Variant,
+    way: &Lane,
+    #[comptime] paths: Paths,
 ) {
+    let v = comptime!(call.v);
     let a_size = comptime!(v.attention);
     let rows = comptime!(v.rows);
     let units = comptime!(v.units);
@@ -212,28 +190,27 @@ pub(super) fn to_keys(
     let mlp = comptime!(v.score == ScoreKind::Mlp);
     let dot = comptime!(v.score == ScoreKind::Dot);
     let vectors = comptime!(v.vectors());
-    let v_at = comptime!(Turned::of(&v).v);
+    let v_at = comptime!(Packed::of(&v).v);
     let dot_scale = comptime!((v.attention as f32).sqrt().recip());
     let unit = UNIT_POS as usize;
     let t = step.t;
     let m = step.m;
     let n = step.n;
     let raw = step.raw;
-    let lane = step.lane;
 
     let mut p = unit;
     while p < rows * a_size {
         let r = p / a_size;
         let a = p % a_size;
-        let row = batch_row(r, sizes, rows);
-        let of_step = row * sizes.time + t;
-        let writes = is_row(r, sizes, rows);
+        let row = batch_row(r, &call.sizes, v);
+        let of_step = row * call.sizes.time + t;
+        let writes = is_row(r, &call.sizes, v);
         let mut to_query = 0.0f32;
         let mut to_v = 0.0f32;
         if m > 0 {
             let mut q = 0.0f32;
             if !additive {
-                q = notes[notes_at.queries + of_step * a_size + a];
+                q = f32::cast_from(call.kept[call.at.kept.queries + of_step * a_size + a]);
             }
             for k in 0..n {
                 let grad = recall.grad_score[r * capacity + k];
@@ -243,10 +220,13 @@ pub(super) fn to_keys(
                     if additive {
                         to_query += grad;
                     } else {
-                        let key = notes[(row * a_size + a) * sizes.slots + slot];
+                        let key = (row * a_size + a) * call.sizes.slots + slot;
+                        let key = f32::cast_from(call.kept[call.at.kept.keys + key]);
                         if mlp {
                             let tanh = (q + key).tanh();
-                            to_key = grad * packed[v_at + a] * (1.0f32 - tanh * tanh);
+                            to_key = grad
+                                * f32::cast_from(call.packed[v_at + a])
+                                * (1.0f32 - tanh * tanh);
                             to_query += to_key;
                             to_v += grad * tanh;
                         } else {
@@ -255,8 +235,12 @@ pub(super) fn to_keys(
                         }
                     }
                     if writes {
-                        let of = if slot < sizes.carried { work_at.keys } else { keys_out };
-                        work[of + (row * sizes.slots + slot) * a_size + a] += to_key;
+                        let of = if slot < call.sizes.carried {
+                            call.at.work.keys
+                        } else {
+                            way.keys_out
+                        };
+                        work[of + (row * call.sizes.slots + slot) * a_size + a] += to_key;
                     }
                 }
             }
@@ -271,15 +255,14 @@ pub(super) fn to_keys(
         }
         recall.grad_query[p] = to_query;
         if writes && !additive {
-            let at = work_at.queries + of_step * a_size + a;
-            if lane == 0 {
-                work[at] = to_query;
+            let at = of_step * a_size + a;
+            if comptime!(paths.lanes) {
+                work[call.at.work.queries + at] += to_query;
             } else {
-                work[at] += to_query;
+                call.kept[call.at.kept.queries + at] = F::cast_from(to_query);
             }
             if mlp {
-                work[work_at.vectors + row * vectors + a] += to_query;
-                work[work_at.vectors + row * vectors + a_size + a] += to_v;
+                work[call.at.work.vectors + row * vectors + a] += to_v;
             }
         }
         p += units;
@@ -294,4 +277,29 @@ fn excess_gradient(weight: f32, grad: f32, mean: f32, sum: f32) -> f32 {
         out = (grad - mean) / sum;
     }
     out
+}
+
+/// What the gradient of a slot's key, at `key` in `work`, gives to number `j` of the slot, one of
+/// `[B M]`.
+#[cube]
+pub(super) fn through_key<F: Float>(
+    call: &Call<F>,
+    work: &[f32],
+    key: usize,
+    slot: usize,
+    j: usize,
+) -> f32 {
+    let v = comptime!(call.v);
+    let h_size = comptime!(v.hidden);
+    let key_at = comptime!(Packed::of(&v).turned_key);
+    let mut sum = 0.0f32;
+    if comptime!(v.score == ScoreKind::Additive) {
+        let tanh = f32::cast_from(call.kept[slot * h_size + j]).tanh();
+        sum = work[key] * f32::cast_from(call.packed[key_at + j]) * (1.0f32 - tanh * tanh);
+    } else {
+        for a in 0..comptime!(v.attention) {
+            sum += work[key + a] * f32::cast_from(call.packed[key_at + a * h_size + j]);
+        }
+    }
+    sum
 }

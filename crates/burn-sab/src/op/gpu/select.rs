@@ -4,7 +4,7 @@
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 
-use super::plan::Variant;
+use super::variant::Variant;
 
 /// Below every score: WGSL has no literal for minus infinity.
 pub(super) const LOWEST: f32 = -3.0e38;

@@ -1,0 +1,96 @@
+//! What backward adds up, in f32: cleared before, and left in the type of the tensors after.
+
+use burn_cubecl::cubecl;
+use cubecl::prelude::*;
+
+use super::backward::Paths;
+use super::call::Call;
+use super::layout::Sizes;
+use super::variant::{ScoreKind, Variant};
+
+/// Fills the sums of this cube's rows with zeros.
+#[cube]
+pub(super) fn clear<F: Float>(call: &Call<F>, work: &mut [f32], #[comptime] paths: Paths) {
+    let v = comptime!(call.v);
+    let h_size = comptime!(v.hidden);
+    let sizes = &call.sizes;
+    let at = &call.at.work;
+    let slots = sizes.slots * h_size;
+    let keys = sizes.slots * comptime!(v.attention);
+    zero(call, work, 0usize.runtime(), slots);
+    zero(call, work, at.keys, keys);
+    zero(call, work, at.h0, h_size.runtime());
+    zero(call, work, at.c0, h_size.runtime());
+    zero(call, work, at.carried, sizes.carried * h_size);
+    zero(call, work, at.vectors, comptime!(v.vectors()).runtime());
+    if comptime!(paths.lanes) {
+        zero(call, work, sizes.batch * slots, slots);
+        zero(call, work, at.lane_keys, keys);
+        zero(call, work, at.lane_keys + sizes.batch * keys, keys);
+        zero(call, work, at.gates, sizes.time * comptime!(4 * v.hidden));
+        if comptime!(v.score != ScoreKind::Additive) {
+            zero(call, work, at.queries, sizes.time * comptime!(v.attention));
+        }
+    }
+}
+
+/// Fills what belongs to this cube's rows with zeros: `each` numbers a row.
+#[cube]
+fn zero<F: Float>(call: &Call<F>, work: &mut [f32], at: usize, each: usize) {
+    let first = CUBE_POS * comptime!(call.v.rows);
+    let end = min(first + comptime!(call.v.rows), call.sizes.batch) * each;
+    let mut i = first * each + UNIT_POS as usize;
+    while i < end {
+        work[at + i] = 0.0f32;
+        i += comptime!(call.v.units);
+    }
+}
+
+/// Leaves the sums of this cube's rows in the type of the tensors.
+#[cube]
+pub(super) fn settle<F: Float>(call: &mut Call<F>, work: &[f32], #[comptime] paths: Paths) {
+    let v = comptime!(call.v);
+    let h_size = comptime!(v.hidden);
+    let a_size = comptime!(v.attention);
+    let slots = call.sizes.slots;
+    let carried = call.sizes.carried;
+    let time = call.sizes.time;
+    let at = &call.at.work;
+    let to = &call.at.kept;
+    let kept = &mut call.kept;
+    let sizes = &call.sizes;
+    if comptime!(v.score != ScoreKind::Additive) {
+        round(work, at.keys, kept, to.grad_keys, slots * a_size, sizes, v);
+    }
+    round(work, at.h0, kept, to.grad_h0, h_size.runtime(), sizes, v);
+    round(work, at.c0, kept, to.grad_c0, h_size.runtime(), sizes, v);
+    round(work, at.carried, kept, to.grad_carried, carried * h_size, sizes, v);
+    round(work, at.vectors, kept, to.grad_vectors, comptime!(v.vectors()).runtime(), sizes, v);
+    if comptime!(paths.lanes) {
+        if comptime!(v.score != ScoreKind::Additive) {
+            round(work, at.queries, kept, to.queries, time * a_size, sizes, v);
+        }
+        let columns = comptime!(4 * v.hidden);
+        round(work, at.gates, &mut call.record, 0usize.runtime(), time * columns, sizes, v);
+    }
+}
+
+/// Rounds `each` numbers of each of this cube's rows.
+#[cube]
+fn round<F: Float>(
+    work: &[f32],
+    from: usize,
+    out: &mut [F],
+    to: usize,
+    each: usize,
+    sizes: &Sizes,
+    #[comptime] v: Variant,
+) {
+    let first = CUBE_POS * comptime!(v.rows);
+    let end = min(first + comptime!(v.rows), sizes.batch) * each;
+    let mut i = first * each + UNIT_POS as usize;
+    while i < end {
+        out[to + i] = F::cast_from(work[from + i]);
+        i += comptime!(v.units);
+    }
+}

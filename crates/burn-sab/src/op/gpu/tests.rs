@@ -1,0 +1,364 @@
+//! Which variant a call gets on which device, every reason for falling back, and a run over buffers that held
+//! NaN before.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use burn::tensor::{DType, Shape};
+use burn_cubecl::cubecl::ir::HardwareProperties;
+use burn_cubecl::tensor::CubeTensor;
+
+use super::layout::operand_width;
+use super::plan::{Limits, Plan};
+use super::variant::{self, ScoreKind, Variant};
+use crate::op::{Readout, Recompute, SabOptions, Sparsifier, Strategy};
+
+/// WebGPU's default limits: 16 KiB of shared memory, 256 units, 8 storage buffers, of which wgpu keeps one, and
+/// 128 MiB in a buffer.
+fn webgpu() -> Limits {
+    Limits {
+        hardware: HardwareProperties {
+            load_width: 128,
+            vector_register_count: None,
+            plane_size_min: 0,
+            plane_size_max: 0,
+            max_bindings: 7,
+            max_shared_memory_size: 16 << 10,
+            max_cube_count: (65_535, 65_535, 65_535),
+            max_units_per_cube: 256,
+            max_cube_dim: (256, 256, 64),
+            num_streaming_multiprocessors: None,
+            num_cpu_cores: None,
+            last_level_cache_size: None,
+            num_tensor_cores: None,
+            min_tensor_cores_dim: None,
+            max_vector_size: 4,
+            cube_mma_reserved_shared_memory: 0,
+        },
+        alignment: 256,
+        largest_buffer: 128 << 20,
+        has_type: true,
+        llvmpipe: false,
+    }
+}
+
+fn with_shared(kib: usize) -> Limits {
+    let mut limits = webgpu();
+    limits.hardware.max_shared_memory_size = kib << 10;
+    limits
+}
+
+fn options() -> SabOptions {
+    SabOptions {
+        k_top: 5,
+        k_att: 1,
+        k_trunc: 10,
+        truncation_offset: 0,
+        sparsifier: Sparsifier::Softmax,
+        summary_scale: 1.0,
+        max_hops: None,
+        first_step: 0,
+        readout: Readout::All,
+        reminders: false,
+        recompute: Recompute::Auto,
+        strategy: Strategy::Auto,
+    }
+}
+
+/// Dot scores of A 64, B rows, T steps.
+fn shape(batch: usize, time: usize, hidden: usize) -> variant::Shape {
+    variant::Shape {
+        batch,
+        time,
+        input: 10,
+        hidden,
+        attention: 64,
+        carried: 0,
+        slots: time,
+        places: 5,
+    }
+}
+
+fn choose(shape: variant::Shape, options: &SabOptions, limits: &Limits) -> Result<Plan, String> {
+    Plan::choose(shape, ScoreKind::Dot, options, DType::F32, true, limits)
+}
+
+fn why(shape: variant::Shape, options: &SabOptions, limits: &Limits) -> String {
+    choose(shape, options, limits).expect_err("not covered")
+}
+
+/// Rows of a cube and whether the gates pass through global memory, for a batch that fills any cube; `None`
+/// where a state does not fit.
+#[test]
+fn variants_follow_the_shared_memory() {
+    let shared = |rows| Some((rows, false));
+    let in_global = Some((1, true));
+    let expected = [
+        (16, [shared(4), shared(4), shared(1), in_global, None]),
+        (32, [shared(4), shared(4), shared(2), shared(1), in_global]),
+        (48, [shared(4), shared(4), shared(2), shared(1), in_global]),
+        (228, [shared(4), shared(4), shared(4), shared(4), shared(4)]),
+    ];
+    for (kib, variants) in expected {
+        for (hidden, expected) in [16, 128, 512, 1024, 2048].into_iter().zip(variants) {
+            let hardware = with_shared(kib).hardware;
+            let shape = shape(128, 10, hidden);
+            let variant = Variant::choose(&shape, ScoreKind::Dot, &options(), &hardware);
+            let got = variant.as_ref().ok().map(|v| (v.rows, v.gates_in_global));
+            assert_eq!(got, expected, "{kib} KiB, H {hidden}: {variant:?}");
+        }
+    }
+}
+
+/// No more rows a cube than leave every multiprocessor a cube; units in a power of two.
+#[test]
+fn variants_follow_the_batch_and_the_units() {
+    let rows = |batch, multiprocessors| {
+        let mut limits = with_shared(48);
+        limits.hardware.num_streaming_multiprocessors = multiprocessors;
+        choose(shape(batch, 10, 128), &options(), &limits).expect("covered").variant.rows
+    };
+    // wgpu does not tell the number of multiprocessors: 32 are assumed.
+    assert_eq!([1, 32, 63, 64, 127, 128].map(|batch| rows(batch, None)), [1, 1, 2, 2, 4, 4]);
+    assert_eq!([128, 264, 528].map(|batch| rows(batch, Some(132))), [1, 2, 4]);
+    for (most, units) in [(1, 1), (100, 64), (256, 256), (1024, 256)] {
+        let mut limits = webgpu();
+        limits.hardware.max_units_per_cube = most;
+        limits.hardware.max_cube_dim.0 = most;
+        let plan = choose(shape(1, 10, 128), &options(), &limits).expect("covered");
+        assert_eq!(plan.variant.units, units, "of {most}");
+    }
+}
+
+/// Lengths, batches and numbers of slots compile nothing anew, once there are `k_top` slots.
+#[test]
+fn a_curriculum_compiles_one_variant() {
+    let variant =
+        |time| choose(shape(16, time, 128), &options(), &webgpu()).expect("covered").variant;
+    let first: Variant = variant(8);
+    assert!([9, 100, 1000].iter().all(|time| variant(*time) == first));
+}
+
+#[test]
+fn what_is_not_covered_is_said() {
+    let usual = shape(128, 10, 128);
+    let all = options();
+    assert!(choose(usual, &all, &webgpu()).is_ok());
+
+    let mut limits = webgpu();
+    limits.hardware.max_bindings = 6;
+    let few = "the device binds 6 storage buffers at a time and the kernels need 7";
+    assert_eq!(why(usual, &all, &limits), few);
+
+    let many = SabOptions { k_top: 129, ..options() };
+    let told = "129 slots decide a step; the kernels rank 128";
+    assert_eq!(why(shape(1, 200, 128), &many, &webgpu()), told);
+    assert!(choose(shape(1, 128, 128), &many, &webgpu()).is_ok(), "fewer slots than k_top");
+
+    let told = "H 2048 and A 64 take 25564 bytes of shared memory; the device has 16384";
+    assert_eq!(why(shape(1, 10, 2048), &all, &webgpu()), told);
+    let hops = SabOptions { max_hops: Some(1), ..options() };
+    let told = "max_hops at H 1024: shared memory is too small";
+    assert_eq!(why(shape(128, 10, 1024), &hops, &webgpu()), told);
+
+    let told = why(shape(64, 2000, 128), &all, &webgpu());
+    assert!(told.starts_with("a buffer of ") && told.contains("allows 134217728: take"), "{told}");
+    let mut limits = webgpu();
+    limits.largest_buffer = u64::MAX;
+    let told = why(shape(64, 100_000, 128), &all, &limits);
+    assert!(told.contains("the kernels count to 2147483648"), "{told}");
+
+    let told = why(shape(1 << 19, 1, 1), &all, &limits);
+    assert_eq!(told, "a batch of 524288 takes 131072 cubes; the device starts 65535 at a time");
+
+    let mut limits = webgpu();
+    limits.llvmpipe = true;
+    let told = why(shape(1, 300, 128), &all, &limits);
+    assert!(told.contains("Mesa's software Vulkan ends a shader's loops after 65535"), "{told}");
+
+    let of = |dtype, limits: &Limits| {
+        Plan::choose(usual, ScoreKind::Dot, &options(), dtype, true, limits).map(|_| ())
+    };
+    assert_eq!(of(DType::BF16, &webgpu()), Ok(()));
+    let mut limits = webgpu();
+    limits.has_type = false;
+    assert_eq!(of(DType::BF16, &limits), Err("the device does not compute with BF16".to_owned()));
+    let told = "the GPU kernels store F32, F16 and BF16, not F64".to_owned();
+    assert_eq!(of(DType::F64, &webgpu()), Err(told));
+}
+
+/// Stored numbers take half the bytes in f16: twice the steps fit a buffer.
+#[test]
+fn half_precision_halves_the_buffers() {
+    let bytes = |dtype: DType| {
+        let plan =
+            Plan::choose(shape(64, 300, 128), ScoreKind::Dot, &options(), dtype, true, &webgpu());
+        let lengths = plan.expect("covered").lengths;
+        [lengths.kept, lengths.operands, lengths.states].map(|numbers| numbers * dtype.size())
+    };
+    let halves = bytes(DType::F32).map(|bytes| bytes / 2);
+    for (half, expected) in bytes(DType::F16).into_iter().zip(halves) {
+        // Up to the alignment of the regions.
+        assert!(half.abs_diff(expected) < 10 * 256, "{half} bytes, not {expected}");
+    }
+    assert_eq!(operand_width(128, 10), 140);
+}
+
+/// Buffers that held NaN.
+static POISONED: AtomicUsize = AtomicUsize::new(0);
+
+/// A buffer that holds NaN, or, of words, the bits of one. What the kernels allocate is such a buffer in these
+/// tests: a number that is read before it is written spoils what is computed from it.
+pub(super) fn poisoned(like: &CubeTensor, len: usize, dtype: DType) -> CubeTensor {
+    POISONED.fetch_add(1, Ordering::Relaxed);
+    let nan: &[u8] = match dtype {
+        DType::F16 => &[0x00, 0x7E],
+        DType::BF16 => &[0xC0, 0x7F],
+        DType::F32 | DType::U32 => &[0x00, 0x00, 0xC0, 0x7F],
+        _ => unreachable!("the kernels allocate no {dtype:?}"),
+    };
+    let handle = like.client.create_from_slice(&nan.repeat(len));
+    let (client, device) = (like.client.clone(), like.device.clone());
+    CubeTensor::new_contiguous(client, device, Shape::from([len]), handle, dtype)
+}
+
+#[cfg(all(feature = "wgpu", feature = "flex", feature = "autodiff"))]
+mod on_wgpu {
+    use super::*;
+    use crate::{SabLstm, SabLstmConfig, SabLstmState, ScoreConfig};
+    use burn::module::{Module, ModuleMapper, Param};
+    use burn::tensor::{Device, Tensor, TensorData};
+
+    const BATCH: usize = 3;
+    const TIME: usize = 9;
+    const INPUT: usize = 2;
+    const HIDDEN: usize = 5;
+    const CARRIED: usize = 2;
+
+    /// Numbers between -1 and 1 that repeat nowhere soon.
+    fn numbers<const D: usize>(
+        sides: [usize; D],
+        phase: f64,
+        dtype: DType,
+        device: &Device,
+    ) -> Tensor<D> {
+        let count = sides.iter().product::<usize>();
+        let values: Vec<f64> = (0..count).map(|i| (phase + 1.7 * i as f64).sin()).collect();
+        Tensor::from_data(TensorData::new(values, sides), (device, dtype))
+    }
+
+    /// The same parameters in every run, each tensor its own.
+    struct Fixed {
+        phase: f64,
+        dtype: DType,
+    }
+
+    impl ModuleMapper for Fixed {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            self.phase += 0.37;
+            let sides: [usize; D] = param.dims();
+            Param::from_tensor(numbers(sides, self.phase, self.dtype, &param.device()))
+        }
+    }
+
+    /// Outputs and gradients. Gradient arrives at everything, or at one step in the middle.
+    fn run(layer: &SabLstm, everywhere: bool, device: &Device) -> Vec<Vec<f64>> {
+        let dtype = layer.weight_ih.dtype();
+        let x = numbers([BATCH, TIME, INPUT], 0.0, dtype, device).require_grad();
+        let slots = numbers([BATCH, CARRIED, HIDDEN], 0.3, dtype, device).require_grad();
+        let [cell, hidden] =
+            [0.5, 0.9].map(|at| numbers([BATCH, HIDDEN], at, dtype, device).require_grad());
+        let state = SabLstmState::new(cell.clone(), hidden.clone()).with_slots(slots.clone());
+        let output = layer.forward_with_reminders(x.clone(), Some(state));
+        let up = numbers([BATCH, TIME, HIDDEN], 0.2, dtype, device);
+        let loss = if everywhere {
+            let all = output.state.slots().expect("slots");
+            (output.hidden.clone() * up.clone()).sum()
+                + (output.summary.clone() * up).sum()
+                + (output.state.cell.clone() * output.state.hidden.clone()).sum()
+                + all.sum()
+        } else {
+            (output.hidden.clone() * up).narrow(1, 4, 1).sum()
+        };
+        let grads = loss.backward();
+        let values = |tensor: TensorData| tensor.iter::<f64>().collect::<Vec<_>>();
+        let grad =
+            |tensor: &Tensor<2>| values(tensor.grad(&grads).expect("a gradient").into_data());
+        vec![
+            values(output.hidden.clone().into_data()),
+            values(output.summary.into_data()),
+            values(output.weights.into_data()),
+            values(output.state.hidden.into_data()),
+            values(output.state.cell.into_data()),
+            grad(&layer.weight_ih.val()),
+            grad(&layer.weight_hh.val()),
+            values(layer.bias_hh.as_ref().expect("a bias").grad(&grads).expect("some").into_data()),
+            grad(&cell),
+            grad(&hidden),
+            values(slots.grad(&grads).expect("a gradient").into_data()),
+            values(x.grad(&grads).expect("a gradient").into_data()),
+        ]
+    }
+
+    #[test]
+    fn wgpu_kernels_read_nothing_unwritten() {
+        let device = match Device::wgpu_options().init() {
+            Ok(device) => device.autodiff(),
+            Err(error) if std::env::var_os("SAB_REQUIRE_GPU").is_none() => {
+                eprintln!(
+                    "SKIPPED: no adapter for wgpu ({error}); install a Vulkan driver to run this"
+                );
+                return;
+            }
+            Err(error) => panic!("SAB_REQUIRE_GPU is set and there is no adapter: {error}"),
+        };
+        let flex = Device::flex().autodiff();
+        let scores = [
+            ScoreConfig::Additive,
+            ScoreConfig::Mlp { d_attention: 3 },
+            ScoreConfig::Dot { d_attention: 3 },
+        ];
+        for (score, sparsifier) in scores.into_iter().zip([
+            Sparsifier::Released,
+            Sparsifier::Softmax,
+            Sparsifier::Threshold,
+        ]) {
+            for (max_hops, k_att) in [(None, 2), (Some(1), 1)] {
+                let config = SabLstmConfig::new(INPUT, HIDDEN, true)
+                    .with_k_top(3)
+                    .with_k_att(k_att)
+                    .with_k_trunc(3)
+                    .with_score(score)
+                    .with_sparsifier(sparsifier)
+                    .with_max_hops(max_hops);
+                let layer = config.init(&flex);
+                let single = layer.clone().map(&mut Fixed { phase: 0.0, dtype: DType::F32 });
+                let double = layer.map(&mut Fixed { phase: 0.0, dtype: DType::F64 });
+                let mut on_gpu = single.clone().fork(&device);
+                on_gpu.strategy = Strategy::Fused;
+                for everywhere in [true, false] {
+                    let before = POISONED.load(Ordering::Relaxed);
+                    let got = run(&on_gpu, everywhere, &device);
+                    // Of forward: parameters, states, what is kept, operands, notes; of backward: sums.
+                    assert_eq!(POISONED.load(Ordering::Relaxed) - before, 6);
+                    let single = run(&single, everywhere, &flex);
+                    let double = run(&double, everywhere, &flex);
+                    for (i, ((got, single), want)) in
+                        got.iter().zip(&single).zip(&double).enumerate()
+                    {
+                        let what = format!("{config}, everywhere: {everywhere}, list {i}");
+                        assert_eq!([got.len(), single.len()], [want.len(); 2], "{what}");
+                        let largest = want.iter().fold(1.0, |m: f64, value| m.max(value.abs()));
+                        // As far as the CPU in f32 is from f64, ten times over: not every case is well
+                        // conditioned. What spoils a number spoils it altogether, and NaN is not below.
+                        let rounding = single.iter().zip(want).map(|(a, b)| (a - b).abs());
+                        let bound = 1e-4 * largest + 10.0 * rounding.fold(0.0, f64::max);
+                        assert!(bound < 0.1 * largest, "{what}: proves nothing, bound {bound}");
+                        for (got, want) in got.iter().zip(want) {
+                            assert!((got - want).abs() < bound, "{what}: {got}, not {want}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
