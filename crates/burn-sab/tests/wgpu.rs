@@ -191,6 +191,27 @@ fn wgpu_kernels_agree_on_a_large_state() {
     Case::new(config, 1, 2).agree();
 }
 
+/// About as many rounds of loops as Mesa's software Vulkan goes through: what is planned for it has to end there
+/// with the right numbers.
+#[test]
+fn wgpu_kernels_agree_on_the_longest_that_llvmpipe_runs() {
+    let dot = SabLstmConfig::new(3, 128, true)
+        .with_score(ScoreConfig::Dot { d_attention: 64 })
+        .with_sparsifier(Sparsifier::Softmax)
+        .with_k_top(5)
+        .with_k_att(1);
+    Case::new(dot.clone().with_k_trunc(84), 1, 84).agree();
+    let Some(device) = wgpu() else { return };
+    let longer = setup(&dot.with_strategy(Strategy::Fused), 1, 90, 5, DType::F32, &device);
+    let run = || longer.layer.forward(longer.x.clone(), Some(longer.state.clone())).0.into_data();
+    let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
+    let refused = ran.err().and_then(|panic| panic.downcast_ref::<String>().cloned());
+    // A GPU runs it.
+    if let Some(message) = refused {
+        assert!(message.contains("after 65535"), "{message}");
+    }
+}
+
 /// Every score is the same: the older slots win.
 #[test]
 fn wgpu_kernels_break_ties_by_age() {

@@ -24,7 +24,7 @@ use crate::op::{SabGrads, SabInputs, ScoreInputs};
 /// What forward keeps for backward.
 #[derive(Clone, Debug)]
 pub struct SavedGpu<B: Backend> {
-    plan: Plan,
+    plan: Box<Plan>,
     /// The gates after their activations, `[B, T, 4H]`.
     record: FloatTensor<B>,
     packed: FloatTensor<B>,
@@ -224,7 +224,7 @@ pub(crate) fn forward<B: CubeLaunch>(
         }),
     };
     let saved = wanted.keep.then(|| SavedGpu {
-        plan,
+        plan: Box::new(plan),
         record: next(),
         packed: next(),
         kept: next(),
@@ -242,6 +242,7 @@ pub(crate) fn backward<B: CubeLaunch>(
     needs_x: bool,
 ) -> SabGrads<B> {
     let SavedGpu { plan, record, packed, kept, operands, notes } = saved;
+    let plan = *plan;
     let Plan { shape, variant, at, lengths, dtype: float, element, .. } = plan;
     let Shape { batch, time, input, hidden, attention, carried, slots, .. } = shape;
     let vectors = variant.vectors();
