@@ -146,7 +146,10 @@ fn wgpu_benchmarks_find_the_largest_batch() {
     let (lines, err) = bench(&mut command);
     let batches: Vec<_> = lines.iter().map(|line| line["batch"].as_u64().unwrap()).collect();
     assert_eq!(batches, [128, 256]);
-    assert!(err.contains("B 512, T 1: not measured: ") && err.contains("allows 134217728"), "{err}");
+    assert!(
+        err.contains("B 512, T 1: not measured: ") && err.contains("allows 134217728"),
+        "{err}"
+    );
 }
 
 #[test]
