@@ -184,30 +184,63 @@ impl Plan {
         self.shape.batch.div_ceil(self.variant.rows)
     }
 
-    /// Rounds of all loops together in one unit of the longer kernel, rather too many than too few.
+    /// Rounds of all loops together in one unit of the longer kernel, rather too many than too few. In the order
+    /// of the kernels' sources.
     fn rounds(&self) -> usize {
-        let Shape { time, hidden, attention, carried, slots, .. } = self.shape;
+        let Shape { time, hidden, attention, carried, slots, places, .. } = self.shape;
         let v = &self.variant;
+        let (rows, ranks, parts) = (v.rows, v.ranks, v.parts());
         let each = |items: usize| items.div_ceil(v.units);
-        let (states, queries) = (each(v.rows * hidden), each(v.rows * attention));
-        let search = slots.div_ceil(v.searchers());
-        let ranks = v.ranks;
-        let operands = each(v.rows * (self.sizes.width - hidden + 4));
-        let forward = each(4 * hidden) * (hidden + 1)
-            + 2 * queries * (hidden + 2)
-            + search * (attention + 1 + ranks)
-            + 2 * ranks * (v.group() + 1)
-            + states * (ranks + 3)
-            + operands;
-        let parts = each(v.rows * ranks * v.parts());
-        let backward = each(hidden) * (4 * hidden + 1)
-            + states * (2 * attention + 2 * ranks + 12)
-            + parts * (hidden.div_ceil(v.parts()) + 1)
-            + each(v.rows * ranks) * (v.parts() + 2 * ranks)
-            + queries * (ranks + 4);
-        let once = each(v.rows * carried * attention) * (hidden + 1)
-            + each(v.rows * slots * (2 * hidden + 5 * attention))
-            + states * (carried * (attention + 3) + slots + 8);
-        time * forward.max(backward * self.sizes.lanes) + once
+        let shared = |items: usize| items.div_ceil(v.searchers());
+        // The look at the condition that ends a loop is a round, too.
+        let nested = |count: usize, inner: usize| count * (inner + 1) + 1;
+        let plain = |count: usize| nested(count, 0);
+        let (states, queries) = (each(rows * hidden), each(rows * attention));
+        let (deciding, search) = (each(rows * ranks), shared(slots));
+        let groups = v.searchers().div_ceil(v.group());
+        let sum_of_row = plain(shared(hidden)) + plain(v.group()) + plain(groups);
+        // Of a query or a key: additive ones are numbers, summed by all units of a row.
+        let product = nested(queries, plain(hidden)).max(sum_of_row);
+
+        let forward = nested(each(4 * hidden), plain(hidden))
+            + plain(states)
+            + product
+            + nested(search, plain(attention))
+            + nested(ranks, plain(v.group()) + plain(groups) + plain(search))
+            + plain(shared(ranks))
+            + nested(states, plain(ranks))
+            + plain(ranks)
+            + plain(shared(ranks.max(places)))
+            + product;
+        let forward = nested(time, forward)
+            + plain(states)
+            + 2 * plain(each(rows * time * (self.sizes.width - hidden + 4)))
+            + plain(each(rows * carried * hidden))
+            + nested(each(rows * carried * attention), plain(hidden));
+
+        let backward = nested(states, plain(attention))
+            + plain(deciding)
+            + plain(queries)
+            + nested(each(rows * ranks * parts), plain(hidden.div_ceil(parts)))
+            + nested(deciding, plain(parts))
+            + nested(deciding, 2 * plain(ranks))
+            + 2 * nested(states, plain(ranks))
+            + nested(queries, plain(ranks))
+            + nested(states, plain(attention))
+            + nested(each(hidden * v.halves()), plain(4 * hidden / v.halves()));
+        let sums = |lanes: usize| {
+            plain(each(rows * slots * hidden)) * lanes
+                + plain(each(rows * slots * attention)) * (2 * lanes - 1)
+                + 2 * plain(states)
+                + plain(each(rows * carried * hidden))
+                + plain(each(rows * v.vectors()))
+                + (lanes - 1) * plain(each(rows * time * 4 * hidden))
+                + (lanes - 1) * plain(each(rows * time * attention))
+        };
+        let lanes = self.sizes.lanes;
+        let backward = nested(lanes, 2 * plain(states) + nested(time, backward))
+            + 2 * sums(lanes.min(2))
+            + nested(states, nested(carried, plain(attention)) + plain(slots));
+        forward.max(backward)
     }
 }
