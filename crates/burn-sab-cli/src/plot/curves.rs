@@ -46,6 +46,8 @@ where
         ChartBuilder::on(root)
             .caption(words.title, (FONT, 19).into_font().color(&INK))
             .margin(14)
+            // Half of the last number under the axis stands beyond its end.
+            .margin_right(38)
             .x_label_area_size(46)
             .y_label_area_size(62)
             .build_cartesian_2d(x, 0.0..y)?;
@@ -81,7 +83,7 @@ where
     }
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::MiddleRight)
+        .position(emptiest(curves, y))
         .background_style(WHITE.mix(0.85))
         .border_style(INK.mix(0.3))
         .label_font((FONT, 14).into_font().color(&INK))
@@ -89,5 +91,36 @@ where
     root.present()
 }
 
+/// Where on the right the legend hides the fewest points: above, in the middle or below.
+fn emptiest(curves: &[Curve], top: f64) -> SeriesLabelPosition {
+    let mut points = [0; 3];
+    for Curve { points: of_curve, .. } in curves {
+        for (_, y) in &of_curve[of_curve.len() * 2 / 3..] {
+            points[((3.0 * y / top) as usize).min(2)] += 1;
+        }
+    }
+    let [below, middle, above] = points;
+    match middle.min(below).min(above) {
+        fewest if middle == fewest => SeriesLabelPosition::MiddleRight,
+        fewest if below == fewest => SeriesLabelPosition::LowerRight,
+        _ => SeriesLabelPosition::UpperRight,
+    }
+}
+
 /// Points that are marked one by one: more would run into each other.
 const FEW: usize = 12;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_legend_stands_where_no_curve_ends() {
+        let curve =
+            |y: f64| Curve { name: "a".into(), points: vec![(0.0, 0.5), (1.0, 0.5), (2.0, y)] };
+        let of = |ends: &[f64]| emptiest(&ends.iter().map(|y| curve(*y)).collect::<Vec<_>>(), 1.0);
+        assert!(matches!(of(&[0.9, 0.1]), SeriesLabelPosition::MiddleRight));
+        assert!(matches!(of(&[0.9, 0.5]), SeriesLabelPosition::LowerRight));
+        assert!(matches!(of(&[0.1, 0.5]), SeriesLabelPosition::UpperRight));
+    }
+}

@@ -167,7 +167,7 @@ impl SabLstmConfig {
                 return zero("k_att", " (for a layer without memory use without_memory())");
             }
             Self { slot_budget: Some(0), .. } => {
-                return zero("slot_budget", " (for a layer without memory use without_memory())");
+                return zero("slot_budget", " (None keeps every slot)");
             }
             Self { k_trunc: 0, .. } => {
                 return zero("k_trunc", " (to switch truncation off use full_backpropagation())");
