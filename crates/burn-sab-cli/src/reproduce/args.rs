@@ -47,6 +47,10 @@ pub struct ReproduceArgs {
     /// Where tables and pictures go [default: results/ in the folder of the runs]
     #[arg(long, value_name = "DIR")]
     pub results: Option<PathBuf>,
+    /// The results of earlier runs, from another machine say (a --results folder): what is finished there
+    /// is not made again
+    #[arg(long, value_name = "DIR")]
+    pub earlier: Option<PathBuf>,
     /// Where to compute [default: flex, if this build has it]
     #[arg(long, value_enum)]
     pub backend: Option<Backend>,
@@ -66,6 +70,8 @@ pub enum TableName {
     Transfer,
     /// Copying with one setting of SAB changed at a time
     Ablation,
+    /// Copying at short delays, for settings that train stably
+    Sweep,
     /// Copying with a memory of few slots, tested at delays of up to a million steps
     Budget,
     /// MNIST pixel by pixel, in order and permuted

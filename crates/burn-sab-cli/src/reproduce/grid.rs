@@ -47,6 +47,9 @@ pub struct Grid {
     /// The grid once more for each of these; without any, once.
     #[serde(default)]
     pub variants: Vec<Variant>,
+    /// A level of the metric: when runs first reach it, and how steadily they hold it, is in the table then.
+    #[serde(default)]
+    pub level: Option<f64>,
     /// What others have published.
     #[serde(default)]
     pub published: Vec<Published>,
@@ -92,11 +95,12 @@ pub struct Cell {
     pub line: Vec<String>,
 }
 
-const OWN: [(TableName, &str, &str); 8] = [
+const OWN: [(TableName, &str, &str); 9] = [
     (TableName::Copying, "copying", include_str!("../../grids/copying.toml")),
     (TableName::Adding, "adding", include_str!("../../grids/adding.toml")),
     (TableName::Transfer, "transfer", include_str!("../../grids/transfer.toml")),
     (TableName::Ablation, "ablation", include_str!("../../grids/ablation.toml")),
+    (TableName::Sweep, "sweep", include_str!("../../grids/sweep.toml")),
     (TableName::Budget, "budget", include_str!("../../grids/budget.toml")),
     (TableName::Mnist, "mnist", include_str!("../../grids/mnist.toml")),
     (TableName::Cifar, "cifar", include_str!("../../grids/cifar.toml")),
@@ -119,6 +123,18 @@ pub fn asked_for(args: &ReproduceArgs) -> anyhow::Result<Vec<Grid>> {
         .filter(|(table, ..)| [*table, TableName::All].contains(&args.table))
         .map(|(_, name, text)| Grid::read(name, text, args.size()))
         .collect()
+}
+
+impl Cell {
+    /// What the run found out, in the grid's folder of the results.
+    pub fn results_file(&self) -> String {
+        format!("{}.json", self.name)
+    }
+
+    /// The picture of which moment reminded which, there.
+    pub fn reminders_file(&self) -> String {
+        format!("{}-reminders.svg", self.name)
+    }
 }
 
 impl Grid {

@@ -1,6 +1,6 @@
 //! Runs that differ in their seed only: one line of a table, one colour of a picture.
 
-use burn_sab_tasks::{Ending, Metrics};
+use burn_sab_tasks::{Ending, Event, Metrics};
 
 use super::grid::Grid;
 use super::run::{Finished, Run, State};
@@ -56,10 +56,13 @@ impl<'a> Group<'a> {
         tests.filter(|test| test.span == span).map(|test| test.metrics).collect()
     }
 
-    /// How many reached the level at which training stops.
-    pub fn learnt(&self) -> usize {
-        let ending = |finished: &Finished| finished.report.models[0].ending;
-        self.finished().filter(|finished| ending(finished) == Some(Ending::Reached)).count()
+    /// How many reached the level at which training stops, or else `level`.
+    pub fn learnt(&self, level: Option<f64>) -> usize {
+        let stopped =
+            |finished: &Finished| finished.report.models[0].ending == Some(Ending::Reached);
+        let reached =
+            |finished: &Finished| level.is_some_and(|level| held(&finished.events, level).is_some());
+        self.finished().filter(|finished| stopped(finished) || reached(finished)).count()
     }
 
     /// How many ended without a result.
@@ -73,6 +76,18 @@ impl<'a> Group<'a> {
     }
 }
 
+/// The update whose evaluation first reached `level`, and the share of the evaluations from then on that
+/// did; `None` if none did.
+pub fn held(events: &[Event], level: f64) -> Option<(usize, f64)> {
+    let evaluations = events.iter().filter_map(|event| match event {
+        Event::Evaluation { update, metrics, .. } => Some((*update, metrics.reaches(level))),
+        _ => None,
+    });
+    let since: Vec<_> = evaluations.skip_while(|(_, reached)| !reached).collect();
+    let reached = since.iter().filter(|(_, reached)| *reached).count();
+    Some((since.first()?.0, reached as f64 / since.len() as f64))
+}
+
 /// Mean, smallest and largest; `None` of nothing.
 pub fn spread(values: &[f64]) -> Option<(f64, f64, f64)> {
     let mean = values.iter().sum::<f64>() / values.len() as f64;
@@ -83,6 +98,21 @@ pub fn spread(values: &[f64]) -> Option<(f64, f64, f64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_level_is_held_by_a_share_of_the_evaluations_from_the_first_that_reached_it() {
+        let evaluation = |update, accuracy| Event::Evaluation {
+            update,
+            span: 5,
+            metrics: Metrics::Classes { accuracy, cross_entropy: 1.0 },
+            best: true,
+            longest: 5,
+        };
+        let events = [(100, 0.2), (200, 0.99), (300, 0.5), (400, 1.0), (500, 0.98)]
+            .map(|(update, accuracy)| evaluation(update, accuracy));
+        assert_eq!(held(&events, 0.99), Some((200, 0.5)));
+        assert_eq!(held(&events[..1], 0.99), None);
+    }
 
     #[test]
     fn the_spread_of_some_values_and_of_none() {

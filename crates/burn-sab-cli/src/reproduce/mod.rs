@@ -54,7 +54,7 @@ pub fn run(args: &ReproduceArgs) -> anyhow::Result<ExitCode> {
             continue;
         }
         let cells = grid.cells(args.data.as_deref()).into_iter();
-        let runs = cells.map(|cell| Run::new(cell, &grid, &args.out, backend, args.threads));
+        let runs = cells.map(|cell| Run::new(cell, &grid, args, backend));
         let runs = runs.collect::<anyhow::Result<Vec<_>>>()?;
         tables.push((grid, runs));
     }
@@ -115,14 +115,20 @@ fn is_asked_for(run: &Run, args: &ReproduceArgs) -> bool {
         && args.spans.as_ref().is_none_or(|spans| spans.contains(&cell.span))
 }
 
-/// Writes the table, rows and pictures of a grid; gives the table's file.
+/// Writes the table, rows, pictures and finished runs of a grid; gives the table's file.
 fn write(grid: &Grid, runs: &[Run], results: &Path) -> anyhow::Result<PathBuf> {
-    std::fs::create_dir_all(results).with_context(|| {
-        format!("{} cannot be made; choose another --results", results.display())
+    let of_runs = results.join(&grid.name);
+    std::fs::create_dir_all(&of_runs).with_context(|| {
+        format!("{} cannot be made; choose another --results", of_runs.display())
     })?;
     let mut entries = Vec::new();
     for run in runs {
-        entries.push((run, run.state()?));
+        let state = run.state()?;
+        if let State::Finished(finished) = &state {
+            let file = of_runs.join(run.cell.results_file());
+            run_folder::write(&file, &serde_json::to_string(finished)?)?;
+        }
+        entries.push((run, state));
     }
     let pictures = pictures::draw(grid, &entries)?;
     for (file, svg, _) in &pictures {

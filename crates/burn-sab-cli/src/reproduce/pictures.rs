@@ -8,7 +8,6 @@ use super::grid::Grid;
 use super::group::{Group, spread};
 use super::run::{Run, State};
 use crate::plot::{Bar, Curve, Scale, cost_bars, learning_curves, transfer_curves};
-use crate::session::REMINDERS;
 use crate::text::thousands;
 
 /// Draws what there is to draw: files, their contents, and what they show.
@@ -59,15 +58,13 @@ pub fn draw(grid: &Grid, runs: &[(&Run, State)]) -> anyhow::Result<Vec<(String, 
         add("cost", cost_bars(&bars, &title)?, "time and memory of an update");
     }
 
-    let reminded = runs.iter().find(|(run, state)| {
-        matches!(state, State::Finished(_)) && run.path.join(REMINDERS).is_file()
-    });
-    if let Some((run, _)) = reminded {
-        let path = run.path.join(REMINDERS);
+    let finished = runs.iter().filter(|(_, state)| matches!(state, State::Finished(_)));
+    let reminded = finished.filter_map(|(run, _)| Some((run, run.reminders()?))).next();
+    if let Some((run, path)) = reminded {
         let svg = fs::read_to_string(&path)
             .with_context(|| format!("{} cannot be read", path.display()))?;
-        let what = format!("which moment reminded which, {}", run.cell.name);
-        add("reminders", svg, &what);
+        let file = format!("{}/{}", grid.name, run.cell.reminders_file());
+        pictures.push((file, svg, format!("which moment reminded which, {}", run.cell.name)));
     }
     Ok(pictures)
 }

@@ -10,6 +10,7 @@ use clap::Parser;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::args::ReproduceArgs;
 use super::cost::{self, Cost};
 use super::grid::{Cell, Grid};
 use crate::args::{Cli, Command};
@@ -17,7 +18,7 @@ use crate::backend::Backend;
 use crate::error::usage;
 use crate::report::Report;
 use crate::run_folder::{self, RunFolder};
-use crate::session::{REPORT_JSON, Session};
+use crate::session::{REMINDERS, REPORT_JSON, Session};
 use crate::settings::Settings;
 
 const CONFIG: &str = "config.json";
@@ -31,6 +32,8 @@ pub struct Run {
     pub settings: Settings,
     /// The run folder, as `sab train` leaves it.
     pub path: PathBuf,
+    /// The grid's folder in the results of earlier runs, which may have what this run found out.
+    earlier: Option<PathBuf>,
 }
 
 /// How far a run is.
@@ -45,11 +48,12 @@ pub enum State {
     Failed(String),
 }
 
-/// What a finished run found out.
-#[derive(Debug)]
+/// What a finished run found out; a file of the results, so that it outlives the run's folder.
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Finished {
     pub report: Report,
     pub cost: Option<Cost>,
+    /// What is drawn of the training: evaluations and the growth of the span.
     pub events: Vec<Event>,
 }
 
@@ -59,7 +63,7 @@ struct Failure {
 }
 
 impl Run {
-    /// The run of `cell` in the folder of its grid under `out`.
+    /// The run of `cell` in the folder of its grid under `args.out`.
     ///
     /// # Errors
     ///
@@ -67,34 +71,37 @@ impl Run {
     pub fn new(
         cell: Cell,
         grid: &Grid,
-        out: &Path,
+        args: &ReproduceArgs,
         backend: Backend,
-        threads: Option<usize>,
     ) -> anyhow::Result<Self> {
         let words = ["sab", "train"].into_iter().chain(cell.line.iter().map(String::as_str));
         let wrong = |what: &str| usage!("the grid {}, run {}: {what}", grid.name, cell.name);
-        let args = match Cli::try_parse_from(words) {
-            Ok(Cli { command: Command::Train(args) }) => args,
+        let flags = match Cli::try_parse_from(words) {
+            Ok(Cli { command: Command::Train(flags) }) => flags,
             Ok(_) => unreachable!("the line says train"),
             Err(error) => {
                 let told = error.to_string();
                 return Err(wrong(told.lines().next().unwrap_or_default()));
             }
         };
-        let settings = Settings::from_args(&args).map_err(|error| wrong(&error.to_string()))?;
-        let settings = Settings { backend, threads, ..settings };
-        Ok(Self { path: out.join(&grid.name).join(&cell.name), cell, settings })
+        let settings = Settings::from_args(&flags).map_err(|error| wrong(&error.to_string()))?;
+        Ok(Self {
+            path: args.out.join(&grid.name).join(&cell.name),
+            earlier: args.earlier.as_ref().map(|results| results.join(&grid.name)),
+            settings: Settings { backend, threads: args.threads, ..settings },
+            cell,
+        })
     }
 
     /// How far the run is.
     ///
     /// # Errors
     ///
-    /// If its folder has a run with other settings, or cannot be read.
+    /// If its folder, or the results of earlier runs, have a run with other settings, or cannot be read.
     pub fn state(&self) -> anyhow::Result<State> {
         let config = self.path.join(CONFIG);
         if !config.is_file() {
-            return Ok(State::Missing);
+            return self.earlier_state();
         }
         let there = Settings::read(&config)?;
         if training(&there) != training(&self.settings) {
@@ -115,8 +122,44 @@ impl Run {
         let cost = read_if_there(&self.path.join(COST))?;
         let (folder, _) = RunFolder::open(&self.path)?;
         let own = self.settings.train.model;
-        let events = folder.of_model(own, own)?.events()?;
+        let mut events = folder.of_model(own, own)?.events()?;
+        events.retain(|event| matches!(event, Event::Evaluation { .. } | Event::Grown { .. }));
         Ok(State::Finished(Box::new(Finished { report, cost, events })))
+    }
+
+    /// How far the run is, if nothing of it is in its folder.
+    fn earlier_state(&self) -> anyhow::Result<State> {
+        let Some(folder) = &self.earlier else { return Ok(State::Missing) };
+        let path = folder.join(self.cell.results_file());
+        let Some(mut finished) = read_if_there::<Finished>(&path)? else {
+            return Ok(State::Missing);
+        };
+        // The data may be elsewhere on another machine.
+        let elsewhere = |settings: &Settings| {
+            let mut settings = settings.clone();
+            settings.train.data = None;
+            training(&settings)
+        };
+        if elsewhere(&finished.report.settings) != elsewhere(&self.settings) {
+            return Err(usage!(
+                "{} is of a run with other settings; remove it, or name other results with --earlier",
+                path.display()
+            ));
+        }
+        if asked(&finished.report.settings) != asked(&self.settings) {
+            return Ok(State::Missing);
+        }
+        if let Some(cost) = read_if_there(&self.path.join(COST))? {
+            finished.cost = Some(cost);
+        }
+        Ok(State::Finished(Box::new(finished)))
+    }
+
+    /// The picture of which moment reminded which, if there is one.
+    pub fn reminders(&self) -> Option<PathBuf> {
+        let earlier = self.earlier.as_ref().map(|folder| folder.join(self.cell.reminders_file()));
+        let places = [Some(self.path.join(REMINDERS)), earlier];
+        places.into_iter().flatten().find(|path| path.is_file())
     }
 
     /// Measures what an update of the run costs, and keeps it in its folder.
@@ -126,6 +169,8 @@ impl Run {
     /// If the file cannot be written.
     pub fn measure_cost(&self, device: &Device) -> anyhow::Result<()> {
         let cost = cost::measure(&self.settings, device)?;
+        fs::create_dir_all(&self.path)
+            .with_context(|| format!("{} cannot be made", self.path.display()))?;
         run_folder::write(&self.path.join(COST), &serde_json::to_string(&cost)?)
     }
 

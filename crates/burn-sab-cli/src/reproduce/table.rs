@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use burn_sab_tasks::{Metrics, Task};
 
 use super::grid::Grid;
-use super::group::{Group, spread};
+use super::group::{Group, held, spread};
 use super::run::{Finished, Run, State};
 use crate::text::{duration, markdown_table, thousands};
 
@@ -15,7 +15,7 @@ pub fn page(grid: &Grid, runs: &[(&Run, State)], pictures: &[(String, String)]) 
     let task = runs[0].0.settings.train.task;
     let mut text = format!("# {}\n\n{}\n\n", grid.title, grid.about.trim());
     text.push_str(&markdown_table(&lines(grid, &groups, &test_spans(runs), &task)));
-    text.push_str(&format!("\n{}\n", legend(&task, runs)));
+    text.push_str(&format!("\n{}\n", legend(&task, grid.level, runs)));
     for (file, what) in pictures {
         text.push_str(&format!("\n![{what}]({file})\n"));
     }
@@ -74,11 +74,15 @@ fn lines(grid: &Grid, groups: &[Group], spans: &BTreeSet<usize>, task: &Task) ->
         ]
         .map(|text| text.to_string()),
     );
+    if let Some(level) = grid.level {
+        let level = shown_level(task, level);
+        head.extend([format!("updates to {level}"), format!("then at {level}")]);
+    }
     head.extend(spans.iter().map(|span| format!("{span_name} {}", thousands(*span))));
     let mut rows = vec![head];
     for group in groups {
         let finished: Vec<&Finished> = group.finished().collect();
-        let mut row = vec![group.name.clone(), thousands(group.span), learnt(group)];
+        let mut row = vec![group.name.clone(), thousands(group.span), learnt(group, grid.level)];
         let values = |value: fn(&Finished) -> Option<f64>| -> Vec<f64> {
             finished.iter().filter_map(|finished| value(finished)).collect()
         };
@@ -89,6 +93,13 @@ fn lines(grid: &Grid, groups: &[Group], spans: &BTreeSet<usize>, task: &Task) ->
         row.push(mean(&milliseconds, |x| format!("{x:.0}")));
         let megabytes = values(|run| Some(run.cost?.bytes? as f64 / 1e6));
         row.push(mean(&megabytes, |x| format!("{x:.1}")));
+        if let Some(level) = grid.level {
+            let held = finished.iter().filter_map(|run| held(&run.events, level));
+            let (first, share): (Vec<f64>, Vec<f64>) =
+                held.map(|(first, share)| (first as f64, share)).unzip();
+            row.push(with_spread(&first, |x| thousands(x.round() as usize)));
+            row.push(with_spread(&share, |x| format!("{:.0} %", 100.0 * x)));
+        }
         for &span in spans {
             let tests = group.tests(span);
             row.push(match tests.first() {
@@ -103,12 +114,12 @@ fn lines(grid: &Grid, groups: &[Group], spans: &BTreeSet<usize>, task: &Task) ->
 }
 
 /// "2 of 3", with what is missing.
-fn learnt(group: &Group) -> String {
+fn learnt(group: &Group, level: Option<f64>) -> String {
     let finished = group.finished().count();
     if finished + group.failed() == 0 {
         return "not run".to_owned();
     }
-    let mut text = format!("{} of {}", group.learnt(), finished + group.failed());
+    let mut text = format!("{} of {}", group.learnt(level), finished + group.failed());
     if group.failed() > 0 {
         text.push_str(&format!(", {} failed", group.failed()));
     }
@@ -149,8 +160,16 @@ fn with_spread(values: &[f64], show: impl Fn(f64) -> String) -> String {
     format!("{mean} ({from}–{to})")
 }
 
+/// A level of the metric as columns name it.
+fn shown_level(task: &Task, level: f64) -> String {
+    match task {
+        Task::Adding | Task::Text { .. } => level.to_string(),
+        _ => format!("{} %", 100.0 * level),
+    }
+}
+
 /// What the columns mean.
-fn legend(task: &Task, runs: &[(&Run, State)]) -> String {
+fn legend(task: &Task, level: Option<f64>, runs: &[(&Run, State)]) -> String {
     let settings = &runs[0].0.settings;
     let what = match task {
         Task::Copying { symbols, alphabet } => format!(
@@ -161,12 +180,19 @@ fn legend(task: &Task, runs: &[(&Run, State)]) -> String {
         Task::PixelMnist { .. } | Task::PixelCifar => "images right (chance 10 %)".to_owned(),
         Task::Text { .. } => "bits per character".to_owned(),
     };
+    let held = level.map_or_else(String::new, |level| {
+        let level = shown_level(task, level);
+        format!(
+            " *updates to {level}*: until an evaluation on held-out sequences first reached it; *then at {level}*: \
+             the share of the evaluations from that one on that did, of the runs that did."
+        )
+    });
     format!(
         "Tests: {what} on {} held-out sequences each (or as many as there are), with the weights of the best evaluation; mean over \
          seeds (smallest–largest). *learnt*: runs that reached the level at which training stops, of those \
          that were run. *training*: seconds of training with its evaluations. *ms an update* and *MB kept*: \
          one update at the {} to be learnt before training, and what its forward pass keeps for the backward \
-         pass.",
+         pass.{held}",
         settings.sequences_in_words(),
         task.span_name(),
     )
