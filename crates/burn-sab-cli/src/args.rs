@@ -27,7 +27,7 @@ pub enum Command {
     /// Measure how fast the layer is, and how much it keeps, beside what one would use instead
     Bench(Box<BenchArgs>),
     /// Repeat the paper's experiments: grids of runs, their tables and pictures; can be interrupted
-    Reproduce(ReproduceArgs),
+    Reproduce(Box<ReproduceArgs>),
 }
 
 /// Every flag that is left out keeps the value of --preset, of --config, or the default.

@@ -1,8 +1,5 @@
 //! What a run found out, for people and for programs.
 
-use std::path::Path;
-use std::process::Command;
-
 use burn_sab_tasks::{Best, Ending, Metrics, ModelKind, Task};
 use serde::{Deserialize, Serialize};
 
@@ -187,24 +184,8 @@ fn chance(task: &Task) -> Metrics {
     }
 }
 
-/// The commit of the sources that this program was built from.
-pub fn commit() -> String {
-    if let Some(commit) = option_env!("SAB_COMMIT") {
-        return commit.to_owned();
-    }
-    let sources = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let described = Command::new("git")
-        .arg("-C")
-        .arg(sources)
-        .args(["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"])
-        .output();
-    match described {
-        Ok(output) if output.status.success() => {
-            String::from_utf8_lossy(&output.stdout).trim().to_owned()
-        }
-        _ => "unknown".to_owned(),
-    }
-}
+/// The commit of the sources that this program was built from (see `build.rs`).
+pub const COMMIT: &str = env!("SAB_COMMIT");
 
 /// The processor of this machine.
 pub fn processor() -> String {

@@ -15,7 +15,7 @@ use burn_sab_tasks::{
 use crate::backend::device_name;
 use crate::plot;
 use crate::progress::{Progress, describe};
-use crate::report::{ModelReport, Report, Test, commit, processor};
+use crate::report::{COMMIT, ModelReport, Report, Test, processor};
 use crate::run_folder::RunFolder;
 use crate::settings::Settings;
 use crate::text::{duration, say, thousands, today};
@@ -74,7 +74,7 @@ impl Session {
         let pictures = self.draw(&trained)?;
         let report = Report {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            commit: commit(),
+            commit: COMMIT.to_owned(),
             device: match device_name(&self.device) {
                 Some(name) => format!("{name}, {:?}", self.device),
                 None => format!("{:?}", self.device),

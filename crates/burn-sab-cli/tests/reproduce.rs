@@ -106,8 +106,9 @@ fn an_interrupted_grid_goes_on_where_it_was() {
     }
 
     let results = folder.join("cut/results");
-    for picture in ["learning", "transfer", "cost", "reminders"] {
-        let svg = fs::read_to_string(results.join(format!("tiny-{picture}.svg"))).unwrap();
+    let pictures = ["tiny-learning", "tiny-transfer", "tiny-cost", "tiny/sab-6-1-reminders"];
+    for picture in pictures {
+        let svg = fs::read_to_string(results.join(format!("{picture}.svg"))).unwrap();
         assert!(svg.contains("</svg>"), "{picture}");
     }
     let rows = rows(&results.join("tiny.jsonl"));
@@ -177,6 +178,45 @@ fn parts_of_a_grid_can_be_run_and_only_told() {
     assert!(told.contains("other settings") && told.contains("--out"), "{told}");
 }
 
+#[test]
+fn what_an_earlier_machine_finished_is_not_made_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let grid = GRID
+        .replace("updates = 400", "updates = 40")
+        .replace("[settings]", "level = 0.01\n[settings]");
+    fs::write(folder.join("tiny.toml"), &grid).unwrap();
+    succeed(folder, "reproduce --grid tiny.toml --seeds 1 --results results --threads 1");
+    fs::remove_dir_all(folder.join("runs")).unwrap();
+
+    let line = "reproduce --grid tiny.toml --earlier results --results again --threads 1";
+    assert!(succeed(folder, line).contains("4 runs are declared, 2 are to be made now"));
+    assert!(!folder.join("runs/reproduce/tiny/sab-6-1").exists(), "it was made again");
+    for file in ["tiny/sab-6-1.json", "tiny/sab-6-1-reminders.svg"] {
+        let read = |results: &str| fs::read(folder.join(results).join(file)).unwrap();
+        assert!(read("results") == read("again"), "{file} differs");
+    }
+    let first = |file: &str| rows(&folder.join(file))[0].clone();
+    assert_eq!(first("results/tiny.jsonl"), first("again/tiny.jsonl"));
+    let page = fs::read_to_string(folder.join("again/tiny.md")).unwrap();
+    for text in ["4 of 4 runs", "| updates to 1 % | then at 1 % |", "| sab | 6 | 2 of 2 | 40 |"] {
+        assert!(page.contains(text), "{text} is missing in {page}");
+    }
+
+    // More updates are another training; another hidden size is another run.
+    fs::write(folder.join("tiny.toml"), grid.replace("updates = 40", "updates = 60")).unwrap();
+    let told = succeed(folder, "reproduce --grid tiny.toml --earlier again --out x --tables-only");
+    assert!(told.contains("4 runs are declared, 0 are to be made now"), "{told}");
+    let table = rows(&folder.join("x/results/tiny.jsonl"));
+    assert!(table.iter().all(|row| row["without"] == "not run"), "{table:?}");
+    fs::write(folder.join("tiny.toml"), grid.replace("hidden = 8", "hidden = 9")).unwrap();
+    let output =
+        sab(folder, "reproduce --grid tiny.toml --earlier again --out x").output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    assert!(told.contains("other settings") && told.contains("--earlier"), "{told}");
+}
+
 #[rstest]
 #[case("reproduce juggling", "juggling")]
 #[case("reproduce --quick --full", "--full")]
@@ -186,6 +226,7 @@ fn parts_of_a_grid_can_be_run_and_only_told() {
 #[case("reproduce mnist", "--data")]
 #[case("reproduce cifar --data .", "there is no ./cifar")]
 #[case("reproduce copying --threads 0", "--threads")]
+#[case("reproduce ablation --variants no-such", "no-such")]
 fn a_mistake_is_one_line_that_names_it(#[case] line: &str, #[case] named: &str) {
     let folder = tempfile::tempdir().unwrap();
     let grid = GRID.replace("hidden = 8", "no-such-flag = 8");
@@ -206,8 +247,10 @@ fn every_grid_of_the_program_is_valid() {
         fs::create_dir(folder.path().join(data)).unwrap();
     }
     fs::write(folder.path().join("text/tinyshakespeare.txt.gz"), "some characters").unwrap();
+    let told = succeed(folder.path(), "reproduce ablation --variants max_hops-0 --seeds 9");
+    assert!(told.contains(" 0 are to be made now"), "{told}");
     for size in ["--quick", "", "--full"] {
         let told = succeed(folder.path(), &format!("reproduce all {size} --data . --tables-only"));
-        assert_eq!(told.lines().filter(|line| line.starts_with("table: ")).count(), 8, "{told}");
+        assert_eq!(told.lines().filter(|line| line.starts_with("table: ")).count(), 9, "{told}");
     }
 }

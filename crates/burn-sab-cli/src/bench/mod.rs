@@ -25,7 +25,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::backend::{Backend, device_name};
 use crate::error::usage;
-use crate::report::commit;
+use crate::report::{COMMIT, processor};
 use crate::text::{self, say};
 pub use args::BenchArgs;
 use args::{Model, Worker};
@@ -232,19 +232,14 @@ impl Bench {
 /// Where the figures come from, and whether the machine had anything else to do: PyTorch's threads above
 /// all lose time beside others.
 fn machine(threads: usize, gpu: Option<&str>) -> String {
-    let processor = std::fs::read_to_string("/proc/cpuinfo").ok().and_then(|text| {
-        let line = text.lines().find(|line| line.starts_with("model name"))?;
-        Some(line.split_once(':')?.1.trim().to_owned())
-    });
     let load = std::fs::read_to_string("/proc/loadavg").ok();
     let load = load.as_deref().and_then(|text| text.split_whitespace().next()).unwrap_or("unknown");
     let gpu = gpu.map_or_else(String::new, |name| format!(" and {name}"));
     format!(
-        "sab {}, commit {}; {}{gpu}, {threads} threads, load average {load} before; Burn's own SIMD and \
+        "sab {}, commit {COMMIT}; {}{gpu}, {threads} threads, load average {load} before; Burn's own SIMD and \
          threads {}",
         env!("CARGO_PKG_VERSION"),
-        commit(),
-        processor.as_deref().unwrap_or("unknown processor"),
+        processor(),
         if cfg!(feature = "simd") { "on" } else { "off (cargo feature simd)" },
     )
 }

@@ -24,6 +24,9 @@ pub struct ReproduceArgs {
     /// Run only these models now; the others stay declared, and are kept if they are there
     #[arg(long, value_enum, value_name = "MODELS", value_delimiter = ',')]
     pub models: Option<Vec<ModelName>>,
+    /// Run only these variants of the grid now, by their names or those of their folders
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub variants: Option<Vec<String>>,
     /// Run only these seeds now
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub seeds: Option<Vec<u64>>,

@@ -126,6 +126,11 @@ pub fn asked_for(args: &ReproduceArgs) -> anyhow::Result<Vec<Grid>> {
 }
 
 impl Cell {
+    /// Whether the run is of the variant with this name; "windows-of-1" will do for "windows of 1".
+    pub fn is_variant(&self, name: &str) -> bool {
+        self.variant.as_ref().is_some_and(|variant| slug(variant) == slug(name))
+    }
+
     /// What the run found out, in the grid's folder of the results.
     pub fn results_file(&self) -> String {
         format!("{}.json", self.name)

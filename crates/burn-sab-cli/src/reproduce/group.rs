@@ -60,8 +60,9 @@ impl<'a> Group<'a> {
     pub fn learnt(&self, level: Option<f64>) -> usize {
         let stopped =
             |finished: &Finished| finished.report.models[0].ending == Some(Ending::Reached);
-        let reached =
-            |finished: &Finished| level.is_some_and(|level| held(&finished.events, level).is_some());
+        let reached = |finished: &Finished| {
+            level.is_some_and(|level| held(&finished.events, level).is_some())
+        };
         self.finished().filter(|finished| stopped(finished) || reached(finished)).count()
     }
 

@@ -58,6 +58,13 @@ pub fn run(args: &ReproduceArgs) -> anyhow::Result<ExitCode> {
         let runs = runs.collect::<anyhow::Result<Vec<_>>>()?;
         tables.push((grid, runs));
     }
+    for name in args.variants.iter().flatten() {
+        if !tables.iter().flat_map(|(_, runs)| runs).any(|run| run.cell.is_variant(name)) {
+            return Err(usage!(
+                "no grid asked for has a variant {name}; its table names those it has"
+            ));
+        }
+    }
     let results = args.results.clone().unwrap_or_else(|| args.out.join("results"));
     // Everything that can be wrong with what is there comes before hours of work.
     let mut to_do = Vec::new();
@@ -110,6 +117,7 @@ fn is_asked_for(run: &Run, args: &ReproduceArgs) -> bool {
         name.to_possible_value().is_some_and(|value| value.get_name() == cell.model)
     };
     !args.tables_only
+        && args.variants.as_ref().is_none_or(|names| names.iter().any(|name| cell.is_variant(name)))
         && args.models.as_ref().is_none_or(|models| models.iter().any(model))
         && args.seeds.as_ref().is_none_or(|seeds| seeds.contains(&cell.seed))
         && args.spans.as_ref().is_none_or(|spans| spans.contains(&cell.span))
