@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::backend::Backend;
 use crate::bench::BenchArgs;
+use crate::download::DownloadArgs;
 use crate::reproduce::ReproduceArgs;
 
 /// Sparse Attentive Backtracking: train it, and check implementations of it
@@ -24,6 +25,8 @@ pub enum Command {
     Train(Box<TrainArgs>),
     /// Check this build against a folder of conformance cases
     Conformance(ConformanceArgs),
+    /// Get the files of a data set
+    Download(DownloadArgs),
     /// Measure how fast the layer is, and how much it keeps, beside what one would use instead
     Bench(Box<BenchArgs>),
     /// Repeat the paper's experiments: grids of runs, their tables and pictures; can be interrupted

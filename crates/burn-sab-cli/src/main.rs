@@ -5,6 +5,7 @@ mod args;
 mod backend;
 mod bench;
 mod conformance;
+mod download;
 mod error;
 mod failure;
 mod plot;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
     let outcome = failure::caught(|| match cli.command {
         Command::Train(args) => train::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Conformance(args) => conformance::run(&args),
+        Command::Download(args) => download::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Bench(args) => bench::run(&args),
         Command::Reproduce(args) => reproduce::run(&args),
     });

@@ -37,6 +37,8 @@ mod transformer;
 
 pub use config::{ModelKind, TrainConfig};
 pub use curriculum::Curriculum;
+#[cfg(feature = "download")]
+pub use data::download_mnist;
 pub use data::{DataError, Examples};
 pub use draw::draw;
 pub use error::TrainError;

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use super::mnist::head;
+
 /// Packs bytes as gzip does without compressing them (RFC 1952 and, for the stored blocks, RFC 1951).
 pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut packed = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
@@ -27,13 +29,9 @@ pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
 
 /// Writes `count` images in MNIST's format, packed: pixel p of image n is n + p, its label n mod 10.
 pub(crate) fn mnist(folder: &Path, part: &str, count: usize) {
-    let mut images = vec![0, 0, 8, 3];
-    for size in [count, 28, 28] {
-        images.extend((size as u32).to_be_bytes());
-    }
+    let mut images = head(&[count, 28, 28]);
     images.extend((0..count).flat_map(|n| (0..784).map(move |p| (n + p) as u8)));
-    let mut labels = vec![0, 0, 8, 1];
-    labels.extend((count as u32).to_be_bytes());
+    let mut labels = head(&[count]);
     labels.extend((0..count).map(|n| (n % 10) as u8));
     for (name, bytes) in [("images-idx3", images), ("labels-idx1", labels)] {
         fs::write(folder.join(format!("{part}-{name}-ubyte.gz")), gzip(&bytes)).unwrap();

@@ -20,22 +20,22 @@ const TENTH: usize = 10;
 
 /// The four files, with the MD5 checksums of their contents when unpacked. They agree with the checksums
 /// that torchvision gives for the packed files.
-const TRAIN: Names = Names {
+pub(super) const TRAIN: Names = Names {
     images: ("train-images-idx3-ubyte", "6bbc9ace898e44ae57da46a324031adb"),
     labels: ("train-labels-idx1-ubyte", "a25bea736e30d166cdddb491f175f624"),
     count: 60_000,
 };
-const TEST: Names = Names {
+pub(super) const TEST: Names = Names {
     images: ("t10k-images-idx3-ubyte", "2646ac647ad5339dbf082846283269ea"),
     labels: ("t10k-labels-idx1-ubyte", "27ae3e4e09519cfbb04c329615203637"),
     count: 10_000,
 };
 
-const WHERE: &str = "https://ossci-datasets.s3.amazonaws.com/mnist/";
+pub(super) const WHERE: &str = "https://ossci-datasets.s3.amazonaws.com/mnist/";
 
-struct Names {
-    images: (&'static str, &'static str),
-    labels: (&'static str, &'static str),
+pub(super) struct Names {
+    pub(super) images: (&'static str, &'static str),
+    pub(super) labels: (&'static str, &'static str),
     /// How many images MNIST has in these files.
     count: usize,
 }
@@ -125,6 +125,13 @@ impl Names {
         genuine &= count > 0;
         Ok(Some(Part { values: values.to_vec(), labels: classes.to_vec(), genuine }))
     }
+}
+
+/// The head of a file in the IDX format whose values are bytes; see [`idx`].
+#[cfg(any(test, feature = "download"))]
+pub(super) fn head(shape: &[usize]) -> Vec<u8> {
+    let sizes = shape.iter().flat_map(|size| (*size as u32).to_be_bytes());
+    [0, 0, 8, shape.len() as u8].into_iter().chain(sizes).collect()
 }
 
 /// The shape and the bytes of a file in the IDX format: two zeros, the type (8: bytes), the number of

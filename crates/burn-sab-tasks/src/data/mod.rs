@@ -1,6 +1,8 @@
 //! Where the sequences of a task come from: a stream of random numbers, or files.
 
 mod cifar;
+#[cfg(feature = "download")]
+mod download;
 mod file;
 mod images;
 #[cfg(test)]
@@ -9,6 +11,8 @@ mod mnist;
 mod text;
 
 pub(crate) use cifar::{CHANNELS as CIFAR_CHANNELS, PIXELS as CIFAR_PIXELS};
+#[cfg(feature = "download")]
+pub use download::download_mnist;
 pub(crate) use mnist::PIXELS as MNIST_PIXELS;
 
 use std::io;
@@ -38,6 +42,20 @@ pub enum DataError {
         folder: PathBuf,
         /// Their names.
         what: String,
+        /// Where they can be had.
+        from: &'static str,
+    },
+    /// Files could not be downloaded.
+    #[cfg(feature = "download")]
+    #[error(
+        "{}: MNIST could not be downloaded ({why}); try again, or get its four files from {from} and put them there",
+        folder.display()
+    )]
+    NotDownloaded {
+        /// Where they were to go.
+        folder: PathBuf,
+        /// What burn-dataset says.
+        why: String,
         /// Where they can be had.
         from: &'static str,
     },
