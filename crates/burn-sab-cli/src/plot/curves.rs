@@ -5,6 +5,7 @@ use plotters::coord::ranged1d::{Ranged, ValueFormatter};
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 
+use super::scale::Scale;
 use super::{COLORS, DrawingError, FONT, INK};
 
 /// A curve of a picture.
@@ -31,9 +32,8 @@ pub struct Words<'a> {
 pub fn draw<X>(
     root: &DrawingArea<SVGBackend<'_>, Shift>,
     words: &Words,
-    (x, y): (X, f64),
+    (x, scale): (X, &Scale),
     ends: (f64, f64),
-    nothing: f64,
     curves: &[Curve],
     label_x: &dyn Fn(&f64) -> String,
 ) -> Result<(), DrawingError>
@@ -50,7 +50,7 @@ where
             .margin_right(38)
             .x_label_area_size(46)
             .y_label_area_size(62)
-            .build_cartesian_2d(x, 0.0..y)?;
+            .build_cartesian_2d(x, scale.bottom..scale.top)?;
     chart
         .configure_mesh()
         .light_line_style(WHITE)
@@ -60,12 +60,15 @@ where
         .axis_desc_style((FONT, 15).into_font().color(&INK))
         .label_style((FONT, 13).into_font().color(&INK))
         .x_label_formatter(label_x)
+        .y_label_formatter(&|y| scale.written(*y))
         .draw()?;
-    let dashed = [(ends.0, nothing), (ends.1, nothing)];
-    chart
-        .draw_series(DashedLineSeries::new(dashed, 6, 4, INK.mix(0.6).stroke_width(1)))?
-        .label("knowing nothing")
-        .legend(|(x, y)| PathElement::new([(x, y), (x + 18, y)], INK.mix(0.6).stroke_width(1)));
+    if scale.nothing <= scale.top {
+        let dashed = [(ends.0, scale.nothing), (ends.1, scale.nothing)];
+        chart
+            .draw_series(DashedLineSeries::new(dashed, 6, 4, INK.mix(0.6).stroke_width(1)))?
+            .label("knowing nothing")
+            .legend(|(x, y)| PathElement::new([(x, y), (x + 18, y)], INK.mix(0.6).stroke_width(1)));
+    }
     let mut names: Vec<&str> = Vec::new();
     for Curve { name, points } in curves {
         let place = names.iter().position(|known| known == name).unwrap_or(names.len());
@@ -83,7 +86,7 @@ where
     }
     chart
         .configure_series_labels()
-        .position(emptiest(curves, y))
+        .position(emptiest(curves, (scale.bottom, scale.top)))
         .background_style(WHITE.mix(0.85))
         .border_style(INK.mix(0.3))
         .label_font((FONT, 14).into_font().color(&INK))
@@ -92,11 +95,11 @@ where
 }
 
 /// Where on the right the legend hides the fewest points: above, in the middle or below.
-fn emptiest(curves: &[Curve], top: f64) -> SeriesLabelPosition {
+fn emptiest(curves: &[Curve], (bottom, top): (f64, f64)) -> SeriesLabelPosition {
     let mut points = [0; 3];
     for Curve { points: of_curve, .. } in curves {
         for (_, y) in &of_curve[of_curve.len() * 2 / 3..] {
-            points[((3.0 * y / top) as usize).min(2)] += 1;
+            points[((3.0 * (y - bottom) / (top - bottom)) as usize).min(2)] += 1;
         }
     }
     let [below, middle, above] = points;
@@ -118,7 +121,9 @@ mod tests {
     fn the_legend_stands_where_no_curve_ends() {
         let curve =
             |y: f64| Curve { name: "a".into(), points: vec![(0.0, 0.5), (1.0, 0.5), (2.0, y)] };
-        let of = |ends: &[f64]| emptiest(&ends.iter().map(|y| curve(*y)).collect::<Vec<_>>(), 1.0);
+        let of = |ends: &[f64]| {
+            emptiest(&ends.iter().map(|y| curve(*y)).collect::<Vec<_>>(), (0.0, 1.0))
+        };
         assert!(matches!(of(&[0.9, 0.1]), SeriesLabelPosition::MiddleRight));
         assert!(matches!(of(&[0.9, 0.5]), SeriesLabelPosition::LowerRight));
         assert!(matches!(of(&[0.1, 0.5]), SeriesLabelPosition::UpperRight));

@@ -1,10 +1,11 @@
 //! How the networks learnt: the held-out metric over the updates.
 
-use burn_sab_tasks::{Event, Metrics, Task};
+use burn_sab_tasks::{Event, Task};
 use plotters::prelude::*;
 
 use super::DrawingError;
 use super::curves::{Curve, Words, draw};
+use super::scale::Scale;
 use crate::text::thousands;
 
 /// Draws a curve for each run: its accuracy, mean squared error or bits per character on held-out
@@ -26,56 +27,9 @@ pub fn learning_curves(
         let root = SVGBackend::with_string(&mut svg, (900, 520)).into_drawing_area();
         let words = Words { title, x: "updates", y: &y };
         let ends = (0.0, updates as f64);
-        draw(
-            &root,
-            &words,
-            (ends.0..ends.1, scale.top * 1.02),
-            ends,
-            scale.nothing,
-            &curves,
-            &|x| thousands(*x as usize),
-        )?;
+        draw(&root, &words, (ends.0..ends.1, &scale), ends, &curves, &|x| thousands(*x as usize))?;
     }
     Ok(svg)
-}
-
-/// The upright axis of a task's metric.
-pub struct Scale {
-    pub top: f64,
-    pub label: &'static str,
-    /// What a network has that knows nothing.
-    pub nothing: f64,
-}
-
-impl Scale {
-    /// The axis on which `curves` fit.
-    pub fn of(task: &Task, curves: &[Curve]) -> Self {
-        match task {
-            Task::Text { characters } => {
-                let nothing = (*characters as f64).log2();
-                Self { top: nothing, label: "bits per character", nothing }
-            }
-            Task::Adding => {
-                let heights = curves.iter().flat_map(|curve| &curve.points).map(|point| point.1);
-                let top = heights.fold(0.2, f64::max);
-                Self { top, label: "mean squared error", nothing: 1.0 / 6.0 }
-            }
-            Task::Copying { .. } | Task::PixelMnist { .. } | Task::PixelCifar => Self {
-                top: 100.0,
-                label: if task.has_one_span() { "images right (%)" } else { "symbols right (%)" },
-                nothing: 100.0 / task.d_output() as f64,
-            },
-        }
-    }
-
-    /// Where metrics stand on the axis.
-    pub fn height(metrics: &Metrics) -> f64 {
-        match metrics {
-            Metrics::Classes { accuracy, .. } => 100.0 * accuracy,
-            Metrics::Text { bits_per_character, .. } => *bits_per_character,
-            Metrics::Adding { mse } => *mse,
-        }
-    }
 }
 
 fn points(events: &[Event]) -> Vec<(f64, f64)> {
@@ -89,6 +43,7 @@ fn points(events: &[Event]) -> Vec<(f64, f64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use burn_sab_tasks::Metrics;
 
     #[test]
     fn every_name_is_once_in_the_legend() {

@@ -5,13 +5,15 @@ mod curves;
 mod growth;
 mod learning;
 mod reminders;
+mod scale;
 mod transfer;
 
 pub use cost::{Bar, cost_bars};
 pub use curves::Curve;
 pub use growth::{Line, growth};
-pub use learning::{Scale, learning_curves};
+pub use learning::learning_curves;
 pub use reminders::heat_map;
+pub use scale::Scale;
 pub use transfer::transfer_curves;
 
 use plotters::drawing::DrawingAreaErrorKind;

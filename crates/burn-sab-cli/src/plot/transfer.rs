@@ -5,11 +5,11 @@ use plotters::prelude::*;
 
 use super::DrawingError;
 use super::curves::{Curve, Words, draw};
-use super::learning::Scale;
+use super::scale::Scale;
 use crate::text::thousands;
 
 /// Draws a curve for each run, from the span that it learnt to the longest test; the lower axis is
-/// logarithmic. Points are (span, percent right) or (span, mean squared error).
+/// logarithmic. Points are (span, [`Scale::height`]).
 pub fn transfer_curves(curves: &[Curve], task: &Task, title: &str) -> Result<String, DrawingError> {
     let spans = || curves.iter().flat_map(|curve| &curve.points).map(|point| point.0);
     let ends = (spans().fold(f64::INFINITY, f64::min), spans().fold(1.0, f64::max));
@@ -19,15 +19,9 @@ pub fn transfer_curves(curves: &[Curve], task: &Task, title: &str) -> Result<Str
     {
         let root = SVGBackend::with_string(&mut svg, (900, 520)).into_drawing_area();
         let words = Words { title, x: &x, y: scale.label };
-        draw(
-            &root,
-            &words,
-            ((ends.0..ends.1).log_scale(), scale.top * 1.02),
-            ends,
-            scale.nothing,
-            curves,
-            &|x| thousands(x.round() as usize),
-        )?;
+        draw(&root, &words, ((ends.0..ends.1).log_scale(), &scale), ends, curves, &|x| {
+            thousands(x.round() as usize)
+        })?;
     }
     Ok(svg)
 }
