@@ -227,6 +227,7 @@ fn what_an_earlier_machine_finished_is_not_made_again() {
 #[case("reproduce cifar --data .", "there is no ./cifar")]
 #[case("reproduce copying --threads 0", "--threads")]
 #[case("reproduce ablation --variants no-such", "no-such")]
+#[case("reproduce copying --earlier nowhere", "nowhere is not a folder")]
 fn a_mistake_is_one_line_that_names_it(#[case] line: &str, #[case] named: &str) {
     let folder = tempfile::tempdir().unwrap();
     let grid = GRID.replace("hidden = 8", "no-such-flag = 8");

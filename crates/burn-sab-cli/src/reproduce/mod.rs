@@ -35,6 +35,12 @@ pub fn run(args: &ReproduceArgs) -> anyhow::Result<ExitCode> {
     if args.threads == Some(0) {
         return Err(usage!("--threads is 0, but it has to be at least 1"));
     }
+    if let Some(missing) = args.earlier.as_deref().filter(|folder| !folder.is_dir()) {
+        return Err(usage!(
+            "{} is not a folder; name a --results folder with --earlier",
+            missing.display()
+        ));
+    }
     let backend = match args.backend {
         Some(backend) => backend,
         None => Backend::preferred()?,
