@@ -33,4 +33,6 @@ const COLORS: [RGBColor; 7] = [
     RGBColor(230, 159, 0),
     RGBColor(110, 110, 110),
 ];
+/// Curves of different names that a picture can hold.
+pub const MOST_CURVES: usize = COLORS.len();
 const INK: RGBColor = RGBColor(40, 40, 40);

@@ -1,13 +1,14 @@
 //! The pictures of a grid.
 
 use std::fs;
+use std::ops::Range;
 
 use anyhow::Context;
 
 use super::grid::Grid;
 use super::group::{Group, spread};
 use super::run::{Run, State};
-use crate::plot::{Bar, Curve, Scale, cost_bars, learning_curves, transfer_curves};
+use crate::plot::{Bar, Curve, MOST_CURVES, Scale, cost_bars, learning_curves, transfer_curves};
 use crate::text::thousands;
 
 /// Draws what there is to draw: files, their contents, and what they show.
@@ -23,33 +24,39 @@ pub fn draw(grid: &Grid, runs: &[(&Run, State)]) -> anyhow::Result<Vec<(String, 
         pictures.push((format!("{}-{kind}.svg", grid.name), svg, what.to_owned()));
     };
 
-    let learning: Vec<_> = groups
-        .iter()
-        .flat_map(|group| {
-            let label = group.label(grid, span_name);
-            group.finished().map(move |finished| (label.clone(), finished.events.clone()))
-        })
-        .collect();
-    let title = format!("{}: learning", grid.title);
-    add("learning", learning_curves(&learning, &task, &title)?, "the metric against updates");
+    for (part, some) in parts(groups.len()) {
+        let some = &groups[some];
+        let learning: Vec<_> = some
+            .iter()
+            .flat_map(|group| {
+                let label = group.label(grid, span_name);
+                group.finished().map(move |finished| (label.clone(), finished.events.clone()))
+            })
+            .collect();
+        if !learning.is_empty() {
+            let title = format!("{}: learning", grid.title);
+            let svg = learning_curves(&learning, &task, &title)?;
+            add(&format!("learning{part}"), svg, "the metric against updates");
+        }
 
-    let mut far = Vec::new();
-    for group in &groups {
-        for finished in group.finished() {
-            let tests = &finished.report.models[0].tests;
-            let point =
-                |test: &crate::report::Test| (test.span as f64, Scale::height(&test.metrics));
-            let mut points: Vec<_> = tests.iter().map(point).collect();
-            points.sort_by(|a, b| a.0.total_cmp(&b.0));
-            if points.len() > 1 {
-                far.push(Curve { name: group.label(grid, span_name), points });
+        let mut far = Vec::new();
+        for group in some {
+            for finished in group.finished() {
+                let tests = &finished.report.models[0].tests;
+                let point =
+                    |test: &crate::report::Test| (test.span as f64, Scale::height(&test.metrics));
+                let mut points: Vec<_> = tests.iter().map(point).collect();
+                points.sort_by(|a, b| a.0.total_cmp(&b.0));
+                if points.len() > 1 {
+                    far.push(Curve { name: group.label(grid, span_name), points });
+                }
             }
         }
-    }
-    if !far.is_empty() {
-        let title = format!("{}: tests beyond training", grid.title);
-        let what = format!("the metric against the {span_name} of the test");
-        add("transfer", transfer_curves(&far, &task, &title)?, &what);
+        if !far.is_empty() {
+            let title = format!("{}: tests beyond training", grid.title);
+            let what = format!("the metric against the {span_name} of the test");
+            add(&format!("transfer{part}"), transfer_curves(&far, &task, &title)?, &what);
+        }
     }
 
     let bars: Vec<Bar> = groups.iter().filter_map(|group| bar(group, grid, span_name)).collect();
@@ -69,6 +76,18 @@ pub fn draw(grid: &Grid, runs: &[(&Run, State)]) -> anyhow::Result<Vec<(String, 
     Ok(pictures)
 }
 
+/// The groups that share a picture of curves, and what is added to its name: more than there are colours cannot
+/// be told apart.
+fn parts(groups: usize) -> Vec<(String, Range<usize>)> {
+    if groups <= MOST_CURVES {
+        return vec![(String::new(), 0..groups)];
+    }
+    let firsts = (0..groups).step_by(MOST_CURVES).enumerate();
+    firsts
+        .map(|(n, first)| (format!("-{}", n + 1), first..groups.min(first + MOST_CURVES)))
+        .collect()
+}
+
 fn bar(group: &Group, grid: &Grid, span_name: &str) -> Option<Bar> {
     let costs: Vec<_> = group.finished().filter_map(|finished| finished.cost).collect();
     let milliseconds: Vec<f64> = costs.iter().map(|cost| 1e3 * cost.seconds).collect();
@@ -80,4 +99,17 @@ fn bar(group: &Group, grid: &Grid, span_name: &str) -> Option<Bar> {
     };
     let (milliseconds, ..) = spread(&milliseconds)?;
     Some(Bar { name, milliseconds, megabytes: spread(&megabytes).map(|(mean, ..)| mean) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_groups_are_drawn_in_parts() {
+        assert_eq!(parts(MOST_CURVES), [(String::new(), 0..MOST_CURVES)]);
+        let last = MOST_CURVES..MOST_CURVES + 1;
+        let expected = [("-1".to_owned(), 0..MOST_CURVES), ("-2".to_owned(), last)];
+        assert_eq!(parts(MOST_CURVES + 1), expected);
+    }
 }

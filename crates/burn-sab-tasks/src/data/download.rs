@@ -17,27 +17,28 @@ use super::mnist::{self, Names};
 ///
 /// If they cannot be downloaded, written, or used.
 pub fn download_mnist(folder: &Path) -> Result<String, DataError> {
-    let at = |source| DataError::Io { path: folder.to_owned(), source };
-    fs::create_dir_all(folder).map_err(at)?;
-    let parts: [(fn() -> MnistDataset, &Names); 2] =
-        [(MnistDataset::train, &mnist::TRAIN), (MnistDataset::test, &mnist::TEST)];
-    for (part, names) in parts {
-        // burn-dataset has no errors: it panics.
-        let dataset = panic::catch_unwind(part).map_err(|panic| DataError::NotDownloaded {
-            folder: folder.to_owned(),
-            why: panic
-                .downcast_ref::<String>()
-                .map_or("no reason was given", String::as_str)
-                .to_owned(),
-            from: mnist::WHERE,
-        })?;
-        write(&dataset, names, folder).map_err(at)?;
-    }
+    part(MnistDataset::train, &mnist::TRAIN, folder)?;
+    part(MnistDataset::test, &mnist::TEST, folder)?;
     Ok(mnist::read(folder)?.origin)
+}
+
+fn part(dataset: fn() -> MnistDataset, names: &Names, folder: &Path) -> Result<(), DataError> {
+    // burn-dataset has no errors: it panics.
+    let dataset = panic::catch_unwind(dataset).map_err(|panic| DataError::NotDownloaded {
+        folder: folder.to_owned(),
+        why: panic
+            .downcast_ref::<String>()
+            .map_or("no reason was given", String::as_str)
+            .to_owned(),
+        from: mnist::WHERE,
+    })?;
+    write(&dataset, names, folder)
+        .map_err(|source| DataError::Io { path: folder.to_owned(), source })
 }
 
 /// Writes images and labels in the IDX format.
 fn write(dataset: &MnistDataset, names: &Names, folder: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
     let count = dataset.len();
     let (mut images, mut labels) = (mnist::head(&[count, 28, 28]), mnist::head(&[count]));
     for item in dataset.iter() {
