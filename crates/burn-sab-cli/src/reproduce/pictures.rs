@@ -16,16 +16,18 @@ pub fn draw(grid: &Grid, runs: &[(&Run, State)]) -> anyhow::Result<Vec<(String, 
     let task = runs[0].0.settings.train.task;
     let span_name = task.span_name();
     let groups = Group::of(grid, runs);
+    let drawn: Vec<&Group> =
+        groups.iter().filter(|group| group.finished().next().is_some()).collect();
     let mut pictures = Vec::new();
-    if groups.iter().all(|group| group.finished().next().is_none()) {
+    if drawn.is_empty() {
         return Ok(pictures);
     }
     let mut add = |kind: &str, svg: String, what: &str| {
         pictures.push((format!("{}-{kind}.svg", grid.name), svg, what.to_owned()));
     };
 
-    for (part, some) in parts(groups.len()) {
-        let some = &groups[some];
+    for (part, some) in parts(drawn.len()) {
+        let some = &drawn[some];
         let learning: Vec<_> = some
             .iter()
             .flat_map(|group| {
@@ -33,11 +35,9 @@ pub fn draw(grid: &Grid, runs: &[(&Run, State)]) -> anyhow::Result<Vec<(String, 
                 group.finished().map(move |finished| (label.clone(), finished.events.clone()))
             })
             .collect();
-        if !learning.is_empty() {
-            let title = format!("{}: learning", grid.title);
-            let svg = learning_curves(&learning, &task, &title)?;
-            add(&format!("learning{part}"), svg, "the metric against updates");
-        }
+        let title = format!("{}: learning", grid.title);
+        let svg = learning_curves(&learning, &task, &title)?;
+        add(&format!("learning{part}"), svg, "the metric against updates");
 
         let mut far = Vec::new();
         for group in some {
