@@ -63,7 +63,8 @@ impl Scale {
         match self.powers {
             true if (height - height.round()).abs() > 1e-6 => String::new(),
             true => format!("1e{:.0}", height.round()),
-            false => format!("{height}"),
+            // What is left of 3.6 after sums of tenths.
+            false => format!("{}", (100.0 * height).round() / 100.0),
         }
     }
 }
@@ -80,7 +81,8 @@ mod tests {
         assert_eq!((scale.bottom, scale.top), (-3.0, 2.0));
         let written = [-3.0, -2.5, 0.0].map(|height| scale.written(height));
         assert_eq!(written, ["1e-3", "", "1e0"]);
-        assert_eq!(Scale::of(&Task::copying(), &[]).written(20.0), "20");
+        let percent = Scale::of(&Task::copying(), &[]);
+        assert_eq!([20.0, 3.5999999999999996].map(|height| percent.written(height)), ["20", "3.6"]);
     }
 
     #[test]
