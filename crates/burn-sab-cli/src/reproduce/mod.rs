@@ -140,7 +140,11 @@ fn write(grid: &Grid, runs: &[Run], results: &Path) -> anyhow::Result<PathBuf> {
         let state = run.state()?;
         if let State::Finished(finished) = &state {
             let file = of_runs.join(run.cell.results_file());
-            run_folder::write(&file, &serde_json::to_string(finished)?)?;
+            let text = serde_json::to_string(finished)?;
+            // Most are there since an earlier run of the grid ended.
+            if !std::fs::read_to_string(&file).is_ok_and(|there| there == text) {
+                run_folder::write(&file, &text)?;
+            }
         }
         entries.push((run, state));
     }
