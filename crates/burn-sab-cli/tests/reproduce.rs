@@ -203,6 +203,13 @@ fn what_an_earlier_machine_finished_is_not_made_again() {
         assert!(page.contains(text), "{text} is missing in {page}");
     }
 
+    // A baseline is the same run whatever the memory of SAB is.
+    let baseline = grid.replace("\"sab\", ", "").replace("[settings]", "[settings]\nmax-hops = 1");
+    fs::write(folder.join("tiny.toml"), baseline).unwrap();
+    let told = succeed(folder, "reproduce --grid tiny.toml --earlier again --out y --tables-only");
+    assert!(told.contains("2 runs are declared"), "{told}");
+    assert!(rows(&folder.join("y/results/tiny.jsonl")).iter().all(|row| row["updates"] == 40));
+
     // More updates are another training; another hidden size is another run.
     fs::write(folder.join("tiny.toml"), grid.replace("updates = 40", "updates = 60")).unwrap();
     let told = succeed(folder, "reproduce --grid tiny.toml --earlier again --out x --tables-only");

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use burn::tensor::Device;
-use burn_sab_tasks::{Event, TrainError};
+use burn_sab_tasks::{Event, TrainConfig, TrainError};
 use clap::Parser;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -213,9 +213,11 @@ impl Run {
     }
 }
 
-/// What decides how a network is trained, but for how long.
+/// What decides how a network is trained, but for how long. Settings of a memory are none of a baseline.
 fn training(settings: &Settings) -> Value {
-    let mut train = serde_json::to_value(&settings.train).unwrap_or_default();
+    let layer = settings.train.effective_layer();
+    let train = TrainConfig { layer, ..settings.train.clone() };
+    let mut train = serde_json::to_value(&train).unwrap_or_default();
     if let Some(train) = train.as_object_mut() {
         train.remove("updates");
         train.remove("stop_at");

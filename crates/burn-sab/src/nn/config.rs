@@ -140,9 +140,12 @@ impl SabLstmConfig {
     }
 
     /// The same layer without memory: no slot is ever stored, which leaves an LSTM trained by
-    /// backpropagation truncated to windows of `k_trunc` steps.
+    /// backpropagation truncated to windows of `k_trunc` steps. Limits on the memory are gone, too.
     pub fn without_memory(self) -> Self {
-        self.with_k_att(NEVER).with_initial_slot(InitialSlot::None)
+        self.with_k_att(NEVER)
+            .with_initial_slot(InitialSlot::None)
+            .with_max_hops(None)
+            .with_slot_budget(None)
     }
 
     /// The same layer without truncation windows: gradient runs through the whole sequence.
