@@ -1,9 +1,9 @@
 //! The program `sab`: trains networks with Sparse Attentive Backtracking and their baselines, checks
 //! implementations against the conformance cases, and measures them.
 
-mod args;
 mod backend;
 mod bench;
+mod cli;
 mod conformance;
 mod download;
 mod error;
@@ -17,13 +17,14 @@ mod session;
 mod settings;
 mod text;
 mod train;
+mod values;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
-use crate::args::{Cli, Command};
+use crate::cli::{Cli, Command};
 
 fn main() -> ExitCode {
     // Messages of the libraries only where RUST_LOG asks for them.

@@ -7,10 +7,11 @@ use burn_sab::{SabLstmConfig, ScoreConfig};
 use burn_sab_tasks::{DataError, Examples, ModelKind, Task, TrainConfig};
 use serde::{Deserialize, Serialize};
 
-use crate::args::{LevelOrNever, NumberOrNone, Preset, ScoreName, TaskName, TrainArgs};
 use crate::backend::Backend;
 use crate::error::usage;
 use crate::text::thousands;
+use crate::train::args::TrainArgs;
+use crate::values::{LevelOrNever, NumberOrNone, Preset, ScoreName, TaskName};
 
 /// Everything that determines a run; `config.json` of its folder.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -379,20 +380,11 @@ fn fixed_flag(args: &TrainArgs) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::args::{Cli, Command};
     use clap::{ArgAction, CommandFactory, Parser};
 
     fn settings(line: &str) -> anyhow::Result<Settings> {
-        let words = ["sab", "train"].into_iter().chain(line.split_whitespace());
-        match Cli::try_parse_from(words)?.command {
-            Command::Train(args) => Settings::from_args(&args),
-            _ => unreachable!("the line says train"),
-        }
-    }
-
-    #[test]
-    fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        let words = ["sab train"].into_iter().chain(line.split_whitespace());
+        Settings::from_args(&TrainArgs::try_parse_from(words)?)
     }
 
     #[test]
@@ -445,8 +437,7 @@ mod tests {
             "threads",
         ];
         let other = ["task", "out", "resume", "config", "help"];
-        let command = Cli::command();
-        let train = command.find_subcommand("train").unwrap();
+        let train = TrainArgs::command();
         let run = settings("copying").unwrap();
         for flag in train.get_arguments() {
             let id = flag.get_id().as_str();
@@ -459,11 +450,9 @@ mod tests {
             let flag = flag.get_long().unwrap();
             let takes_value = !matches!(flag_action, ArgAction::SetTrue);
             let flag_word = format!("--{flag}");
-            let line = ["sab", "train", "--resume", "run", &flag_word];
+            let line = ["sab train", "--resume", "run", &flag_word];
             let line = line.into_iter().chain(takes_value.then_some(value));
-            let Command::Train(args) = Cli::try_parse_from(line).unwrap().command else {
-                unreachable!("the line says train")
-            };
+            let args = TrainArgs::try_parse_from(line).unwrap();
             let outcome = run.clone().for_resumption(&args);
             assert_eq!(outcome.is_ok(), changeable.contains(&id), "--{flag}: {outcome:?}");
         }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::TrainConfig;
 use crate::error::TrainError;
 use crate::model::TaskModel;
-use crate::train::Progress;
+use crate::progress::Progress;
 
 const MODEL: &str = "model.bpk";
 const BEST: &str = "best.bpk";

@@ -11,7 +11,6 @@ use std::time::Instant;
 use burn::module::Module;
 use burn::optim::{AdamConfig, GradientsParams, ModuleOptimizer};
 use burn::tensor::Device;
-use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{self, SavedState};
 use crate::clip::clip_by_global_norm;
@@ -22,7 +21,8 @@ use crate::error::TrainError;
 use crate::evaluate::evaluate;
 use crate::event::Event;
 use crate::model::TaskModel;
-use crate::stream::{DataStream, Purpose};
+use crate::progress::{Best, Ending, Progress};
+use crate::stream::Purpose;
 use crate::task::Metrics;
 
 /// After this many skipped updates in a row the run is given up. A single bad batch is survived; the
@@ -32,39 +32,6 @@ const MOST_SKIPPED_IN_A_ROW: usize = 100;
 /// Adam's epsilon as in the paper on Adam and in PyTorch. Burn's default, 1e-5, slows down weights with
 /// small gradients.
 const ADAM_EPSILON: f32 = 1e-8;
-
-/// The best evaluation of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Best {
-    /// The update after which it was made.
-    pub update: usize,
-    /// What it showed, at the target span.
-    pub metrics: Metrics,
-}
-
-/// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Ending {
-    /// An evaluation reached [`TrainConfig::stop_at`].
-    Reached,
-    /// All updates were made.
-    BudgetSpent,
-}
-
-/// How far a run is: with weights and optimiser, all that it needs to go on.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Progress {
-    pub(crate) update: usize,
-    stream: DataStream,
-    longest: usize,
-    longest_trained: usize,
-    skipped: usize,
-    skipped_in_a_row: usize,
-    best: Option<Best>,
-    ending: Option<Ending>,
-    seconds: f64,
-}
 
 /// A training run: the network, its optimiser, and how far they are.
 #[derive(Debug)]
@@ -98,17 +65,7 @@ impl Trainer {
     pub fn new(config: TrainConfig, device: &Device) -> Result<Self, TrainError> {
         config.validate()?;
         let examples = config.examples()?;
-        let progress = Progress {
-            update: 0,
-            stream: DataStream::new(config.seed, Purpose::Training),
-            longest: config.curriculum.first_longest(config.span),
-            longest_trained: 0,
-            skipped: 0,
-            skipped_in_a_row: 0,
-            best: None,
-            ending: None,
-            seconds: 0.0,
-        };
+        let progress = Progress::new(&config);
         Ok(Self {
             model: TaskModel::new(&config, &device.clone().autodiff())?,
             best_model: None,

@@ -2,16 +2,16 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::{Parser, ValueEnum};
 
-use super::case::Case;
-use crate::args::{NumberOrNone, ScoreName, SparsifierName, number_or_none};
+use super::case::{Case, Loss};
 use crate::backend::Backend;
 use crate::error::usage;
+use crate::values::{NumberOrNone, ScoreName, SparsifierName, number_or_none};
 
 /// Without a flag that describes a case the whole table is measured; a flag that is left out beside others
 /// keeps the value of the table's first case.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Parser)]
 #[command(args_override_self = true, allow_negative_numbers = true)]
 pub struct BenchArgs {
     /// Measure only this model [default: sab, and beside it what it is compared with]
@@ -106,15 +106,6 @@ pub enum Model {
     Primitives,
 }
 
-/// What the gradient of a training step starts from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Loss {
-    /// The mean of the outputs of all steps
-    Mean,
-    /// The mean of the last step's output
-    Last,
-}
-
 /// Work that has a process of its own: it leaves peak memory and threads as it finds them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Worker {
@@ -122,11 +113,6 @@ pub enum Worker {
     Check,
     /// Measure one model
     Measure,
-}
-
-/// The name of a value on the command line.
-pub fn name(value: impl ValueEnum) -> String {
-    value.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
 impl BenchArgs {
@@ -183,15 +169,10 @@ impl BenchArgs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::args::{Cli, Command};
-    use clap::Parser;
 
     fn args(line: &str) -> BenchArgs {
-        let words = ["sab", "bench"].into_iter().chain(line.split_whitespace());
-        match Cli::try_parse_from(words).unwrap().command {
-            Command::Bench(args) => *args,
-            _ => unreachable!("the line says bench"),
-        }
+        let words = ["sab bench"].into_iter().chain(line.split_whitespace());
+        BenchArgs::try_parse_from(words).unwrap()
     }
 
     #[test]

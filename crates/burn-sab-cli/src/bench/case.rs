@@ -4,10 +4,18 @@ use burn_sab::{SabLstmConfig, ScoreConfig, Sparsifier};
 use clap::ValueEnum;
 use serde::{Serialize, Serializer};
 
-use super::args::{Loss, name};
-use crate::args::{ScoreName, SparsifierName};
 use crate::backend::Backend;
 use crate::error::usage;
+use crate::values::{ScoreName, SparsifierName, name};
+
+/// What the gradient of a training step starts from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Loss {
+    /// The mean of the outputs of all steps
+    Mean,
+    /// The mean of the last step's output
+    Last,
+}
 
 /// One case, with nothing left open.
 #[derive(Debug, Clone, PartialEq, Serialize)]

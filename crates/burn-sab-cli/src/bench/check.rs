@@ -5,8 +5,8 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{DType, Device, Distribution, Gradients, Tensor};
 use burn_sab::{SabLstm, Strategy};
 
-use super::args::{Loss, Model};
-use super::case::Case;
+use super::args::Model;
+use super::case::{Case, Loss};
 use super::run::strategy;
 use crate::backend::Backend;
 
@@ -206,7 +206,7 @@ fn relative(got: &[Vec<f64>], want: &[Vec<f64>], nought: f64) -> anyhow::Result<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::args::ScoreName;
+    use crate::values::ScoreName;
 
     fn case() -> Case {
         let case = Case::main(Backend::preferred().unwrap(), 1, 1);

@@ -1,13 +1,13 @@
 //! The table on a GPU, and what the layer promises about it.
 
-use super::args::{Loss, name};
-use super::case::Case;
+use super::case::{Case, Loss};
 use super::measured::{LSTM, Measured, Peer, Results, SAB, TORCH_LSTM, TORCH_SAB, ratio, work};
 use super::sections::{MILLION, Section, million, title};
 use super::targets::Bound::{AtMost, Told};
 use super::targets::Target;
-use crate::args::ScoreName::{Additive, Dot};
 use crate::backend::Backend;
+use crate::values::ScoreName::{Additive, Dot};
+use crate::values::name;
 
 /// Lengths of the training steps, at B 64.
 const TIMES: [usize; 2] = [300, 1_000];

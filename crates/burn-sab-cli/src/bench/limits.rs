@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use burn::tensor::{Device, Distribution, Tensor};
 
 use super::case::Case;
-use crate::args::ScoreName;
+use crate::values::ScoreName;
 
 /// What one measurement has to take at least: a thousand times what a launch and the wait for its end take.
 const SAMPLE: Duration = Duration::from_millis(20);

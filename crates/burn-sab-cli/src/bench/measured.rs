@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::args::{Model, name};
+use super::args::Model;
 use super::case::Case;
+use crate::values::name;
 
 /// Who is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

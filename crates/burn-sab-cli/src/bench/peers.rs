@@ -5,10 +5,11 @@ use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, bail};
 
-use super::args::{BenchArgs, Model, Worker, name};
+use super::args::{BenchArgs, Model, Worker};
 use super::case::Case;
 use super::measured::Figures;
 use crate::error::usage;
+use crate::values::name;
 
 /// The script that times PyTorch, in the sources that this program was built from.
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../benches/torch_peers.py");

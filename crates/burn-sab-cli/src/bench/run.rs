@@ -7,8 +7,8 @@ use burn::nn::{Lstm, LstmConfig, LstmState};
 use burn::tensor::{Device, Distribution, Gradients, Tensor};
 use burn_sab::{SabLstm, SabLstmState, Strategy};
 
-use super::args::{Loss, Model};
-use super::case::Case;
+use super::args::Model;
+use super::case::{Case, Loss};
 use super::measured::Figures;
 use super::{counts, limits, sgemm};
 use crate::backend::Backend;

@@ -1,10 +1,10 @@
 //! Which cases are measured, and beside whom: one case, or those of the whole table on the CPU.
 
-use super::args::{Loss, Model};
-use super::case::Case;
+use super::args::Model;
+use super::case::{Case, Loss};
 use super::measured::{LSTM, Peer, REFERENCE, SAB, TORCH_CELL, TORCH_LSTM, TORCH_SAB};
-use crate::args::ScoreName;
 use crate::backend::Backend;
+use crate::values::ScoreName;
 
 /// A part of the table.
 #[derive(Debug)]

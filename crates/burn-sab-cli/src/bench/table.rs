@@ -1,11 +1,11 @@
 //! Results as people read them.
 
-use super::args::name;
 use super::case::Case;
 use super::measured::{
     LSTM, Measured, Peer, REFERENCE, Results, TORCH_CELL, TORCH_LSTM, TORCH_SAB, kept,
     per_reached_step, ratio, work,
 };
+use crate::values::name;
 
 /// Peers that times are divided by.
 const DIVISORS: [(&str, Peer); 4] = [
@@ -158,8 +158,8 @@ mod tests {
     use super::*;
 
     use super::super::measured::{Figures, SAB};
-    use crate::args::ScoreName;
     use crate::backend::Backend;
+    use crate::values::ScoreName;
 
     fn measured(peer: Peer, backend: Backend, ms: f64) -> Measured {
         let case = Case { batch: 2, time: 10, ..Case::main(backend, 1, 1) };

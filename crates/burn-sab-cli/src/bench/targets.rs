@@ -1,14 +1,15 @@
 //! What the layer promises about the table on the CPU, and what came of it.
 
-use super::args::{Loss, name};
+use super::case::Loss;
 use super::measured::{
     LSTM, Measured, Peer, Results, SAB, TORCH_CELL, TORCH_LSTM, TORCH_SAB, kept, per_reached_step,
     ratio, work,
 };
 use super::sections::{LENGTHS, MILLION};
 use super::table::figure;
-use crate::args::ScoreName::{self, Additive, Dot, Mlp};
 use crate::backend::Backend;
+use crate::values::ScoreName::{self, Additive, Dot, Mlp};
+use crate::values::name;
 
 /// A promise, and what came of it.
 #[derive(Debug)]

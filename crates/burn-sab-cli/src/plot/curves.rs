@@ -16,6 +16,11 @@ pub struct Curve {
     pub points: Vec<(f64, f64)>,
 }
 
+/// How high the points of the curves are.
+pub fn heights(curves: &[Curve]) -> impl Iterator<Item = f64> + Clone {
+    curves.iter().flat_map(|curve| &curve.points).map(|point| point.1)
+}
+
 /// The colour of the curve or bar with this place among the names.
 pub fn color(place: usize) -> RGBColor {
     COLORS[place % COLORS.len()]

@@ -4,7 +4,7 @@ use burn_sab_tasks::{Event, Task};
 use plotters::prelude::*;
 
 use super::DrawingError;
-use super::curves::{Curve, Words, draw};
+use super::curves::{Curve, Words, draw, heights};
 use super::scale::Scale;
 use crate::text::thousands;
 
@@ -20,7 +20,7 @@ pub fn learning_curves(
         .map(|(name, events)| Curve { name: name.clone(), points: points(events) })
         .collect();
     let updates = runs.iter().flat_map(|(_, events)| events).map(Event::update).max().unwrap_or(1);
-    let scale = Scale::of(task, &curves);
+    let scale = Scale::of(task, heights(&curves));
     let y = format!("{} on held-out sequences", scale.label);
     let mut svg = String::new();
     {

@@ -4,7 +4,7 @@ use burn_sab_tasks::Task;
 use plotters::prelude::*;
 
 use super::DrawingError;
-use super::curves::{Curve, Words, draw};
+use super::curves::{Curve, Words, draw, heights};
 use super::scale::Scale;
 use crate::text::thousands;
 
@@ -13,7 +13,7 @@ use crate::text::thousands;
 pub fn transfer_curves(curves: &[Curve], task: &Task, title: &str) -> Result<String, DrawingError> {
     let spans = || curves.iter().flat_map(|curve| &curve.points).map(|point| point.0);
     let ends = (spans().fold(f64::INFINITY, f64::min), spans().fold(1.0, f64::max));
-    let scale = Scale::of(task, curves);
+    let scale = Scale::of(task, heights(curves));
     let x = format!("{} of the test", task.span_name());
     let mut svg = String::new();
     {

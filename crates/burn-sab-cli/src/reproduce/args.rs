@@ -2,8 +2,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use crate::args::ModelName;
 use crate::backend::Backend;
+use crate::values::ModelName;
 
 /// Every run is a run of `sab train`; its line is in the table's rows.
 #[derive(Debug, Args)]

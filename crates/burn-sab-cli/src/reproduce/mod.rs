@@ -14,11 +14,11 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
-use crate::args::ModelName;
 use crate::backend::Backend;
 use crate::error::usage;
 use crate::run_folder;
 use crate::text::say;
+use crate::values::ModelName;
 pub use args::ReproduceArgs;
 use args::TableName;
 use clap::ValueEnum;

@@ -13,13 +13,13 @@ use serde_json::Value;
 use super::args::ReproduceArgs;
 use super::cost::{self, Cost};
 use super::grid::{Cell, Grid};
-use crate::args::{Cli, Command};
 use crate::backend::Backend;
 use crate::error::usage;
 use crate::report::Report;
 use crate::run_folder::{self, RunFolder};
 use crate::session::{REMINDERS, REPORT_JSON, Session};
 use crate::settings::Settings;
+use crate::train::args::TrainArgs;
 
 const CONFIG: &str = "config.json";
 const COST: &str = "cost.json";
@@ -74,16 +74,10 @@ impl Run {
         args: &ReproduceArgs,
         backend: Backend,
     ) -> anyhow::Result<Self> {
-        let words = ["sab", "train"].into_iter().chain(cell.line.iter().map(String::as_str));
+        let words = ["sab train"].into_iter().chain(cell.line.iter().map(String::as_str));
         let wrong = |what: &str| usage!("the grid {}, run {}: {what}", grid.name, cell.name);
-        let flags = match Cli::try_parse_from(words) {
-            Ok(Cli { command: Command::Train(flags) }) => flags,
-            Ok(_) => unreachable!("the line says train"),
-            Err(error) => {
-                let told = error.to_string();
-                return Err(wrong(told.lines().next().unwrap_or_default()));
-            }
-        };
+        let flags = TrainArgs::try_parse_from(words)
+            .map_err(|error| wrong(error.to_string().lines().next().unwrap_or_default()))?;
         let settings = Settings::from_args(&flags).map_err(|error| wrong(&error.to_string()))?;
         Ok(Self {
             path: args.out.join(&grid.name).join(&cell.name),

@@ -5,9 +5,8 @@ use std::path::Path;
 use super::DataError;
 use super::file::read_if_there;
 use super::images::Images;
+use crate::task::{CIFAR_CHANNELS as CHANNELS, CIFAR_PIXELS as PIXELS};
 
-pub(crate) const PIXELS: usize = 32 * 32;
-pub(crate) const CHANNELS: usize = 3;
 /// A label, and the three colours of an image one after the other.
 const RECORD: usize = 1 + CHANNELS * PIXELS;
 /// Images of one file; 30,730,000 bytes.

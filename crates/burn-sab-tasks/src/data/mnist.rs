@@ -5,10 +5,10 @@ use std::path::Path;
 use super::DataError;
 use super::file::{Contents, read_if_there};
 use super::images::Images;
+use crate::task::MNIST_PIXELS;
 
-/// Pixels of a side, and of an image.
+/// Pixels of a side.
 const SIDE: usize = 28;
-pub(crate) const PIXELS: usize = SIDE * SIDE;
 
 /// Images that choose the best network: 5,000 of the 60,000, as is usual, and 500 where only the 10,000
 /// test images are there.
@@ -77,7 +77,7 @@ pub(super) fn read(folder: &Path) -> Result<Images, DataError> {
         origin: format!("{name}, {split} for training / validation / test"),
         values,
         labels,
-        pixels: PIXELS,
+        pixels: MNIST_PIXELS,
         channels: 1,
         training,
         validation,

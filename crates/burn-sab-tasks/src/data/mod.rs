@@ -10,10 +10,8 @@ pub(crate) mod made;
 mod mnist;
 mod text;
 
-pub(crate) use cifar::{CHANNELS as CIFAR_CHANNELS, PIXELS as CIFAR_PIXELS};
 #[cfg(feature = "download")]
 pub use download::download_mnist;
-pub(crate) use mnist::PIXELS as MNIST_PIXELS;
 
 use std::io;
 use std::ops::Range;

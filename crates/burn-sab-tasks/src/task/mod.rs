@@ -10,7 +10,10 @@ pub(crate) use metrics::Tally;
 use burn::tensor::{Int, Tensor, activation::log_softmax};
 use serde::{Deserialize, Serialize};
 
-use crate::data::{CIFAR_CHANNELS, CIFAR_PIXELS, MNIST_PIXELS};
+/// Pixels of an image of MNIST, and of CIFAR-10, and what a pixel of CIFAR-10 consists of.
+pub(crate) const MNIST_PIXELS: usize = 28 * 28;
+pub(crate) const CIFAR_PIXELS: usize = 32 * 32;
+pub(crate) const CIFAR_CHANNELS: usize = 3;
 
 /// A task on sequences that are generated on the fly, or come from files.
 ///

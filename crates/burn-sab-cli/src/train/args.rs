@@ -1,40 +1,17 @@
-//! The command line.
+//! What `sab train` is told.
 
 use std::path::PathBuf;
 
-use burn_sab::{Sparsifier, Strategy};
-use burn_sab_tasks::{Curriculum, ModelKind};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::Parser;
 
 use crate::backend::Backend;
-use crate::bench::BenchArgs;
-use crate::download::DownloadArgs;
-use crate::reproduce::ReproduceArgs;
-
-/// Sparse Attentive Backtracking: train it, and check implementations of it
-#[derive(Debug, Parser)]
-#[command(name = "sab", version, max_term_width = 100)]
-pub struct Cli {
-    #[command(subcommand)]
-    pub command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Train a network on a task, test it, and leave a run folder with report and pictures
-    Train(Box<TrainArgs>),
-    /// Check this build against a folder of conformance cases
-    Conformance(ConformanceArgs),
-    /// Get the files of a data set
-    Download(DownloadArgs),
-    /// Measure how fast the layer is, and how much it keeps, beside what one would use instead
-    Bench(Box<BenchArgs>),
-    /// Repeat the paper's experiments: grids of runs, their tables and pictures; can be interrupted
-    Reproduce(Box<ReproduceArgs>),
-}
+use crate::values::{
+    CompareName, CurriculumName, InitialSlotName, LevelOrNever, ModelName, NumberOrNone, Preset,
+    ScoreName, SparsifierName, TaskName, level_or_never, number_or_none,
+};
 
 /// Every flag that is left out keeps the value of --preset, of --config, or the default.
-#[derive(Debug, Args)]
+#[derive(Debug, Parser)]
 // So that a flag can be appended to a line that has it; and "-1" is a wrong value, not an unknown flag.
 #[command(args_override_self = true, allow_negative_numbers = true)]
 pub struct TrainArgs {
@@ -176,161 +153,4 @@ pub struct TrainArgs {
     /// Start from the config.json of an earlier run; flags given beside it win
     #[arg(long, value_name = "FILE", help_heading = "Run")]
     pub config: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub struct ConformanceArgs {
-    /// The folder with the cases (*.safetensors)
-    pub dir: PathBuf,
-    /// Where to compute [default: flex, if this build has it]
-    #[arg(long, value_enum)]
-    pub backend: Option<Backend>,
-    /// Type of the numbers
-    #[arg(long, value_enum, default_value_t = Dtype::F32)]
-    pub dtype: Dtype,
-    /// Which implementation of the layer
-    #[arg(long, value_enum, default_value_t = StrategyName::Auto)]
-    pub strategy: StrategyName,
-}
-
-/// An implementation of the layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum StrategyName {
-    /// The fastest that covers the case
-    Auto,
-    /// The readable twin under Burn's own autodiff
-    Reference,
-    /// Backend primitives with the hand-written backward pass
-    Primitives,
-    /// The backend's own kernel
-    Fused,
-}
-
-impl From<StrategyName> for Strategy {
-    fn from(name: StrategyName) -> Self {
-        match name {
-            StrategyName::Auto => Self::Auto,
-            StrategyName::Reference => Self::Reference,
-            StrategyName::Primitives => Self::Primitives,
-            StrategyName::Fused => Self::Fused,
-        }
-    }
-}
-
-/// A floating-point type.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Dtype {
-    /// 32 bits
-    F32,
-    /// 64 bits
-    F64,
-}
-
-/// A count, or none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NumberOrNone(pub Option<usize>);
-
-/// Reads a count or "none".
-pub fn number_or_none(text: &str) -> Result<NumberOrNone, String> {
-    match text {
-        "none" => Ok(NumberOrNone(None)),
-        _ => text
-            .parse()
-            .map(|n| NumberOrNone(Some(n)))
-            .map_err(|_| "give a whole number or \"none\"".into()),
-    }
-}
-
-/// A level to be reached, or never.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct LevelOrNever(pub Option<f64>);
-
-fn level_or_never(text: &str) -> Result<LevelOrNever, String> {
-    match text {
-        "never" => Ok(LevelOrNever(None)),
-        _ => text
-            .parse()
-            .map(|x| LevelOrNever(Some(x)))
-            .map_err(|_| "give a number or \"never\"".into()),
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum TaskName {
-    /// Say a string of symbols again after a delay
-    Copying,
-    /// Add two marked numbers
-    Adding,
-    /// Say the digit of an image of MNIST, seen pixel by pixel
-    Mnist,
-    /// Say the class of an image of CIFAR-10, seen pixel by pixel
-    Cifar,
-    /// Say the next character of a text
-    Text,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Preset {
-    /// What trains well
-    Default,
-    /// The settings of the paper
-    Paper,
-    /// The settings of the authors' release
-    Released,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ScoreName {
-    /// u·tanh(h) + v·tanh(m)
-    Additive,
-    /// v·tanh(W_q h + W_m m + b)
-    Mlp,
-    /// (W_q h)·(W_k m) / sqrt(A)
-    Dot,
-}
-
-/// Gives an enum of a library its names on the command line.
-macro_rules! command_line_names {
-    ($(#[$doc:meta])* $name:ident for $of:ty { $($variant:ident => $value:expr),+ $(,)? }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-        pub enum $name { $(#[allow(missing_docs)] $variant),+ }
-
-        impl From<$name> for $of {
-            fn from(name: $name) -> Self {
-                match name { $($name::$variant => $value),+ }
-            }
-        }
-    };
-}
-
-command_line_names! {
-    ModelName for ModelKind {
-        Sab => Self::Sab,
-        Lstm => Self::Lstm,
-        Tbptt => Self::Tbptt,
-        Attention => Self::Attention,
-        Transformer => Self::Transformer,
-    }
-}
-command_line_names! {
-    CompareName for Option<ModelKind> {
-        Sab => Some(ModelKind::Sab),
-        Lstm => Some(ModelKind::Lstm),
-        Tbptt => Some(ModelKind::Tbptt),
-        Attention => Some(ModelKind::Attention),
-        Transformer => Some(ModelKind::Transformer),
-        None => Option::None,
-    }
-}
-command_line_names! {
-    SparsifierName for Sparsifier {
-        Threshold => Self::Threshold, Released => Self::Released, Softmax => Self::Softmax,
-    }
-}
-command_line_names! {
-    InitialSlotName for burn_sab::InitialSlot { None => Self::None, Hidden => Self::Hidden }
-}
-command_line_names! {
-    CurriculumName for Curriculum { None => Self::None, Grow => Self::Grow }
 }

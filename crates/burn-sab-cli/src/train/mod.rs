@@ -1,14 +1,16 @@
 //! `sab train`: train, compare, test, draw, report.
 
+pub mod args;
+
 use anyhow::{Context, anyhow};
 use burn_sab_tasks::Trainer;
 
-use crate::args::TrainArgs;
 use crate::failure::{DeviceFailure, caught};
 use crate::run_folder::RunFolder;
 use crate::session::Session;
 use crate::settings::Settings;
 use crate::text::{say, table};
+use args::TrainArgs;
 
 /// Runs the command.
 pub fn run(args: &TrainArgs) -> anyhow::Result<()> {

@@ -4,6 +4,8 @@
 //! and upstream gradients, and the outputs and gradients to expect, all in float64. The book, chapter "The
 //! command", lists the names.
 
+mod args;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -17,10 +19,11 @@ use burn_sab::{
 };
 use safetensors::{Dtype as StoredType, SafeTensors};
 
-use crate::args::{ConformanceArgs, Dtype};
 use crate::backend::Backend;
 use crate::error::usage;
 use crate::failure::caught;
+pub use args::ConformanceArgs;
+use args::Dtype;
 
 /// Largest error that passes: rounding, some hundred steps deep, in the type that computes.
 fn tolerance(dtype: Dtype) -> f64 {

@@ -1,0 +1,42 @@
+//! The command line.
+
+use clap::{Parser, Subcommand};
+
+use crate::bench::BenchArgs;
+use crate::conformance::ConformanceArgs;
+use crate::download::DownloadArgs;
+use crate::reproduce::ReproduceArgs;
+use crate::train::args::TrainArgs;
+
+/// Sparse Attentive Backtracking: train it, and check implementations of it
+#[derive(Debug, Parser)]
+#[command(name = "sab", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Train a network on a task, test it, and leave a run folder with report and pictures
+    Train(Box<TrainArgs>),
+    /// Check this build against a folder of conformance cases
+    Conformance(ConformanceArgs),
+    /// Get the files of a data set
+    Download(DownloadArgs),
+    /// Measure how fast the layer is, and how much it keeps, beside what one would use instead
+    Bench(Box<BenchArgs>),
+    /// Repeat the paper's experiments: grids of runs, their tables and pictures; can be interrupted
+    Reproduce(Box<ReproduceArgs>),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,120 @@
+//! The words and numbers that flags of several commands take.
+
+use burn_sab::Sparsifier;
+use burn_sab_tasks::{Curriculum, ModelKind};
+use clap::ValueEnum;
+
+/// A count, or none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NumberOrNone(pub Option<usize>);
+
+/// Reads a count or "none".
+pub fn number_or_none(text: &str) -> Result<NumberOrNone, String> {
+    match text {
+        "none" => Ok(NumberOrNone(None)),
+        _ => text
+            .parse()
+            .map(|n| NumberOrNone(Some(n)))
+            .map_err(|_| "give a whole number or \"none\"".into()),
+    }
+}
+
+/// A level to be reached, or never.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LevelOrNever(pub Option<f64>);
+
+/// Reads a level or "never".
+pub fn level_or_never(text: &str) -> Result<LevelOrNever, String> {
+    match text {
+        "never" => Ok(LevelOrNever(None)),
+        _ => text
+            .parse()
+            .map(|x| LevelOrNever(Some(x)))
+            .map_err(|_| "give a number or \"never\"".into()),
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TaskName {
+    /// Say a string of symbols again after a delay
+    Copying,
+    /// Add two marked numbers
+    Adding,
+    /// Say the digit of an image of MNIST, seen pixel by pixel
+    Mnist,
+    /// Say the class of an image of CIFAR-10, seen pixel by pixel
+    Cifar,
+    /// Say the next character of a text
+    Text,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Preset {
+    /// What trains well
+    Default,
+    /// The settings of the paper
+    Paper,
+    /// The settings of the authors' release
+    Released,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ScoreName {
+    /// u·tanh(h) + v·tanh(m)
+    Additive,
+    /// v·tanh(W_q h + W_m m + b)
+    Mlp,
+    /// (W_q h)·(W_k m) / sqrt(A)
+    Dot,
+}
+
+/// Gives an enum of a library its names on the command line.
+macro_rules! command_line_names {
+    ($(#[$doc:meta])* $name:ident for $of:ty { $($variant:ident => $value:expr),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+        pub enum $name { $(#[allow(missing_docs)] $variant),+ }
+
+        impl From<$name> for $of {
+            fn from(name: $name) -> Self {
+                match name { $($name::$variant => $value),+ }
+            }
+        }
+    };
+}
+
+command_line_names! {
+    ModelName for ModelKind {
+        Sab => Self::Sab,
+        Lstm => Self::Lstm,
+        Tbptt => Self::Tbptt,
+        Attention => Self::Attention,
+        Transformer => Self::Transformer,
+    }
+}
+command_line_names! {
+    CompareName for Option<ModelKind> {
+        Sab => Some(ModelKind::Sab),
+        Lstm => Some(ModelKind::Lstm),
+        Tbptt => Some(ModelKind::Tbptt),
+        Attention => Some(ModelKind::Attention),
+        Transformer => Some(ModelKind::Transformer),
+        None => Option::None,
+    }
+}
+command_line_names! {
+    SparsifierName for Sparsifier {
+        Threshold => Self::Threshold, Released => Self::Released, Softmax => Self::Softmax,
+    }
+}
+command_line_names! {
+    InitialSlotName for burn_sab::InitialSlot { None => Self::None, Hidden => Self::Hidden }
+}
+command_line_names! {
+    CurriculumName for Curriculum { None => Self::None, Grow => Self::Grow }
+}
+
+/// The name of a value on the command line.
+pub fn name(value: impl ValueEnum) -> String {
+    value.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+}
