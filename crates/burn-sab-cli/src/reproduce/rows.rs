@@ -57,6 +57,11 @@ pub fn rows<'a>(grid: &'a Grid, runs: &'a [(&'a Run, State)]) -> Vec<Row<'a>> {
     let mut rows = Vec::new();
     for (run, state) in runs {
         let cell = &run.cell;
+        // What was run, where it was: a baseline may be older than the memory's settings of its grid.
+        let config = match state {
+            State::Finished(finished) => &finished.report.settings.train,
+            _ => &run.settings.train,
+        };
         let row = |test_delay, without: Option<&str>, result| Row {
             task: &grid.task,
             model: &cell.model,
@@ -67,7 +72,7 @@ pub fn rows<'a>(grid: &'a Grid, runs: &'a [(&'a Run, State)]) -> Vec<Row<'a>> {
             without: without.map(str::to_owned),
             result,
             command: format!("sab train {}", cell.line.join(" ")),
-            config: &run.settings.train,
+            config,
         };
         match state {
             State::Missing => rows.push(row(cell.span, Some("not run"), None)),
