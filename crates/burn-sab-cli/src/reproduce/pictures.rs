@@ -7,7 +7,7 @@ use anyhow::Context;
 
 use super::grid::Grid;
 use super::group::{Group, spread};
-use super::run::{Run, State};
+use super::run::{Finished, Run, State};
 use crate::plot::{Bar, Curve, MOST_CURVES, Scale, cost_bars, learning_curves, transfer_curves};
 use crate::text::thousands;
 
@@ -16,47 +16,35 @@ pub fn draw(grid: &Grid, runs: &[(&Run, State)]) -> anyhow::Result<Vec<(String, 
     let task = runs[0].0.settings.train.task;
     let span_name = task.span_name();
     let groups = Group::of(grid, runs);
-    let drawn: Vec<&Group> =
-        groups.iter().filter(|group| group.finished().next().is_some()).collect();
     let mut pictures = Vec::new();
-    if drawn.is_empty() {
-        return Ok(pictures);
-    }
     let mut add = |kind: &str, svg: String, what: &str| {
         pictures.push((format!("{}-{kind}.svg", grid.name), svg, what.to_owned()));
     };
 
-    for (part, some) in parts(drawn.len()) {
-        let some = &drawn[some];
-        let learning: Vec<_> = some
-            .iter()
-            .flat_map(|group| {
-                let label = group.label(grid, span_name);
-                group.finished().map(move |finished| (label.clone(), finished.events.clone()))
-            })
-            .collect();
+    // Evaluations are all that is drawn; results of before they were kept have none.
+    let learnt: Vec<&Group> = with(&groups, |finished| !finished.events.is_empty());
+    for (part, some) in parts(learnt.len()) {
+        let curves = learnt[some].iter().flat_map(|group| {
+            let label = group.label(grid, span_name);
+            group.finished().map(move |finished| (label.clone(), finished.events.clone()))
+        });
         let title = format!("{}: learning", grid.title);
-        let svg = learning_curves(&learning, &task, &title)?;
+        let svg = learning_curves(&curves.collect::<Vec<_>>(), &task, &title)?;
         add(&format!("learning{part}"), svg, "the metric against updates");
+    }
 
-        let mut far = Vec::new();
-        for group in some {
-            for finished in group.finished() {
-                let tests = &finished.report.models[0].tests;
-                let point =
-                    |test: &crate::report::Test| (test.span as f64, Scale::height(&test.metrics));
-                let mut points: Vec<_> = tests.iter().map(point).collect();
-                points.sort_by(|a, b| a.0.total_cmp(&b.0));
-                if points.len() > 1 {
-                    far.push(Curve { name: group.label(grid, span_name), points });
-                }
-            }
-        }
-        if !far.is_empty() {
-            let title = format!("{}: tests beyond training", grid.title);
-            let what = format!("the metric against the {span_name} of the test");
-            add(&format!("transfer{part}"), transfer_curves(&far, &task, &title)?, &what);
-        }
+    let tested: Vec<&Group> = with(&groups, |finished| finished.report.models[0].tests.len() > 1);
+    for (part, some) in parts(tested.len()) {
+        let curves = tested[some].iter().flat_map(|group| {
+            let name = group.label(grid, span_name);
+            group
+                .finished()
+                .map(move |finished| Curve { name: name.clone(), points: points(finished) })
+        });
+        let title = format!("{}: tests beyond training", grid.title);
+        let what = format!("the metric against the {span_name} of the test");
+        let svg = transfer_curves(&curves.collect::<Vec<_>>(), &task, &title)?;
+        add(&format!("transfer{part}"), svg, &what);
     }
 
     let bars: Vec<Bar> = groups.iter().filter_map(|group| bar(group, grid, span_name)).collect();
@@ -76,9 +64,26 @@ pub fn draw(grid: &Grid, runs: &[(&Run, State)]) -> anyhow::Result<Vec<(String, 
     Ok(pictures)
 }
 
+/// The groups that have a finished run of which something is to be drawn.
+fn with<'a>(groups: &'a [Group<'a>], is_drawn: impl Fn(&Finished) -> bool) -> Vec<&'a Group<'a>> {
+    groups.iter().filter(|group| group.finished().any(&is_drawn)).collect()
+}
+
+/// What the tests of a run showed, by their spans.
+fn points(finished: &Finished) -> Vec<(f64, f64)> {
+    let tests = finished.report.models[0].tests.iter();
+    let mut points: Vec<_> =
+        tests.map(|test| (test.span as f64, Scale::height(&test.metrics))).collect();
+    points.sort_by(|a, b| a.0.total_cmp(&b.0));
+    points
+}
+
 /// The groups that share a picture of curves, and what is added to its name: more than there are colours cannot
 /// be told apart.
 fn parts(groups: usize) -> Vec<(String, Range<usize>)> {
+    if groups == 0 {
+        return vec![];
+    }
     if groups <= MOST_CURVES {
         return vec![(String::new(), 0..groups)];
     }
@@ -107,6 +112,7 @@ mod tests {
 
     #[test]
     fn many_groups_are_drawn_in_parts() {
+        assert_eq!(parts(0), []);
         assert_eq!(parts(MOST_CURVES), [(String::new(), 0..MOST_CURVES)]);
         let last = MOST_CURVES..MOST_CURVES + 1;
         let expected = [("-1".to_owned(), 0..MOST_CURVES), ("-2".to_owned(), last)];
