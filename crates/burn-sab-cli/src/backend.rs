@@ -5,6 +5,7 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use crate::error::usage;
+use crate::values::name;
 
 /// A backend of Burn. Which ones a build has is decided by the cargo features of the same names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -67,7 +68,7 @@ impl Backend {
 
     /// The backend's name, which is also that of its cargo feature.
     pub fn name(self) -> String {
-        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+        name(self)
     }
 
     /// The backend's default device, without autodiff.

@@ -41,8 +41,7 @@ pub fn run(args: &DownloadArgs) -> anyhow::Result<()> {
 
 #[cfg(not(feature = "download"))]
 pub fn run(args: &DownloadArgs) -> anyhow::Result<()> {
-    let name =
-        args.name.to_possible_value().map_or_else(String::new, |name| name.get_name().to_owned());
+    let name = crate::values::name(args.name);
     Err(crate::error::usage!(
         "this build cannot download {name}; build it with --features download, or get the files by hand: \
          `sab train {name} --data {}` says which and where from",

@@ -1,4 +1,4 @@
-//! The words and numbers that flags of several commands take.
+//! The words and numbers that flags take, where more than one file has to know them.
 
 use burn_sab::Sparsifier;
 use burn_sab_tasks::{Curriculum, ModelKind};

@@ -18,10 +18,9 @@ use crate::backend::Backend;
 use crate::error::usage;
 use crate::run_folder;
 use crate::text::say;
-use crate::values::ModelName;
+use crate::values::{ModelName, name};
 pub use args::ReproduceArgs;
 use args::TableName;
-use clap::ValueEnum;
 use grid::Grid;
 use run::{Run, State};
 
@@ -119,9 +118,7 @@ fn missing_files(grid: &Grid, data: Option<&Path>) -> Option<String> {
 
 fn is_asked_for(run: &Run, args: &ReproduceArgs) -> bool {
     let cell = &run.cell;
-    let model = |name: &ModelName| {
-        name.to_possible_value().is_some_and(|value| value.get_name() == cell.model)
-    };
+    let model = |model: &ModelName| name(*model) == cell.model;
     !args.tables_only
         && args.variants.as_ref().is_none_or(|names| names.iter().any(|name| cell.is_variant(name)))
         && args.models.as_ref().is_none_or(|models| models.iter().any(model))

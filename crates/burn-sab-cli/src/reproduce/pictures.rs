@@ -81,16 +81,9 @@ fn points(finished: &Finished) -> Vec<(f64, f64)> {
 /// The groups that share a picture of curves, and what is added to its name: more than there are colours cannot
 /// be told apart.
 fn parts(groups: usize) -> Vec<(String, Range<usize>)> {
-    if groups == 0 {
-        return vec![];
-    }
-    if groups <= MOST_CURVES {
-        return vec![(String::new(), 0..groups)];
-    }
+    let name = |n: usize| if groups <= MOST_CURVES { String::new() } else { format!("-{}", n + 1) };
     let firsts = (0..groups).step_by(MOST_CURVES).enumerate();
-    firsts
-        .map(|(n, first)| (format!("-{}", n + 1), first..groups.min(first + MOST_CURVES)))
-        .collect()
+    firsts.map(|(n, first)| (name(n), first..groups.min(first + MOST_CURVES))).collect()
 }
 
 fn bar(group: &Group, grid: &Grid, span_name: &str) -> Option<Bar> {

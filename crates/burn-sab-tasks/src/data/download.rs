@@ -8,6 +8,7 @@ use burn_dataset::vision::MnistDataset;
 
 use super::DataError;
 use super::mnist::{self, Names};
+use crate::task::MNIST_SIDE;
 
 /// Puts the four files of MNIST into `folder`, where [`Task::PixelMnist`](crate::Task::PixelMnist) finds
 /// them, and says what they hold. Burn's own data sets (burn-dataset) download them, or have them in their
@@ -40,7 +41,8 @@ fn part(dataset: fn() -> MnistDataset, names: &Names, folder: &Path) -> Result<(
 fn write(dataset: &MnistDataset, names: &Names, folder: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     let count = dataset.len();
-    let (mut images, mut labels) = (mnist::head(&[count, 28, 28]), mnist::head(&[count]));
+    let (mut images, mut labels) =
+        (mnist::head(&[count, MNIST_SIDE, MNIST_SIDE]), mnist::head(&[count]));
     for item in dataset.iter() {
         let item = item.map_err(io::Error::other)?;
         images.extend(item.image.as_flattened().iter().map(|pixel| *pixel as u8));

@@ -5,10 +5,7 @@ use std::path::Path;
 use super::DataError;
 use super::file::{Contents, read_if_there};
 use super::images::Images;
-use crate::task::MNIST_PIXELS;
-
-/// Pixels of a side.
-const SIDE: usize = 28;
+use crate::task::{MNIST_PIXELS, MNIST_SIDE as SIDE};
 
 /// Images that choose the best network: 5,000 of the 60,000, as is usual, and 500 where only the 10,000
 /// test images are there.

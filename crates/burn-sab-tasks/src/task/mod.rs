@@ -10,8 +10,10 @@ pub(crate) use metrics::Tally;
 use burn::tensor::{Int, Tensor, activation::log_softmax};
 use serde::{Deserialize, Serialize};
 
-/// Pixels of an image of MNIST, and of CIFAR-10, and what a pixel of CIFAR-10 consists of.
-pub(crate) const MNIST_PIXELS: usize = 28 * 28;
+/// Pixels of a side of an image of MNIST, of an image of it and of CIFAR-10, and what a pixel of CIFAR-10
+/// consists of.
+pub(crate) const MNIST_SIDE: usize = 28;
+pub(crate) const MNIST_PIXELS: usize = MNIST_SIDE * MNIST_SIDE;
 pub(crate) const CIFAR_PIXELS: usize = 32 * 32;
 pub(crate) const CIFAR_CHANNELS: usize = 3;
 
