@@ -1,0 +1,3 @@
+//! The bench of burn-sab.
+
+fn main() {}
