@@ -125,7 +125,7 @@ fn is_dense(case: &Case) -> bool {
 
 /// The peers that are measured on a case where no model is named.
 pub fn beside(case: &Case) -> impl Iterator<Item = Peer> {
-    PEERS.iter().filter(|entry| (entry.takes)(case)).map(|entry| entry.peer)
+    PEERS.iter().filter(move |entry| (entry.takes)(case)).map(|entry| entry.peer)
 }
 
 /// The peers whose times others' are divided by.

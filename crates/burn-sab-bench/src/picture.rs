@@ -1,4 +1,4 @@
-//! How time and memory grow with the length of the sequence.
+//! The picture of how time and memory grow with the length of the sequence.
 
 use burn_sab_cli::plot::{COLORS, DrawingError, FONT, INK};
 use burn_sab_cli::text::thousands;

@@ -10,7 +10,7 @@ use crate::peer::{self, Peer, Work};
 pub fn times(section: &[Measured], results: &Results) -> Vec<Vec<String>> {
     let work_of = section.first().map_or(Work::Sequences, |one| Work::of(&one.case));
     let streams = work_of == Work::Stream;
-    let mut header = vec!["".to_owned()];
+    let mut header = vec![String::new()];
     header.push(if streams { "step ms" } else { "forward ms" }.to_owned());
     header.push("least–most".to_owned());
     if !streams {
