@@ -8,7 +8,7 @@
 //! step. The layer's weights are drawn, but so that unlike states remind of each other. Expect: gradient
 //! arrives at the inputs of the first showing, because the layer is reminded of it, and in the windows of the
 //! other slots that were retrieved; at every other input, and that is nearly all of them, it is exactly 0.
-//! `burn::nn::Lstm` would keep 9,608 bytes a step for its backward pass (`sab bench --model lstm --batch 8
+//! `burn::nn::Lstm` would keep 9,608 bytes a step for its backward pass (`sab-bench --model lstm --batch 8
 //! --time 1000`, `bytes_kept` by batch and time), whichever steps matter.
 
 use std::ops::Range;

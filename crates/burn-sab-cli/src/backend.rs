@@ -1,4 +1,4 @@
-//! Where the tensors live.
+//! The backends of Burn that compute.
 
 use burn::tensor::Device;
 use clap::ValueEnum;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::usage;
 use crate::values::name;
 
-/// A backend of Burn. Which ones a build has is decided by the cargo features of the same names.
+/// A backend of Burn. The cargo features of the same names decide which ones a build has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Backend {
@@ -34,7 +34,7 @@ pub enum Backend {
 }
 
 impl Backend {
-    /// Whether this build has the backend.
+    /// Returns whether this build has the backend.
     pub fn is_compiled(self) -> bool {
         match self {
             Self::Flex => cfg!(feature = "flex"),
@@ -50,13 +50,17 @@ impl Backend {
         }
     }
 
-    /// Whether it computes on a GPU, or on what stands in for one.
+    /// Returns whether the backend computes on a GPU, or on a software adapter in its place.
     pub fn is_gpu(self) -> bool {
         use Backend::{Cuda, Metal, Rocm, Vulkan, Webgpu, Wgpu};
         matches!(self, Wgpu | Vulkan | Metal | Webgpu | Cuda | Rocm)
     }
 
-    /// The backend that is used when none is asked for: the first that this build has.
+    /// Returns the backend that is used when none is asked for: the first that this build has.
+    ///
+    /// # Errors
+    ///
+    /// If this build has no backend.
     pub fn preferred() -> anyhow::Result<Self> {
         let mut compiled = Self::value_variants().iter().filter(|backend| backend.is_compiled());
         compiled.next().copied().ok_or_else(|| {
@@ -66,12 +70,12 @@ impl Backend {
         })
     }
 
-    /// The backend's name, which is also that of its cargo feature.
+    /// Returns the backend's name, which is also that of its cargo feature.
     pub fn name(self) -> String {
         name(self)
     }
 
-    /// The backend's default device, without autodiff.
+    /// Returns the backend's default device, without autodiff.
     ///
     /// # Errors
     ///
@@ -125,7 +129,7 @@ impl Backend {
             .map(|backend| backend.name())
             .collect();
         usage!(
-            "this build of sab does not have the backend {0}; it has {1}; add `--features {0}` to the cargo \
+            "this build does not have the backend {0}; it has {1}; add `--features {0}` to the cargo \
              command to get it",
             self.name(),
             compiled.join(", "),
@@ -133,13 +137,16 @@ impl Backend {
     }
 }
 
-/// What a GPU calls itself; `None` for other devices.
+/// Whether Burn's own SIMD and threads are compiled in (cargo feature `simd`). The layer's CPU kernel has its own.
+pub const BURN_SIMD: bool = cfg!(feature = "simd");
+
+/// Returns the name of a GPU, as its driver gives it; `None` for other devices.
 #[cfg(feature = "gpu")]
 pub fn device_name(device: &Device) -> Option<String> {
     device.identity().map(|identity| identity.name)
 }
 
-/// No GPU, no name.
+/// Returns `None`: this build has no GPU backend.
 #[cfg(not(feature = "gpu"))]
 pub fn device_name(_: &Device) -> Option<String> {
     None

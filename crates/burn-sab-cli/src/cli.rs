@@ -2,7 +2,6 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::bench::BenchArgs;
 use crate::conformance::ConformanceArgs;
 use crate::download::DownloadArgs;
 use crate::reproduce::ReproduceArgs;
@@ -24,8 +23,6 @@ pub enum Command {
     Conformance(ConformanceArgs),
     /// Get the files of a data set
     Download(DownloadArgs),
-    /// Measure how fast the layer is, and how much it keeps, beside what one would use instead
-    Bench(Box<BenchArgs>),
     /// Repeat the paper's experiments: grids of runs, their tables and pictures; can be interrupted
     Reproduce(Box<ReproduceArgs>),
 }

@@ -1,4 +1,4 @@
-//! Errors, each told in one line that says what to change.
+//! Errors, each reported in one line that says what to change.
 
 use std::process::ExitCode;
 
@@ -8,19 +8,27 @@ use clap::error::ErrorKind;
 /// Exit status for a command line that makes no sense, as clap uses it.
 const USAGE: u8 = 2;
 
-/// Something on the command line, or in a file it names, that makes no sense.
+/// A mistake on the command line, or in a file that it names.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct Usage(pub String);
+pub struct Usage(String);
 
-/// An error that says what to change on the command line.
-macro_rules! usage {
-    ($($text:tt)*) => { anyhow::Error::new($crate::error::Usage(format!($($text)*))) };
+impl Usage {
+    /// Returns the error; `text` says what to change.
+    pub fn error(text: String) -> anyhow::Error {
+        Self(text).into()
+    }
 }
-pub(crate) use usage;
 
-/// Prints an error as one line and gives the exit status for it.
-pub fn explain(error: &anyhow::Error) -> ExitCode {
+/// Makes an error that says what to change on the command line, with the arguments of `format!`.
+#[macro_export]
+macro_rules! usage {
+    ($($text:tt)*) => { $crate::error::Usage::error(format!($($text)*)) };
+}
+pub use crate::usage;
+
+/// Prints an error as one line and returns the exit status for it.
+pub(crate) fn explain(error: &anyhow::Error) -> ExitCode {
     eprintln!("error: {}", format!("{error:#}").replace('\n', " "));
     let wrong_setting = matches!(
         error.downcast_ref(),
@@ -30,7 +38,7 @@ pub fn explain(error: &anyhow::Error) -> ExitCode {
 }
 
 /// Prints what clap has to say: help in full, a mistake as one line.
-pub fn explain_usage(error: &clap::Error) -> ExitCode {
+pub(crate) fn explain_usage(error: &clap::Error) -> ExitCode {
     use ErrorKind::{DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion};
     if matches!(
         error.kind(),

@@ -48,7 +48,7 @@ pub enum DeviceFailure {
     /// The kernels that were insisted on do not do this.
     #[error(
         "the kernels do not cover this: {0}; backend primitives do, slowly (`--strategy primitives` of conformance, \
-         `--model primitives` of bench)"
+         `--model primitives` of sab-bench)"
     )]
     NotCovered(String),
 }
@@ -113,7 +113,7 @@ impl DeviceFailure {
 /// A mistake of this program.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "this is a mistake of sab itself, not yours: {0} (please report this line to burn-sab's maintainers, with \
+    "this is a mistake of the program itself, not yours: {0} (please report this line to burn-sab's maintainers, with \
      the command and what RUST_BACKTRACE=1 adds)"
 )]
 pub struct Bug(String);

@@ -1,51 +1,41 @@
-//! The program `sab`: trains networks with Sparse Attentive Backtracking and their baselines, checks
-//! implementations against the conformance cases, and measures them.
+//! The program `sab`: trains networks with Sparse Attentive Backtracking and their baselines, repeats the
+//! paper's experiments, and checks implementations against the conformance cases.
+//!
+//! The public modules are what `sab` shares with the other program of this workspace, `sab-bench`. They are no
+//! library for other crates, and may change with any commit.
 
-mod backend;
-mod bench;
+pub mod backend;
 mod cli;
 mod conformance;
 mod download;
-mod error;
+pub mod error;
 mod failure;
-mod plot;
+pub mod file;
+pub mod median;
+pub mod memory;
+pub mod plot;
+pub mod program;
 mod progress;
+pub mod provenance;
 mod report;
 mod reproduce;
 mod run_folder;
 mod session;
 mod settings;
-mod text;
+pub mod text;
 mod train;
-mod values;
+pub mod values;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use tracing_subscriber::EnvFilter;
-
 use crate::cli::{Cli, Command};
 
-/// Runs the program with the arguments of this process.
+/// Runs the program `sab` with the arguments of this process and returns its exit status.
 pub fn main() -> ExitCode {
-    // Messages of the libraries only where RUST_LOG asks for them.
-    tracing_subscriber::fmt()
-        .with_env_filter(
-            EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("off")),
-        )
-        .with_writer(std::io::stderr)
-        .init();
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => return error::explain_usage(&error),
-    };
-    failure::listen();
-    let outcome = failure::caught(|| match cli.command {
+    program::run(|line: Cli| match line.command {
         Command::Train(args) => train::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Conformance(args) => conformance::run(&args),
         Command::Download(args) => download::run(&args).map(|()| ExitCode::SUCCESS),
-        Command::Bench(args) => bench::run(&args),
         Command::Reproduce(args) => reproduce::run(&args),
-    });
-    outcome.unwrap_or_else(|error| error::explain(&error))
+    })
 }

@@ -183,14 +183,3 @@ fn chance(task: &Task) -> Metrics {
         _ => Metrics::Classes { accuracy: 1.0 / classes, cross_entropy: classes.ln() },
     }
 }
-
-/// The commit of the sources that this program was built from (see `build.rs`).
-pub const COMMIT: &str = env!("SAB_COMMIT");
-
-/// The processor of this machine.
-pub fn processor() -> String {
-    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let line = text.lines().find(|line| line.starts_with("model name"));
-    let name = line.and_then(|line| line.split_once(':')).map(|(_, name)| name.trim().to_owned());
-    name.unwrap_or_else(|| "unknown processor".to_owned())
-}

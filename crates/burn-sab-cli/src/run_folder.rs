@@ -17,6 +17,7 @@ use anyhow::Context;
 use burn_sab_tasks::{Event, ModelKind};
 
 use crate::error::usage;
+use crate::file;
 use crate::settings::Settings;
 
 /// The folder that a run leaves.
@@ -86,10 +87,10 @@ impl RunFolder {
         &self.path
     }
 
-    /// Writes a file of the run in one piece; see [`write()`].
+    /// Writes a file of the run in one piece; see [`file::write`].
     pub fn write(&self, name: &str, text: &str) -> anyhow::Result<PathBuf> {
         let path = self.path.join(name);
-        write(&path, text)?;
+        file::write(&path, text)?;
         Ok(path)
     }
 
@@ -178,30 +179,4 @@ fn next_free(name: &str) -> io::Result<PathBuf> {
         }
     }
     unreachable!("there are more numbers than folders")
-}
-
-/// Writes a file in one piece: a reader finds the old one or the new one, never half of it.
-pub fn write(path: &Path, text: &str) -> anyhow::Result<()> {
-    let write = || -> io::Result<()> {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let mut file = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
-        file.write_all(text.as_bytes())?;
-        file.as_file().sync_all()?;
-        readable_by_all(file.as_file())?;
-        file.persist(path)?;
-        Ok(())
-    };
-    write().with_context(|| format!("{} cannot be written", path.display()))
-}
-
-/// Temporary files are private; what becomes of them should be as readable as any file.
-#[cfg(unix)]
-fn readable_by_all(file: &File) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    file.set_permissions(fs::Permissions::from_mode(0o644))
-}
-
-#[cfg(not(unix))]
-fn readable_by_all(_: &File) -> io::Result<()> {
-    Ok(())
 }

@@ -15,7 +15,8 @@ use burn_sab_tasks::{
 use crate::backend::device_name;
 use crate::plot;
 use crate::progress::{Progress, describe};
-use crate::report::{COMMIT, ModelReport, Report, Test, processor};
+use crate::provenance::{COMMIT, processor};
+use crate::report::{ModelReport, Report, Test};
 use crate::run_folder::RunFolder;
 use crate::settings::Settings;
 use crate::text::{duration, say, thousands, today};

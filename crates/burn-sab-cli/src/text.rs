@@ -1,27 +1,23 @@
-//! Words and numbers as people read them.
+//! Words, numbers and tables as people read them.
 
 use std::io::Write;
-use std::time::SystemTime;
 
-/// Prints a line of results. A reader that has gone away (`sab … | head`) is no reason to stop training.
+use comfy_table::presets::NOTHING;
+use comfy_table::{CellAlignment, Table};
+use indicatif::HumanCount;
+use jiff::Timestamp;
+
+/// Prints a line to standard output. A reader that has gone away (`sab … | head`) is no reason to stop.
 pub fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
-/// 10000 as "10,000".
+/// Writes 10000 as "10,000".
 pub fn thousands(number: usize) -> String {
-    let digits = number.to_string();
-    let mut grouped = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
+    HumanCount(number as u64).to_string()
 }
 
-/// 95.3 seconds as "1 min 35 s".
+/// Writes 95.3 seconds as "1 min 35 s".
 pub fn duration(seconds: f64) -> String {
     if seconds < 10.0 {
         return format!("{seconds:.1} s");
@@ -34,49 +30,28 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
-/// Today as year-month-day, in UTC.
+/// Returns today's date as year-month-day, in UTC.
 pub fn today() -> String {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    date(since.as_secs() / 86_400)
+    Timestamp::now().strftime("%F").to_string()
 }
 
-/// The date that is this many days after 1 January 1970 (Howard Hinnant's `civil_from_days`, which
-/// counts years from March, so that the leap day is a year's last).
-fn date(days: u64) -> String {
-    let days = days + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
-    let year = 400 * era + year_of_era + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}")
-}
+/// Spaces between two columns of a table.
+const GAP: u16 = 3;
 
-/// A table whose first column is flush left and whose others are flush right.
+/// Lays out rows of cells as lines of equal columns: the first column is flush left, the others flush right.
+/// Lines have no trailing spaces.
 pub fn table(rows: &[Vec<String>]) -> Vec<String> {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| {
-        rows.iter()
-            .filter_map(|row| row.get(column))
-            .map(|cell| cell.chars().count())
-            .max()
-            .unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    rows.iter()
-        .map(|row| {
-            let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| {
-                if column == 0 { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
-            });
-            cells.collect::<Vec<_>>().join("   ").trim_end().to_owned()
-        })
-        .collect()
+    let mut table = Table::new();
+    table.load_style(NOTHING).add_rows(rows);
+    for (place, column) in table.column_iter_mut().enumerate() {
+        let first = place == 0;
+        column.set_padding((if first { 0 } else { GAP }, 0));
+        column.set_cell_alignment(if first { CellAlignment::Left } else { CellAlignment::Right });
+    }
+    table.lines().map(|line| line.trim_end().to_owned()).collect()
 }
 
-/// The rows of [`table`] as a table in Markdown.
+/// Writes the rows of [`table`] as a table in Markdown, the first row as its header.
 pub fn markdown_table(rows: &[Vec<String>]) -> String {
     let mut text = String::new();
     for (i, row) in rows.iter().enumerate() {
@@ -109,9 +84,10 @@ mod tests {
     }
 
     #[test]
-    fn days_are_dates() {
-        let dates = [0, 59, 11_016, 11_017, 20_780].map(date);
-        assert_eq!(dates, ["1970-01-01", "1970-03-01", "2000-02-29", "2000-03-01", "2026-11-23"]);
+    fn today_is_a_date() {
+        let today = today();
+        let parts: Vec<usize> = today.split('-').map(|part| part.parse().unwrap()).collect();
+        assert!(matches!(parts[..], [2026.., 1..=12, 1..=31]) && today.len() == 10, "{today}");
     }
 
     #[test]

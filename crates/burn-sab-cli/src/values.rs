@@ -8,7 +8,11 @@ use clap::ValueEnum;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NumberOrNone(pub Option<usize>);
 
-/// Reads a count or "none".
+/// Parses a count or "none".
+///
+/// # Errors
+///
+/// If the text is neither.
 pub fn number_or_none(text: &str) -> Result<NumberOrNone, String> {
     match text {
         "none" => Ok(NumberOrNone(None)),
@@ -23,7 +27,11 @@ pub fn number_or_none(text: &str) -> Result<NumberOrNone, String> {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LevelOrNever(pub Option<f64>);
 
-/// Reads a level or "never".
+/// Parses a level or "never".
+///
+/// # Errors
+///
+/// If the text is neither.
 pub fn level_or_never(text: &str) -> Result<LevelOrNever, String> {
     match text {
         "never" => Ok(LevelOrNever(None)),
@@ -34,6 +42,7 @@ pub fn level_or_never(text: &str) -> Result<LevelOrNever, String> {
     }
 }
 
+/// A task to train on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum TaskName {
     /// Say a string of symbols again after a delay
@@ -48,6 +57,7 @@ pub enum TaskName {
     Text,
 }
 
+/// A set of defaults for the other flags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Preset {
     /// What trains well
@@ -58,6 +68,7 @@ pub enum Preset {
     Released,
 }
 
+/// A score function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ScoreName {
     /// u·tanh(h) + v·tanh(m)
@@ -84,6 +95,7 @@ macro_rules! command_line_names {
 }
 
 command_line_names! {
+    /// A model to train.
     ModelName for ModelKind {
         Sab => Self::Sab,
         Lstm => Self::Lstm,
@@ -93,6 +105,7 @@ command_line_names! {
     }
 }
 command_line_names! {
+    /// A model to compare with, or none.
     CompareName for Option<ModelKind> {
         Sab => Some(ModelKind::Sab),
         Lstm => Some(ModelKind::Lstm),
@@ -103,18 +116,21 @@ command_line_names! {
     }
 }
 command_line_names! {
+    /// A sparsifier: how scores become sparse weights.
     SparsifierName for Sparsifier {
         Threshold => Self::Threshold, Released => Self::Released, Softmax => Self::Softmax,
     }
 }
 command_line_names! {
+    /// The first slot of a memory, or none.
     InitialSlotName for burn_sab::InitialSlot { None => Self::None, Hidden => Self::Hidden }
 }
 command_line_names! {
+    /// A curriculum: how the spans of training sequences grow.
     CurriculumName for Curriculum { None => Self::None, Grow => Self::Grow }
 }
 
-/// The name of a value on the command line.
+/// Returns the name of a value on the command line.
 pub fn name(value: impl ValueEnum) -> String {
     value.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
 }

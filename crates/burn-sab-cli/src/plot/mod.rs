@@ -1,30 +1,29 @@
-//! Pictures, as SVG.
+//! Pictures as SVG: the style that all of them share, and the pictures of training runs.
 
 mod cost;
 mod curves;
-mod growth;
 mod learning;
 mod reminders;
 mod scale;
 mod transfer;
 
-pub use cost::{Bar, cost_bars};
-pub use curves::Curve;
-pub use growth::{Line, growth};
-pub use learning::learning_curves;
-pub use reminders::heat_map;
-pub use scale::Scale;
-pub use transfer::transfer_curves;
+pub(crate) use cost::{Bar, cost_bars};
+pub(crate) use curves::Curve;
+pub(crate) use learning::learning_curves;
+pub(crate) use reminders::heat_map;
+pub(crate) use scale::Scale;
+pub(crate) use transfer::transfer_curves;
 
 use plotters::drawing::DrawingAreaErrorKind;
 use plotters::style::RGBColor;
 
-/// What drawing into a string can fail with.
-type DrawingError = DrawingAreaErrorKind<std::io::Error>;
+/// The error of drawing into a string.
+pub type DrawingError = DrawingAreaErrorKind<std::io::Error>;
 
-const FONT: &str = "sans-serif";
-/// Colours that the colour-blind can tell apart (Okabe and Ito).
-const COLORS: [RGBColor; 7] = [
+/// The font of all text.
+pub const FONT: &str = "sans-serif";
+/// The colours of curves and bars, in this order: the colour-blind can tell them apart (Okabe and Ito).
+pub const COLORS: [RGBColor; 7] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
     RGBColor(0, 158, 115),
@@ -34,5 +33,6 @@ const COLORS: [RGBColor; 7] = [
     RGBColor(110, 110, 110),
 ];
 /// Curves of different names that a picture can hold.
-pub const MOST_CURVES: usize = COLORS.len();
-const INK: RGBColor = RGBColor(40, 40, 40);
+pub(crate) const MOST_CURVES: usize = COLORS.len();
+/// The colour of text and axes.
+pub const INK: RGBColor = RGBColor(40, 40, 40);

@@ -7,7 +7,8 @@ use burn_sab_tasks::{Curriculum, DataStream, Event, Purpose, TaskModel, TrainCon
 use serde::{Deserialize, Serialize};
 
 use crate::backend::Backend;
-use crate::bench::heap_growth;
+use crate::median::median;
+use crate::memory::heap_growth;
 use crate::settings::Settings;
 
 /// Updates that are timed; one more goes before them, for caches and threads to warm up.
@@ -44,8 +45,7 @@ pub fn measure(settings: &Settings, device: &Device) -> anyhow::Result<Cost> {
     })?;
     let mut seconds: Vec<f64> =
         times.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64()).collect();
-    seconds.sort_by(f64::total_cmp);
-    Ok(Cost { seconds: seconds[seconds.len() / 2], bytes })
+    Ok(Cost { seconds: median(&mut seconds), bytes })
 }
 
 fn kept(config: &TrainConfig, device: &Device) -> anyhow::Result<isize> {

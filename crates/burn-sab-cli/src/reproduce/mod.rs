@@ -16,7 +16,7 @@ use anyhow::Context;
 
 use crate::backend::Backend;
 use crate::error::usage;
-use crate::run_folder;
+use crate::file;
 use crate::text::say;
 use crate::values::{ModelName, name};
 pub use args::ReproduceArgs;
@@ -140,14 +140,14 @@ fn write(grid: &Grid, runs: &[Run], results: &Path) -> anyhow::Result<PathBuf> {
             let text = serde_json::to_string(finished)?;
             // Most are there since an earlier run of the grid ended.
             if !std::fs::read_to_string(&file).is_ok_and(|there| there == text) {
-                run_folder::write(&file, &text)?;
+                file::write(&file, &text)?;
             }
         }
         entries.push((run, state));
     }
     let pictures = pictures::draw(grid, &entries)?;
     for (file, svg, _) in &pictures {
-        run_folder::write(&results.join(file), svg)?;
+        file::write(&results.join(file), svg)?;
     }
     let pictures: Vec<_> = pictures.into_iter().map(|(file, _, what)| (file, what)).collect();
     let mut lines = String::new();
@@ -155,8 +155,8 @@ fn write(grid: &Grid, runs: &[Run], results: &Path) -> anyhow::Result<PathBuf> {
         lines.push_str(&serde_json::to_string(&row)?);
         lines.push('\n');
     }
-    run_folder::write(&results.join(format!("{}.jsonl", grid.name)), &lines)?;
+    file::write(&results.join(format!("{}.jsonl", grid.name)), &lines)?;
     let page = results.join(format!("{}.md", grid.name));
-    run_folder::write(&page, &table::page(grid, &entries, &pictures))?;
+    file::write(&page, &table::page(grid, &entries, &pictures))?;
     Ok(page)
 }

@@ -15,8 +15,9 @@ use super::cost::{self, Cost};
 use super::grid::{Cell, Grid};
 use crate::backend::Backend;
 use crate::error::usage;
+use crate::file;
 use crate::report::Report;
-use crate::run_folder::{self, RunFolder};
+use crate::run_folder::RunFolder;
 use crate::session::{REMINDERS, REPORT_JSON, Session};
 use crate::settings::Settings;
 use crate::train::args::TrainArgs;
@@ -165,7 +166,7 @@ impl Run {
         let cost = cost::measure(&self.settings, device)?;
         fs::create_dir_all(&self.path)
             .with_context(|| format!("{} cannot be made", self.path.display()))?;
-        run_folder::write(&self.path.join(COST), &serde_json::to_string(&cost)?)
+        file::write(&self.path.join(COST), &serde_json::to_string(&cost)?)
     }
 
     /// Takes the run to its end, from its last checkpoint if there is one. A training that diverges is

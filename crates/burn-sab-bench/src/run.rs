@@ -2,16 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use burn::module::{Module, ModuleVisitor, Param};
-use burn::nn::{Lstm, LstmConfig, LstmState};
-use burn::tensor::{Device, Distribution, Gradients, Tensor};
-use burn_sab::{SabLstm, SabLstmState, Strategy};
+use burn::tensor::{Device, Distribution, Tensor};
+use burn_sab_cli::backend::{BURN_SIMD, Backend};
+use burn_sab_cli::median::median;
+use burn_sab_cli::memory;
 
-use super::args::Model;
-use super::case::{Case, Loss};
-use super::measured::Figures;
-use super::{counts, limits, sgemm};
-use crate::backend::Backend;
+use crate::args::Model;
+use crate::case::{Case, Loss};
+use crate::measured::Figures;
+use crate::network::Network;
+use crate::{counts, limits, sgemm};
 
 /// A slow pass stops after three runs that took longer than this together.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -37,11 +37,8 @@ pub fn measure(case: &Case, model: Model) -> anyhow::Result<Figures> {
     let device = case.backend.device()?;
     device.seed(SEED);
     let network = Network::new(case, model, &device.clone().autodiff())?;
-    let mut figures = Figures {
-        device: case.backend.name(),
-        burn_simd: Some(cfg!(feature = "simd")),
-        ..Figures::default()
-    };
+    let mut figures =
+        Figures { device: case.backend.name(), burn_simd: Some(BURN_SIMD), ..Figures::default() };
     match case.slots {
         Some(slots) => stream(case, slots, &network.valid(), &device, &mut figures)?,
         None => sequences(case, model, &network, &device, &mut figures)?,
@@ -70,7 +67,7 @@ fn sequences(
     })?;
     let mut allocations = usize::MAX;
     let [backward, step] = sample(case, || {
-        let before = counts::allocations();
+        let before = memory::allocations();
         let start = Instant::now();
         let pass = network.forward(x.clone(), case.loss);
         let loss = pass.read_out.clone().mean();
@@ -81,7 +78,7 @@ fn sequences(
         drop((pass, gradients));
         let end = Instant::now();
         // Threads allocate memory of their own now and then: the least is the pass's.
-        allocations = allocations.min(counts::allocations() - before);
+        allocations = allocations.min(memory::allocations() - before);
         Ok([end - middle, end - start])
     })?;
     figures.runs = step.len();
@@ -155,14 +152,14 @@ fn stream(
     let [times] = sample(case, || {
         // The first step copies what `state` still holds.
         let mut state = Some(network.step(x.clone(), state.clone()));
-        let before = counts::allocations();
+        let before = memory::allocations();
         let start = Instant::now();
         for _ in 0..STREAM {
             state = Some(network.step(x.clone(), state));
         }
         device.sync()?;
         let elapsed = start.elapsed();
-        allocations = allocations.min(counts::allocations() - before);
+        allocations = allocations.min(memory::allocations() - before);
         Ok([elapsed])
     })?;
     figures.runs = times.len();
@@ -180,137 +177,9 @@ fn growth<T>(device: &Device, pass: impl FnOnce() -> T) -> anyhow::Result<(T, is
         Ok(device.memory_pool_usage().map(|usage| usage.bytes_in_use))
     };
     let before = in_use()?;
-    let (made, heap) = counts::heap_growth(pass);
+    let (made, heap) = memory::heap_growth(pass);
     let grown = in_use()?.zip(before).map(|(after, before)| after as isize - before as isize);
     Ok((made, grown.unwrap_or(heap)))
-}
-
-/// What is measured, with weights drawn as its configuration says.
-#[allow(clippy::large_enum_variant)] // one value a process
-enum Network {
-    Sab(Box<SabLstm>),
-    Lstm(Box<Lstm>),
-}
-
-#[allow(clippy::large_enum_variant)] // one value at a time
-enum State {
-    Sab(SabLstmState),
-    Lstm(LstmState<2>),
-}
-
-impl State {
-    fn hidden(&self) -> Tensor<2> {
-        match self {
-            Self::Sab(state) => state.hidden.clone(),
-            Self::Lstm(state) => state.hidden.clone(),
-        }
-    }
-}
-
-impl Clone for State {
-    fn clone(&self) -> Self {
-        match self {
-            Self::Sab(state) => Self::Sab(state.clone()),
-            Self::Lstm(state) => {
-                Self::Lstm(LstmState::new(state.cell.clone(), state.hidden.clone()))
-            }
-        }
-    }
-}
-
-/// What a pass over sequences gives.
-struct Pass {
-    /// Outputs whose mean is the loss, `[B, T, H]` or `[B, 1, H]`.
-    read_out: Tensor<3>,
-    state: State,
-}
-
-impl Network {
-    fn new(case: &Case, model: Model, device: &Device) -> anyhow::Result<Self> {
-        Ok(match model {
-            Model::Lstm => {
-                Self::Lstm(Box::new(LstmConfig::new(case.input, case.hidden, true).init(device)))
-            }
-            Model::Sab | Model::Reference | Model::Primitives => {
-                let strategy = strategy(model, case.backend);
-                Self::Sab(Box::new(case.layer().with_strategy(strategy).try_init(device)?))
-            }
-        })
-    }
-
-    /// The same without autodiff.
-    fn valid(&self) -> Self {
-        match self {
-            Self::Sab(layer) => Self::Sab(Box::new(layer.valid())),
-            Self::Lstm(layer) => Self::Lstm(Box::new(layer.valid())),
-        }
-    }
-
-    fn forward(&self, x: Tensor<3>, loss: Loss) -> Pass {
-        let last = x.dims()[1] - 1;
-        match (self, loss) {
-            (Self::Sab(layer), Loss::Mean) => {
-                let (read_out, state) = layer.forward(x, None);
-                Pass { read_out, state: State::Sab(state) }
-            }
-            (Self::Sab(layer), Loss::Last) => {
-                let output = layer.forward_at(x, &[last], None);
-                Pass { read_out: output.hidden, state: State::Sab(output.state) }
-            }
-            (Self::Lstm(layer), loss) => {
-                let (hidden, state) = layer.forward(x, None);
-                let read_out = match loss {
-                    Loss::Mean => hidden,
-                    Loss::Last => state.hidden.clone().unsqueeze_dim(1),
-                };
-                Pass { read_out, state: State::Lstm(state) }
-            }
-        }
-    }
-
-    /// Runs a training step and fetches what came of it, or panics. A GPU that has no room for an array does not
-    /// say so until somebody reads it; whoever only waits would find it very fast.
-    fn read_all(&self, x: Tensor<3>, loss: Loss) {
-        let loss = self.forward(x, loss).read_out.mean();
-        let gradients = loss.backward();
-        drop(loss.into_data());
-        let mut read = ReadAll(&gradients);
-        match self {
-            Self::Sab(layer) => layer.visit(&mut read),
-            Self::Lstm(layer) => layer.visit(&mut read),
-        }
-    }
-
-    fn step(&self, x: Tensor<2>, state: Option<State>) -> State {
-        match (self, state) {
-            (Self::Sab(layer), Some(State::Sab(state))) => State::Sab(layer.step(x, Some(state)).1),
-            (Self::Lstm(layer), Some(State::Lstm(state))) => {
-                State::Lstm(layer.forward(x.unsqueeze_dim(1), Some(state)).1)
-            }
-            (Self::Sab(layer), _) => State::Sab(layer.step(x, None).1),
-            (Self::Lstm(layer), _) => State::Lstm(layer.forward(x.unsqueeze_dim(1), None).1),
-        }
-    }
-}
-
-/// Has every number fetched.
-struct ReadAll<'a>(&'a Gradients);
-
-impl ModuleVisitor for ReadAll<'_> {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        drop(param.val().grad(self.0).map(Tensor::into_data));
-    }
-}
-
-/// The implementation of the layer that a model stands for. On a GPU the layer alone is its kernels: where
-/// they do not cover a case it would take the primitives, and the figure would be another model's.
-pub fn strategy(model: Model, backend: Backend) -> Strategy {
-    match model {
-        Model::Reference => Strategy::Reference,
-        Model::Primitives => Strategy::Primitives,
-        Model::Sab if backend.is_gpu() => Strategy::Fused,
-        Model::Sab | Model::Lstm => Strategy::Auto,
-    }
 }
 
 /// Standard normal numbers.
@@ -347,9 +216,9 @@ fn sample<const N: usize>(
 fn milliseconds(times: &[Duration], parts: usize) -> (f64, [f64; 2]) {
     let mut times: Vec<f64> =
         times.iter().map(|time| time.as_secs_f64() * 1e3 / parts as f64).collect();
-    times.sort_by(f64::total_cmp);
-    let (low, high) = (times[(times.len() - 1) / 2], times[times.len() / 2]);
-    (rounded((low + high) / 2.0), [rounded(times[0]), rounded(times[times.len() - 1])])
+    let median = median(&mut times);
+    // Sorted by now.
+    (rounded(median), [rounded(times[0]), rounded(times[times.len() - 1])])
 }
 
 fn rounded(x: f64) -> f64 {

@@ -1,13 +1,15 @@
 //! The table on a GPU, and what the layer promises about it.
 
-use super::case::{Case, Loss};
-use super::measured::{LSTM, Measured, Peer, Results, SAB, TORCH_LSTM, TORCH_SAB, ratio, work};
-use super::sections::{MILLION, Section, million, title};
-use super::targets::Bound::{AtMost, Told};
-use super::targets::Target;
-use crate::backend::Backend;
-use crate::values::ScoreName::{Additive, Dot};
-use crate::values::name;
+use burn_sab_cli::backend::Backend;
+use burn_sab_cli::values::ScoreName::{Additive, Dot};
+use burn_sab_cli::values::name;
+
+use crate::case::{Case, Loss};
+use crate::measured::{Measured, Results, ratio, work};
+use crate::peer::{LSTM, Peer, SAB, TORCH_LSTM, TORCH_SAB};
+use crate::sections::{MILLION, Section, million, title};
+use crate::targets::Bound::{AtMost, Told};
+use crate::targets::Target;
 
 /// Lengths of the training steps, at B 64.
 const TIMES: [usize; 2] = [300, 1_000];

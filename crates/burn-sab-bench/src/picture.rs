@@ -1,9 +1,8 @@
-//! How time and memory grow with the length of the sequence.
+//! The picture of how time and memory grow with the length of the sequence.
 
+use burn_sab_cli::plot::{COLORS, DrawingError, FONT, INK};
+use burn_sab_cli::text::thousands;
 use plotters::prelude::*;
-
-use super::{COLORS, DrawingError, FONT, INK};
-use crate::text::thousands;
 
 /// A model's name, and for each length a figure.
 pub type Line = (String, Vec<(f64, f64)>);

@@ -2,12 +2,14 @@
 
 use std::path::Path;
 
-use super::case::Case;
-use super::measured::{LSTM, Measured, SAB, TORCH_LSTM, kept};
-use super::sections::{Section, one_case, title};
-use super::table::model;
-use crate::plot::{Line, growth};
-use crate::run_folder::write;
+use burn_sab_cli::file::write;
+
+use crate::case::Case;
+use crate::measured::{Measured, kept};
+use crate::peer::{LSTM, SAB, TORCH_LSTM};
+use crate::picture::{Line, growth};
+use crate::sections::{Section, one_case, title};
+use crate::table::model;
 
 /// What the case's own length is multiplied with, one picture's worth.
 const TIMES: [usize; 4] = [1, 2, 4, 8];

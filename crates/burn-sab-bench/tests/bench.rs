@@ -1,4 +1,4 @@
-//! `sab bench` as its users meet it, on cases of a moment.
+//! `sab-bench` as its users meet it, on cases of a moment.
 
 use std::fs;
 use std::path::Path;
@@ -10,9 +10,8 @@ use serde_json::Value;
 const TINY: &str =
     "--batch 3 --time 9 --input 2 --hidden 8 --attention 4 --k-top 2 --runs 1 --threads 1";
 
-fn sab(folder: &Path, line: &str) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_sab"))
-        .arg("bench")
+fn bench(folder: &Path, line: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_sab-bench"))
         .args(line.split_whitespace())
         .current_dir(folder)
         .env_remove("RUST_BACKTRACE")
@@ -25,7 +24,7 @@ fn sab(folder: &Path, line: &str) -> Output {
 
 fn succeed(line: &str) -> (String, String) {
     let folder = tempfile::tempdir().unwrap();
-    let output = sab(folder.path(), line);
+    let output = bench(folder.path(), line);
     let [out, err] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
     assert!(output.status.success(), "{line}: {err}");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "something was left behind");
@@ -65,7 +64,7 @@ fn json(line: &str) -> Value {
 #[case("--python missing/python --runs 1", "missing/python")]
 fn a_mistake_is_one_line_that_names_it(#[case] line: &str, #[case] named: &str) {
     let folder = tempfile::tempdir().unwrap();
-    let output = sab(folder.path(), line);
+    let output = bench(folder.path(), line);
     let told = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{told}");
     assert!(output.stdout.is_empty());
@@ -151,7 +150,7 @@ fn a_case_is_shown_beside_its_peers() {
             out.lines().filter(|line| line.trim_start().starts_with(row)).collect();
         assert_eq!(rows.len(), 2, "times and counts of {row}: {out}");
     }
-    assert!(out.contains("÷ readable") && out.contains("kept, bytes a step and row"), "{out}");
+    assert!(out.contains("÷ reference") && out.contains("kept, bytes a step and row"), "{out}");
     // All of them with --json, a line each.
     let (out, _) = succeed(&format!("{TINY} --json"));
     let peers: Vec<Value> = out
@@ -168,8 +167,8 @@ fn pytorch_gives_the_same_fields() {
         eprintln!("SAB_PYTHON names no Python with PyTorch: nothing is tested");
         return;
     };
-    let output = Command::new(env!("CARGO_BIN_EXE_sab"))
-        .args(format!("bench {TINY} --json").split_whitespace())
+    let output = Command::new(env!("CARGO_BIN_EXE_sab-bench"))
+        .args(format!("{TINY} --json").split_whitespace())
         .env("SAB_PYTHON", python)
         .output()
         .unwrap();

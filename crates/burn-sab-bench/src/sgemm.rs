@@ -7,7 +7,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use super::case::Case;
+use crate::case::Case;
 
 /// Time that one measurement spans: far above the clock's resolution and a thread's wake-up.
 const SAMPLE_SECONDS: f64 = 5e-3;

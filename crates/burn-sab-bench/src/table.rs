@@ -1,35 +1,23 @@
 //! Results as people read them.
 
-use super::case::Case;
-use super::measured::{
-    LSTM, Measured, Peer, REFERENCE, Results, TORCH_CELL, TORCH_LSTM, TORCH_SAB, kept,
-    per_reached_step, ratio, work,
-};
-use crate::values::name;
+use burn_sab_cli::values::name;
 
-/// Peers that times are divided by.
-const DIVISORS: [(&str, Peer); 4] = [
-    ("÷ lstm", LSTM),
-    ("÷ readable", REFERENCE),
-    ("÷ torch lstm", TORCH_LSTM),
-    ("÷ torch sab", TORCH_SAB),
-];
+use crate::case::Case;
+use crate::measured::{Measured, Results, kept, per_reached_step, ratio, work};
+use crate::peer::{self, Peer, Work};
 
 /// The times of one section, each beside its ratios: of training steps, of a stream's steps.
 pub fn times(section: &[Measured], results: &Results) -> Vec<Vec<String>> {
-    let streams = section.iter().any(|one| one.case.slots.is_some());
-    let mut header = vec!["", if streams { "step ms" } else { "forward ms" }, "least–most"];
+    let work_of = section.first().map_or(Work::Sequences, |one| Work::of(&one.case));
+    let streams = work_of == Work::Stream;
+    let mut header = vec![String::new()];
+    header.push(if streams { "step ms" } else { "forward ms" }.to_owned());
+    header.push("least–most".to_owned());
     if !streams {
-        header.extend(["backward ms", "training step ms", "least–most"]);
+        header.extend(["backward ms", "training step ms", "least–most"].map(str::to_owned));
     }
-    // A stream in PyTorch is a loop over a cell.
-    let divisors = if streams {
-        vec![("÷ lstm", LSTM), ("÷ readable", REFERENCE), ("÷ torch cell", TORCH_CELL)]
-    } else {
-        DIVISORS.to_vec()
-    };
-    header.extend(divisors.iter().map(|(title, _)| *title));
-    let mut rows = vec![header.into_iter().map(str::to_owned).collect()];
+    header.extend(peer::divisors(work_of).map(|peer| format!("÷ {}", peer.title())));
+    let mut rows = vec![header];
     for one in section {
         let figures = &one.figures;
         let mut row =
@@ -39,13 +27,13 @@ pub fn times(section: &[Measured], results: &Results) -> Vec<Vec<String>> {
             row.push(figures.train_step_ms.map_or_else(String::new, figure));
             row.push(figures.train_step_spread_ms.map_or_else(String::new, spread));
         }
-        row.extend(divisors.iter().map(|(_, peer)| {
-            let ratio = results.beside(*peer, one).and_then(|other| ratio(work(one), work(other)));
+        row.extend(peer::divisors(work_of).map(|peer| {
+            let ratio = results.beside(peer, one).and_then(|other| ratio(work(one), work(other)));
             ratio.map_or_else(String::new, figure)
         }));
         rows.push(row);
     }
-    rows
+    without_empty_columns(rows)
 }
 
 /// The counts of one section.
@@ -121,7 +109,7 @@ pub fn named(peer: Peer, case: &Case) -> String {
 
 /// Who and how, whatever the length of the sequence.
 pub fn model(peer: Peer, case: &Case) -> String {
-    let mut label = peer.name().replace('-', " ");
+    let mut label = peer.title();
     if peer.remembers() {
         label.push_str(&format!(", {} {}", name(case.score), name(case.sparsifier)));
         if case.k_att != 1 {
@@ -157,9 +145,10 @@ fn spread([least, most]: [f64; 2]) -> String {
 mod tests {
     use super::*;
 
-    use super::super::measured::{Figures, SAB};
-    use crate::backend::Backend;
-    use crate::values::ScoreName;
+    use crate::measured::Figures;
+    use crate::peer::{LSTM, REFERENCE, SAB, TORCH_LSTM, TORCH_SAB};
+    use burn_sab_cli::backend::Backend;
+    use burn_sab_cli::values::ScoreName;
 
     fn measured(peer: Peer, backend: Backend, ms: f64) -> Measured {
         let case = Case { batch: 2, time: 10, ..Case::main(backend, 1, 1) };
@@ -187,12 +176,11 @@ mod tests {
             other,
         ]);
         let rows = times(&[sab], &results);
-        let ratio = |title: &str| {
-            let at = rows[0].iter().position(|cell| cell == title).unwrap();
-            rows[1][at].clone()
-        };
-        let titles = DIVISORS.map(|(title, _)| ratio(title));
-        assert_eq!(titles, ["0.50", "", "2.00", ""]);
+        let ratios: Vec<_> =
+            rows[0].iter().zip(&rows[1]).filter(|(title, _)| title.starts_with('÷')).collect();
+        let cell = |title: &str, ratio: &str| (title.to_owned(), ratio.to_owned());
+        let [lstm, torch] = [cell("÷ lstm", "0.50"), cell("÷ torch lstm", "2.00")];
+        assert_eq!(ratios, [(&lstm.0, &lstm.1), (&torch.0, &torch.1)]);
     }
 
     #[test]

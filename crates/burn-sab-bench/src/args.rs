@@ -4,15 +4,23 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 
-use super::case::{Case, Loss};
-use crate::backend::Backend;
-use crate::error::usage;
-use crate::values::{NumberOrNone, ScoreName, SparsifierName, number_or_none};
+use crate::case::{Case, Loss};
+use burn_sab_cli::backend::Backend;
+use burn_sab_cli::error::usage;
+use burn_sab_cli::values::{NumberOrNone, ScoreName, SparsifierName, number_or_none};
 
+/// Measure how fast the layer is, and how much it keeps, beside what one would use instead
+///
 /// Without a flag that describes a case the whole table is measured; a flag that is left out beside others
 /// keeps the value of the table's first case.
 #[derive(Debug, Clone, Parser)]
-#[command(args_override_self = true, allow_negative_numbers = true)]
+#[command(
+    name = "sab-bench",
+    version,
+    max_term_width = 100,
+    args_override_self = true,
+    allow_negative_numbers = true
+)]
 pub struct BenchArgs {
     /// Measure only this model [default: sab, and beside it what it is compared with]
     #[arg(long, value_enum, value_name = "MODEL", help_heading = "Case")]
@@ -169,9 +177,15 @@ impl BenchArgs {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        BenchArgs::command().debug_assert();
+    }
 
     fn args(line: &str) -> BenchArgs {
-        let words = ["sab bench"].into_iter().chain(line.split_whitespace());
+        let words = ["sab-bench"].into_iter().chain(line.split_whitespace());
         BenchArgs::try_parse_from(words).unwrap()
     }
 

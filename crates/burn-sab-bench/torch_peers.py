@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Times in PyTorch what a user could take instead of burn-sab. `sab bench` runs it; by itself:
+"""Times in PyTorch what a user could take instead of burn-sab. `sab-bench` runs it; by itself:
 
-    python benches/torch_peers.py --peer torch-lstm --batch 64 --time 120 --threads 2 [--device cuda]
+    python crates/burn-sab-bench/torch_peers.py --peer torch-lstm --batch 64 --time 120 --threads 2 [--device cuda]
 
-Prints one JSON line with fields of `sab bench --json`. Milliseconds are medians over --runs of a forward
+Prints one JSON line with fields of `sab-bench --json`. Milliseconds are medians over --runs of a forward
 pass without gradients and of a training step (forward, and backward of the mean of all outputs or of the last
 hidden state, for the gradients of all parameters; no optimiser). `bytes_kept` counts what autograd saves for
 the backward pass beside parameters, inputs and outputs. One process, one peer: the peak memory is its own.

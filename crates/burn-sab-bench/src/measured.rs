@@ -2,40 +2,8 @@
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::args::Model;
-use super::case::Case;
-use crate::values::name;
-
-/// Who is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Peer {
-    /// A model of this program.
-    Own(Model),
-    /// A peer of the script for PyTorch, by its name there.
-    Torch(&'static str),
-}
-
-pub const SAB: Peer = Peer::Own(Model::Sab);
-pub const LSTM: Peer = Peer::Own(Model::Lstm);
-pub const REFERENCE: Peer = Peer::Own(Model::Reference);
-pub const TORCH_LSTM: Peer = Peer::Torch("torch-lstm");
-pub const TORCH_CELL: Peer = Peer::Torch("torch-cell");
-pub const TORCH_SAB: Peer = Peer::Torch("torch-sab");
-
-impl Peer {
-    /// Its name on the command line, here or there.
-    pub fn name(self) -> String {
-        match self {
-            Self::Own(model) => name(model),
-            Self::Torch(peer) => peer.to_owned(),
-        }
-    }
-
-    /// Whether it has slots, so that settings of the memory matter.
-    pub fn remembers(self) -> bool {
-        !matches!(self, LSTM | TORCH_LSTM | TORCH_CELL)
-    }
-}
+use crate::case::Case;
+use crate::peer::Peer;
 
 /// One line of results.
 #[derive(Debug, Clone, Serialize)]
@@ -167,7 +135,7 @@ pub fn per_reached_step(one: &Measured) -> Option<f64> {
 #[cfg(test)]
 impl Results {
     /// The table as if every figure were 1.
-    pub fn ones(sections: &[super::sections::Section]) -> Self {
+    pub fn ones(sections: &[crate::sections::Section]) -> Self {
         let one = |(peer, case): &(Peer, Case)| Measured {
             peer: *peer,
             case: case.clone(),

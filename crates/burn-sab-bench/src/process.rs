@@ -1,18 +1,18 @@
-//! What is measured elsewhere: other models in processes of this program, PyTorch in its own.
+//! Processes that measure: models in other processes of this program, PyTorch in its own.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, bail};
+use burn_sab_cli::error::usage;
+use burn_sab_cli::values::name;
 
-use super::args::{BenchArgs, Model, Worker};
-use super::case::Case;
-use super::measured::Figures;
-use crate::error::usage;
-use crate::values::name;
+use crate::args::{BenchArgs, Model, Worker};
+use crate::case::Case;
+use crate::measured::Figures;
 
 /// The script that times PyTorch, in the sources that this program was built from.
-const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../benches/torch_peers.py");
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/torch_peers.py");
 
 /// Has a process of this program measure a model.
 pub fn measure(case: &Case, model: Model) -> anyhow::Result<Figures> {
@@ -30,7 +30,6 @@ fn work(worker: Worker, case: &Case, model: Model) -> anyhow::Result<String> {
     let threads = case.threads.to_string();
     let mut command = Command::new(std::env::current_exe()?);
     command
-        .arg("bench")
         .arg(format!("--worker={}", name(worker)))
         .arg(format!("--model={}", name(model)))
         .args(shared)

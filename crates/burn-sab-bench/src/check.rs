@@ -5,10 +5,10 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{DType, Device, Distribution, Gradients, Tensor};
 use burn_sab::{SabLstm, Strategy};
 
-use super::args::Model;
-use super::case::{Case, Loss};
-use super::run::strategy;
-use crate::backend::Backend;
+use crate::args::Model;
+use crate::case::{Case, Loss};
+use crate::network::strategy;
+use burn_sab_cli::backend::Backend;
 
 /// Largest error that passes, relative to the largest number of the same kind; f32 rounding over some
 /// hundred steps stays a hundred times below it.
@@ -206,7 +206,7 @@ fn relative(got: &[Vec<f64>], want: &[Vec<f64>], nought: f64) -> anyhow::Result<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::values::ScoreName;
+    use burn_sab_cli::values::ScoreName;
 
     fn case() -> Case {
         let case = Case::main(Backend::preferred().unwrap(), 1, 1);

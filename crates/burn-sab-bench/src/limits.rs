@@ -7,9 +7,9 @@
 use std::time::{Duration, Instant};
 
 use burn::tensor::{Device, Distribution, Tensor};
+use burn_sab_cli::values::ScoreName;
 
-use super::case::Case;
-use crate::values::ScoreName;
+use crate::case::Case;
 
 /// What one measurement has to take at least: a thousand times what a launch and the wait for its end take.
 const SAMPLE: Duration = Duration::from_millis(20);
@@ -124,7 +124,7 @@ pub fn traffic(case: &Case) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::Backend;
+    use burn_sab_cli::backend::Backend;
 
     /// B 1, T 2, I 1, H 1, A 1, k_att 1: slots are the initial state and those after two steps.
     #[test]

@@ -1,10 +1,11 @@
 //! Which cases are measured, and beside whom: one case, or those of the whole table on the CPU.
 
-use super::args::Model;
-use super::case::{Case, Loss};
-use super::measured::{LSTM, Peer, REFERENCE, SAB, TORCH_CELL, TORCH_LSTM, TORCH_SAB};
-use crate::backend::Backend;
-use crate::values::ScoreName;
+use burn_sab_cli::backend::Backend;
+use burn_sab_cli::values::ScoreName;
+
+use crate::args::Model;
+use crate::case::{Case, Loss};
+use crate::peer::{self, LSTM, Peer, REFERENCE, SAB, TORCH_CELL, TORCH_LSTM, TORCH_SAB};
 
 /// A part of the table.
 #[derive(Debug)]
@@ -19,37 +20,14 @@ pub struct Section {
 pub const LENGTHS: [usize; 3] = [1_000, 10_000, 100_000];
 pub const MILLION: usize = 1_000_000;
 
-/// Limits beyond which a comparison is left out, as it would take minutes or tens of GiB. Steps: with the
-/// dozens of nodes a step of Burn's autodiff, and as many small operations in PyTorch. Numbers: those that
-/// dense attention keeps, those that the longest recurrence keeps, those that Burn's `Lstm` copies.
-const MOST_STEPS: usize = 1000;
-const MOST_ATTENDED: f64 = 1e9;
-const MOST_KEPT: f64 = 1e8;
-const MOST_COPIED: f64 = 2.5e10;
-
 /// One case, and what it is compared with.
 pub fn one_case(case: &Case, model: Option<Model>) -> Vec<Section> {
     let title = title(case);
     if let Some(model) = model {
         return vec![Section { title, rows: vec![(Peer::Own(model), case.clone())], fill: false }];
     }
-    let [rows, time, hidden] = [case.batch, case.time, case.hidden].map(|n| n as f64);
-    let attended = rows * hidden * time * (1.0 + time / case.k_att as f64) / 2.0;
-    let looped = case.time <= MOST_STEPS;
-    let dense = looped && attended < MOST_ATTENDED;
-    let stream = case.slots.is_some();
-    let may_take = |peer: Peer| match peer {
-        SAB => true,
-        LSTM => looped && rows * hidden * time * time < MOST_COPIED,
-        // A GPU would have to compile each of its many small kernels first.
-        REFERENCE => dense && !case.backend.is_gpu(),
-        TORCH_LSTM => !stream && rows * hidden * time < MOST_KEPT,
-        TORCH_CELL => looped,
-        _ => dense && !stream && case.max_hops.is_none(),
-    };
-    let all = [SAB, LSTM, REFERENCE, TORCH_LSTM, TORCH_CELL, TORCH_SAB];
-    let peers = all.into_iter().filter(|peer| may_take(*peer));
-    vec![Section { title, rows: peers.map(|peer| (peer, case.clone())).collect(), fill: false }]
+    let rows = peer::beside(case).map(|peer| (peer, case.clone())).collect();
+    vec![Section { title, rows, fill: false }]
 }
 
 /// What a case's rows have in common.

@@ -4,9 +4,9 @@ use burn_sab::{SabLstmConfig, ScoreConfig, Sparsifier};
 use clap::ValueEnum;
 use serde::{Serialize, Serializer};
 
-use crate::backend::Backend;
-use crate::error::usage;
-use crate::values::{ScoreName, SparsifierName, name};
+use burn_sab_cli::backend::Backend;
+use burn_sab_cli::error::usage;
+use burn_sab_cli::values::{ScoreName, SparsifierName, name};
 
 /// What the gradient of a training step starts from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -1,15 +1,14 @@
 //! What the layer promises about the table on the CPU, and what came of it.
 
-use super::case::Loss;
-use super::measured::{
-    LSTM, Measured, Peer, Results, SAB, TORCH_CELL, TORCH_LSTM, TORCH_SAB, kept, per_reached_step,
-    ratio, work,
-};
-use super::sections::{LENGTHS, MILLION};
-use super::table::figure;
-use crate::backend::Backend;
-use crate::values::ScoreName::{self, Additive, Dot, Mlp};
-use crate::values::name;
+use burn_sab_cli::backend::Backend;
+use burn_sab_cli::values::ScoreName::{self, Additive, Dot, Mlp};
+use burn_sab_cli::values::name;
+
+use crate::case::Loss;
+use crate::measured::{Measured, Results, kept, per_reached_step, ratio, work};
+use crate::peer::{LSTM, Peer, SAB, TORCH_CELL, TORCH_LSTM, TORCH_SAB};
+use crate::sections::{LENGTHS, MILLION};
+use crate::table::figure;
 
 /// A promise, and what came of it.
 #[derive(Debug)]
@@ -192,8 +191,8 @@ fn most_over_least<const N: usize>(figures: [Option<f64>; N]) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sections::table;
     use super::*;
+    use crate::sections::table;
 
     #[test]
     fn every_target_is_measured_by_the_table() {

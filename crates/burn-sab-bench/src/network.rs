@@ -1,0 +1,138 @@
+//! What is measured in this program: the layer and Burn's `Lstm` behind one face.
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::nn::{Lstm, LstmConfig, LstmState};
+use burn::tensor::{Device, Gradients, Tensor};
+use burn_sab::{SabLstm, SabLstmState, Strategy};
+use burn_sab_cli::backend::Backend;
+
+use crate::args::Model;
+use crate::case::{Case, Loss};
+
+/// What is measured, with weights drawn as its configuration says.
+#[allow(clippy::large_enum_variant)] // one value a process
+pub enum Network {
+    Sab(Box<SabLstm>),
+    Lstm(Box<Lstm>),
+}
+
+#[allow(clippy::large_enum_variant)] // one value at a time
+pub enum State {
+    Sab(SabLstmState),
+    Lstm(LstmState<2>),
+}
+
+impl State {
+    pub fn hidden(&self) -> Tensor<2> {
+        match self {
+            Self::Sab(state) => state.hidden.clone(),
+            Self::Lstm(state) => state.hidden.clone(),
+        }
+    }
+}
+
+impl Clone for State {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Sab(state) => Self::Sab(state.clone()),
+            Self::Lstm(state) => {
+                Self::Lstm(LstmState::new(state.cell.clone(), state.hidden.clone()))
+            }
+        }
+    }
+}
+
+/// What a pass over sequences gives.
+pub struct Pass {
+    /// Outputs whose mean is the loss, `[B, T, H]` or `[B, 1, H]`.
+    pub read_out: Tensor<3>,
+    pub state: State,
+}
+
+impl Network {
+    pub fn new(case: &Case, model: Model, device: &Device) -> anyhow::Result<Self> {
+        Ok(match model {
+            Model::Lstm => {
+                Self::Lstm(Box::new(LstmConfig::new(case.input, case.hidden, true).init(device)))
+            }
+            Model::Sab | Model::Reference | Model::Primitives => {
+                let strategy = strategy(model, case.backend);
+                Self::Sab(Box::new(case.layer().with_strategy(strategy).try_init(device)?))
+            }
+        })
+    }
+
+    /// The same without autodiff.
+    pub fn valid(&self) -> Self {
+        match self {
+            Self::Sab(layer) => Self::Sab(Box::new(layer.valid())),
+            Self::Lstm(layer) => Self::Lstm(Box::new(layer.valid())),
+        }
+    }
+
+    pub fn forward(&self, x: Tensor<3>, loss: Loss) -> Pass {
+        let last = x.dims()[1] - 1;
+        match (self, loss) {
+            (Self::Sab(layer), Loss::Mean) => {
+                let (read_out, state) = layer.forward(x, None);
+                Pass { read_out, state: State::Sab(state) }
+            }
+            (Self::Sab(layer), Loss::Last) => {
+                let output = layer.forward_at(x, &[last], None);
+                Pass { read_out: output.hidden, state: State::Sab(output.state) }
+            }
+            (Self::Lstm(layer), loss) => {
+                let (hidden, state) = layer.forward(x, None);
+                let read_out = match loss {
+                    Loss::Mean => hidden,
+                    Loss::Last => state.hidden.clone().unsqueeze_dim(1),
+                };
+                Pass { read_out, state: State::Lstm(state) }
+            }
+        }
+    }
+
+    /// Runs a training step and fetches what came of it, or panics. A GPU that has no room for an array does not
+    /// say so until somebody reads it; whoever only waits would find it very fast.
+    pub fn read_all(&self, x: Tensor<3>, loss: Loss) {
+        let loss = self.forward(x, loss).read_out.mean();
+        let gradients = loss.backward();
+        drop(loss.into_data());
+        let mut read = ReadAll(&gradients);
+        match self {
+            Self::Sab(layer) => layer.visit(&mut read),
+            Self::Lstm(layer) => layer.visit(&mut read),
+        }
+    }
+
+    pub fn step(&self, x: Tensor<2>, state: Option<State>) -> State {
+        match (self, state) {
+            (Self::Sab(layer), Some(State::Sab(state))) => State::Sab(layer.step(x, Some(state)).1),
+            (Self::Lstm(layer), Some(State::Lstm(state))) => {
+                State::Lstm(layer.forward(x.unsqueeze_dim(1), Some(state)).1)
+            }
+            (Self::Sab(layer), _) => State::Sab(layer.step(x, None).1),
+            (Self::Lstm(layer), _) => State::Lstm(layer.forward(x.unsqueeze_dim(1), None).1),
+        }
+    }
+}
+
+/// Has every number fetched.
+struct ReadAll<'a>(&'a Gradients);
+
+impl ModuleVisitor for ReadAll<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        drop(param.val().grad(self.0).map(Tensor::into_data));
+    }
+}
+
+/// The implementation of the layer that a model stands for. On a GPU the layer alone is its kernels: where
+/// they do not cover a case it would take the primitives, and the figure would be another model's.
+pub fn strategy(model: Model, backend: Backend) -> Strategy {
+    match model {
+        Model::Reference => Strategy::Reference,
+        Model::Primitives => Strategy::Primitives,
+        Model::Sab if backend.is_gpu() => Strategy::Fused,
+        Model::Sab | Model::Lstm => Strategy::Auto,
+    }
+}
