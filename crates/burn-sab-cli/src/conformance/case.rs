@@ -77,11 +77,6 @@ impl Case {
         self.tensors.get(name).unwrap_or_else(|| panic!("{name} is not part of the format"))
     }
 
-    /// T, the number of steps.
-    pub fn time(&self) -> usize {
-        self.values("in.x").shape[1]
-    }
-
     /// How many gradients the file has.
     pub fn gradients(&self) -> usize {
         self.tensors.keys().filter(|name| name.starts_with("grad.")).count()
@@ -107,7 +102,7 @@ impl Settings<'_> {
 
     fn count(&self, name: &str, least: usize) -> anyhow::Result<usize> {
         let word = self.word(name)?;
-        let count = word.parse().ok().filter(|count| (least..=LARGEST).contains(count));
+        let count = word.parse::<usize>().ok().filter(|count| (least..=LARGEST).contains(count));
         count.ok_or_else(|| {
             anyhow!("setting {name} is {word:?}, and not a whole number from {least} to {LARGEST}")
         })
@@ -122,7 +117,7 @@ impl Settings<'_> {
 
     fn summary_scale(&self) -> anyhow::Result<f64> {
         let Some(word) = self.0.get("summary_scale") else { return Ok(1.0) };
-        let scale = word.parse().ok().filter(|scale: &f64| scale.is_finite() && *scale > 0.0);
+        let scale = word.parse::<f64>().ok().filter(|scale| scale.is_finite() && *scale > 0.0);
         scale.ok_or_else(|| {
             anyhow!("setting summary_scale is {word:?}, and not a finite number above 0")
         })
