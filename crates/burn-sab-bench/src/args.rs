@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 
-use crate::case::{Case, Loss};
+use crate::case::{Case, Loss, OfBench};
+use burn_sab::ScoreKind;
 use burn_sab_cli::backend::Backend;
 use burn_sab_cli::error::usage;
-use burn_sab_cli::values::{NumberOrNone, ScoreName, SparsifierName, number_or_none};
+use burn_sab_cli::flags::{SettingFlags, score};
 
 /// Measure how fast the layer is, and how much it keeps, beside what one would use instead
 ///
@@ -37,27 +38,15 @@ pub struct BenchArgs {
     /// Hidden units [default: 128]
     #[arg(long, value_name = "H", help_heading = "Case")]
     pub hidden: Option<usize>,
-    /// Slots retrieved per step [default: 5]
-    #[arg(long, value_name = "N", help_heading = "Case")]
-    pub k_top: Option<usize>,
-    /// Steps between two stored slots [default: 1]
-    #[arg(long, value_name = "N", help_heading = "Case")]
-    pub k_att: Option<usize>,
-    /// Steps in a truncation window [default: 5]
-    #[arg(long, value_name = "N", help_heading = "Case")]
-    pub k_trunc: Option<usize>,
-    /// Most reminders that a gradient path may use, or "none" for no limit [default: none]
-    #[arg(long, value_name = "N", help_heading = "Case", value_parser = number_or_none)]
-    pub max_hops: Option<NumberOrNone>,
     /// How slots are scored [default: dot]
-    #[arg(long, value_enum, help_heading = "Case")]
-    pub score: Option<ScoreName>,
+    #[arg(long, value_parser = score(), help_heading = "Case")]
+    pub score: Option<ScoreKind>,
     /// Attention size of dot and mlp scores [default: 64]
     #[arg(long, value_name = "A", help_heading = "Case")]
     pub attention: Option<usize>,
-    /// How scores become sparse weights [default: threshold for additive scores, else softmax]
-    #[arg(long, value_enum, help_heading = "Case")]
-    pub sparsifier: Option<SparsifierName>,
+    /// Left out, the sparsifier follows the score: threshold for additive scores, else softmax.
+    #[command(flatten)]
+    pub settings: SettingFlags<OfBench>,
     /// Outputs whose mean is the loss: of all steps, or of the last [default: mean]
     #[arg(long, value_enum, help_heading = "Case", conflicts_with = "step")]
     pub loss: Option<Loss>,
@@ -126,22 +115,11 @@ pub enum Worker {
 impl BenchArgs {
     /// Whether a flag describes a case; else it is the whole table that is asked for.
     pub fn describes_a_case(&self) -> bool {
-        let sizes = [
-            self.batch,
-            self.time,
-            self.input,
-            self.hidden,
-            self.k_top,
-            self.k_att,
-            self.k_trunc,
-            self.attention,
-            self.step,
-        ];
+        let sizes = [self.batch, self.time, self.input, self.hidden, self.attention, self.step];
         sizes.iter().any(Option::is_some)
             || self.model.is_some()
-            || self.max_hops.is_some()
+            || self.settings.first().is_some()
             || self.score.is_some()
-            || self.sparsifier.is_some()
             || self.loss.is_some()
     }
 
@@ -150,7 +128,7 @@ impl BenchArgs {
         let backend = self.backend.map_or_else(Backend::preferred, Ok)?;
         let base = Case::main(backend, self.threads, self.runs);
         let score = self.score.unwrap_or(base.score);
-        if score == ScoreName::Additive && self.attention.is_some() {
+        if score == ScoreKind::Additive && self.attention.is_some() {
             return Err(usage!("--attention has no meaning for additive scores; leave it out"));
         }
         let case = Case {
@@ -158,17 +136,13 @@ impl BenchArgs {
             time: self.time.unwrap_or(if self.step.is_some() { 1 } else { base.time }),
             input: self.input.unwrap_or(base.input),
             hidden: self.hidden.unwrap_or(base.hidden),
-            k_top: self.k_top.unwrap_or(base.k_top),
-            k_att: self.k_att.unwrap_or(base.k_att),
-            k_trunc: self.k_trunc.unwrap_or(base.k_trunc),
-            max_hops: self.max_hops.map_or(base.max_hops, |NumberOrNone(hops)| hops),
             attention: self.attention.unwrap_or(base.attention),
             loss: self.loss.unwrap_or(base.loss),
             slots: self.step,
             ..base
         }
-        .with_score(score);
-        let case = Case { sparsifier: self.sparsifier.unwrap_or(case.sparsifier), ..case };
+        .with_score(score)
+        .with(|settings| self.settings.apply(settings));
         case.validate()?;
         Ok(case)
     }
@@ -177,6 +151,7 @@ impl BenchArgs {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use burn_sab::Sparsifier;
     use clap::CommandFactory;
 
     #[test]
@@ -214,9 +189,9 @@ mod tests {
 
     #[test]
     fn the_sparsifier_follows_the_score() {
-        let sparsifier = |line: &str| args(line).case().unwrap().sparsifier;
-        assert_eq!(sparsifier("--score additive"), SparsifierName::Threshold);
-        assert_eq!(sparsifier("--score mlp"), SparsifierName::Softmax);
-        assert_eq!(sparsifier("--score additive --sparsifier softmax"), SparsifierName::Softmax);
+        let sparsifier = |line: &str| args(line).case().unwrap().settings.sparsifier;
+        assert_eq!(sparsifier("--score additive"), Sparsifier::Threshold);
+        assert_eq!(sparsifier("--score mlp"), Sparsifier::Softmax);
+        assert_eq!(sparsifier("--score additive --sparsifier softmax"), Sparsifier::Softmax);
     }
 }

@@ -1,12 +1,27 @@
 //! What is computed and timed, with nothing left open.
 
-use burn_sab::{SabLstmConfig, ScoreConfig, Sparsifier};
+use burn_sab::{SabLstmConfig, SabSettings, ScoreConfig, ScoreKind, Sparsifier};
 use clap::ValueEnum;
 use serde::{Serialize, Serializer};
 
 use burn_sab_cli::backend::Backend;
 use burn_sab_cli::error::usage;
-use burn_sab_cli::values::{ScoreName, SparsifierName, name};
+use burn_sab_cli::flags::{Flags, setting_flags};
+use burn_sab_cli::values::name;
+
+/// The settings of the first case: those of the paper's copying experiment with dot scores. Windows begin at
+/// multiples of `k_trunc`: shifted by one, as is the layer's default, a slot that is stored at the end of every
+/// so many windows would be the first step of one, and reminders would replay next to nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct OfBench;
+
+impl Flags for OfBench {
+    const HEADING: &'static str = "Case";
+
+    fn defaults() -> SabSettings {
+        SabSettings::default().with_k_top(5).with_k_trunc(5).with_truncation_offset(0)
+    }
+}
 
 /// What the gradient of a training step starts from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -25,16 +40,11 @@ pub struct Case {
     pub time: usize,
     pub input: usize,
     pub hidden: usize,
-    pub k_top: usize,
-    pub k_att: usize,
-    pub k_trunc: usize,
-    pub max_hops: Option<usize>,
-    #[serde(serialize_with = "as_named")]
-    pub score: ScoreName,
+    #[serde(flatten)]
+    pub settings: SabSettings,
+    pub score: ScoreKind,
     /// Without meaning for additive scores.
     pub attention: usize,
-    #[serde(serialize_with = "as_named")]
-    pub sparsifier: SparsifierName,
     #[serde(serialize_with = "as_named")]
     pub loss: Loss,
     /// Slots in memory where the case is a stream.
@@ -63,13 +73,9 @@ impl Case {
             time: 120,
             input: 10,
             hidden: 128,
-            k_top: 5,
-            k_att: 1,
-            k_trunc: 5,
-            max_hops: None,
-            score: ScoreName::Dot,
+            settings: OfBench::defaults(),
+            score: ScoreKind::Dot,
             attention: 64,
-            sparsifier: SparsifierName::Softmax,
             loss: Loss::Mean,
             slots: None,
             threads,
@@ -79,41 +85,36 @@ impl Case {
     }
 
     /// The same case with another score and the sparsifier that goes with it.
-    pub fn with_score(self, score: ScoreName) -> Self {
-        let sparsifier = match score {
-            ScoreName::Additive => SparsifierName::Threshold,
-            ScoreName::Mlp | ScoreName::Dot => SparsifierName::Softmax,
+    pub fn with_score(mut self, score: ScoreKind) -> Self {
+        self.score = score;
+        self.settings.sparsifier = match score {
+            ScoreKind::Additive => Sparsifier::Threshold,
+            _ => Sparsifier::Softmax,
         };
-        Self { score, sparsifier, ..self }
+        self
     }
 
-    /// The layer of the case. Windows begin at multiples of `k_trunc`: shifted by one, as is the layer's
-    /// default, a slot that is stored at the end of every so many windows would be the first step of one,
-    /// and reminders would replay next to nothing.
+    /// The same case with other settings.
+    pub fn with(mut self, change: impl FnOnce(&mut SabSettings)) -> Self {
+        change(&mut self.settings);
+        self
+    }
+
+    /// The layer of the case.
     pub fn layer(&self) -> SabLstmConfig {
-        let d_attention = self.attention;
-        SabLstmConfig::new(self.input, self.hidden, true)
-            .with_k_top(self.k_top)
-            .with_k_att(self.k_att)
-            .with_k_trunc(self.k_trunc)
-            .with_truncation_offset(0)
-            .with_max_hops(self.max_hops)
-            .with_score(match self.score {
-                ScoreName::Additive => ScoreConfig::Additive,
-                ScoreName::Mlp => ScoreConfig::Mlp { d_attention },
-                ScoreName::Dot => ScoreConfig::Dot { d_attention },
-            })
-            .with_sparsifier(Sparsifier::from(self.sparsifier))
+        let mut layer = SabLstmConfig::new(self.input, self.hidden, true);
+        layer.settings = self.settings;
+        layer.with_score(ScoreConfig::new(self.score, self.attention))
     }
 
     /// Numbers of a key: scores compare so many.
     pub fn attended(&self) -> usize {
-        if self.score == ScoreName::Additive { 1 } else { self.attention }
+        if self.score == ScoreKind::Additive { 1 } else { self.attention }
     }
 
     /// Whether gradient stops before step `t`.
     pub fn starts_window(&self, t: usize) -> bool {
-        t > 0 && t.is_multiple_of(self.k_trunc)
+        t > 0 && t.is_multiple_of(self.settings.k_trunc)
     }
 
     /// The flags that describe the case to another process: to this program, and those that PyTorch's
@@ -123,23 +124,25 @@ impl Case {
             format!("--batch={}", self.batch),
             format!("--input={}", self.input),
             format!("--hidden={}", self.hidden),
-            format!("--k-top={}", self.k_top),
-            format!("--k-att={}", self.k_att),
-            format!("--k-trunc={}", self.k_trunc),
-            format!("--score={}", name(self.score)),
-            format!("--sparsifier={}", name(self.sparsifier)),
+            format!("--score={}", self.score.name()),
             format!("--threads={}", self.threads),
             format!("--runs={}", self.runs),
         ];
-        if self.score != ScoreName::Additive {
+        if self.score != ScoreKind::Additive {
             shared.push(format!("--attention={}", self.attention));
         }
         shared.extend(match self.slots {
             Some(slots) => vec![format!("--step={slots}")],
             None => vec![format!("--time={}", self.time), format!("--loss={}", name(self.loss))],
         });
-        let hops = self.max_hops.map_or_else(|| "none".to_owned(), |hops| hops.to_string());
-        (shared, vec![format!("--max-hops={hops}"), format!("--backend={}", self.backend.name())])
+        let known = ["k_top", "k_att", "k_trunc", "sparsifier"];
+        let known = known.into_iter().filter_map(|name| {
+            Some(format!("--{}={}", name.replace('_', "-"), self.settings.get(name)?))
+        });
+        shared.extend(known);
+        let mut own = setting_flags::<OfBench>(&self.settings);
+        own.push(format!("--backend={}", self.backend.name()));
+        (shared, own)
     }
 
     /// Checks every size.
@@ -161,7 +164,8 @@ impl Case {
             return Err(usage!("--{flag} is 0, but it has to be at least 1"));
         }
         self.layer().validate().map_err(|error| usage!("{error}"))?;
-        let steps = self.slots.map_or(Some(self.time), |slots| slots.checked_mul(self.k_att));
+        let steps =
+            self.slots.map_or(Some(self.time), |slots| slots.checked_mul(self.settings.k_att));
         let width = self.input.max(self.hidden).checked_mul(4);
         let numbers = width
             .zip(steps)

@@ -66,18 +66,18 @@ pub fn check(case: &Case, model: Model) -> anyhow::Result<()> {
 /// it has as many. Where that is too far, both come at shorter intervals.
 fn shorter(case: &Case) -> Case {
     let most = MOST_STEPS.min(MOST_ROW_STEPS / case.batch).max(1);
-    let slots = case.k_top.saturating_add(2);
-    let to_slots = slots.saturating_mul(case.k_att);
-    let to_windows = case.k_trunc.saturating_mul(2).saturating_add(1);
+    let slots = case.settings.k_top.saturating_add(2);
+    let to_slots = slots.saturating_mul(case.settings.k_att);
+    let to_windows = case.settings.k_trunc.saturating_mul(2).saturating_add(1);
     let mut shorter = Case { time: to_slots.max(to_windows).min(case.time), ..case.clone() };
     if shorter.time > most {
         shorter.time = most;
         // What the case itself never comes to stays out of reach.
-        if case.k_att <= case.time {
-            shorter.k_att = case.k_att.min((most / slots).max(1));
+        if case.settings.k_att <= case.time {
+            shorter.settings.k_att = case.settings.k_att.min((most / slots).max(1));
         }
-        if case.k_trunc <= case.time {
-            shorter.k_trunc = case.k_trunc.min((most / 2).max(1));
+        if case.settings.k_trunc <= case.time {
+            shorter.settings.k_trunc = case.settings.k_trunc.min((most / 2).max(1));
         }
     }
     shorter
@@ -115,7 +115,7 @@ impl Draw {
 
     fn run(&self, strategy: Strategy, dtype: DType, device: &Device) -> Numbers {
         let mut layer = self.layer.clone().map(&mut Cast { dtype, device });
-        layer.strategy = strategy;
+        layer.settings.strategy = strategy;
         let x = cast(&self.x, dtype, device);
         let [_, time, _] = x.dims();
         let [_, given, _] = self.up.dims();
@@ -206,7 +206,7 @@ fn relative(got: &[Vec<f64>], want: &[Vec<f64>], nought: f64) -> anyhow::Result<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn_sab_cli::values::ScoreName;
+    use burn_sab::ScoreKind;
 
     fn case() -> Case {
         let case = Case::main(Backend::preferred().unwrap(), 1, 1);
@@ -215,11 +215,12 @@ mod tests {
 
     #[test]
     fn every_implementation_passes() {
-        for score in [ScoreName::Additive, ScoreName::Mlp, ScoreName::Dot] {
+        for score in [ScoreKind::Additive, ScoreKind::Mlp, ScoreKind::Dot] {
             for loss in [Loss::Mean, Loss::Last] {
                 let case = Case { loss, ..case() }.with_score(score);
                 check(&case, Model::Sab).unwrap();
-                check(&Case { max_hops: Some(1), ..case }, Model::Primitives).unwrap();
+                check(&case.with(|settings| settings.max_hops = Some(1)), Model::Primitives)
+                    .unwrap();
             }
         }
     }
@@ -238,14 +239,21 @@ mod tests {
     #[test]
     fn the_comparison_is_short() {
         let sizes = |case: Case| {
-            let Case { time, k_att, k_trunc, .. } = shorter(&case);
-            (time, k_att, k_trunc)
+            let Case { time, settings, .. } = shorter(&case);
+            (time, settings.k_att, settings.k_trunc)
         };
         assert_eq!(sizes(case()), (11, 1, 5));
-        assert_eq!(sizes(Case { k_trunc: usize::MAX, ..case() }), (40, 1, usize::MAX));
-        let long = Case { time: 1_000_000, k_att: 1000, k_trunc: 100, ..case() };
+        assert_eq!(
+            sizes(case().with(|settings| settings.k_trunc = usize::MAX)),
+            (40, 1, usize::MAX)
+        );
+        let long = Case { time: 1_000_000, ..case() }
+            .with(|settings| (settings.k_att, settings.k_trunc) = (1000, 100));
         assert_eq!(sizes(Case { batch: 1, ..long.clone() }), (256, 36, 100));
-        assert_eq!(sizes(Case { batch: 64, k_trunc: usize::MAX, ..long }), (128, 18, usize::MAX));
+        assert_eq!(
+            sizes(Case { batch: 64, ..long }.with(|settings| settings.k_trunc = usize::MAX)),
+            (128, 18, usize::MAX)
+        );
         assert_eq!(sizes(Case { batch: 1_000_000, ..case() }), (1, 1, 1));
     }
 }

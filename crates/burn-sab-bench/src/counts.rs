@@ -28,7 +28,7 @@ pub fn reached_steps(case: &Case, output: &SabLstmOutput) -> u64 {
     let [batch, time, places] = output.weights.dims();
     let slots: Vec<i64> = output.slots.to_data().iter::<i64>().collect();
     let weights: Vec<f64> = output.weights.to_data().iter::<f64>().collect();
-    let lanes = case.max_hops.map_or(1, |hops| hops.min(time) + 1);
+    let lanes = case.settings.max_hops.map_or(1, |hops| hops.min(time) + 1);
     let mut count = 0;
     for row in 0..batch {
         let mut reached = vec![false; time * lanes];
@@ -44,14 +44,14 @@ pub fn reached_steps(case: &Case, output: &SabLstmOutput) -> u64 {
                 if t > 0 && !case.starts_window(t) {
                     reached[(t - 1) * lanes + lane] = true;
                 }
-                let next = if case.max_hops.is_some() { lane + 1 } else { lane };
+                let next = if case.settings.max_hops.is_some() { lane + 1 } else { lane };
                 if next == lanes {
                     continue;
                 }
                 let live = slots[here..][..places].iter().zip(&weights[here..][..places]);
                 for (&slot, _) in live.filter(|(slot, weight)| **weight != 0.0 && **slot > 0) {
                     // Slot 0 is the initial state, slot j the state after step j k_att - 1.
-                    reached[(slot as usize * case.k_att - 1) * lanes + next] = true;
+                    reached[(slot as usize * case.settings.k_att - 1) * lanes + next] = true;
                 }
             }
         }

@@ -1,8 +1,7 @@
 //! The table on a GPU, and what the layer promises about it.
 
+use burn_sab::ScoreKind::{Additive, Dot};
 use burn_sab_cli::backend::Backend;
-use burn_sab_cli::values::ScoreName::{Additive, Dot};
-use burn_sab_cli::values::name;
 
 use crate::case::{Case, Loss};
 use crate::measured::{Measured, Results, ratio, work};
@@ -59,7 +58,7 @@ pub fn targets(results: &Results, backend: Backend) -> Vec<Target> {
         for score in [Dot, Additive] {
             let sab = find(SAB, score);
             let against = |peer| ratio(step(sab), step(find(peer, score)));
-            let told = |what: &str| format!("T {time}, {}, {what}", name(score));
+            let told = |what: &str| format!("T {time}, {}, {what}", score.name());
             promise(
                 told("training step ÷ SAB in eager PyTorch"),
                 against(TORCH_SAB),

@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use burn::tensor::{Device, Distribution, Tensor};
-use burn_sab_cli::values::ScoreName;
+use burn_sab::ScoreKind;
 
 use crate::case::Case;
 
@@ -91,17 +91,15 @@ fn best(sizes: &[usize], device: &Device, work: impl Fn(usize) -> Work) -> anyho
 /// that were selected only.
 pub fn operations(case: &Case) -> f64 {
     let [batch, time, input, hidden, k_top] =
-        [case.batch, case.time, case.input, case.hidden, case.k_top].map(|n| n as f64);
+        [case.batch, case.time, case.input, case.hidden, case.settings.k_top].map(|n| n as f64);
     let attention = case.attended() as f64;
-    let slots = 1.0 + (case.time / case.k_att) as f64;
-    let pairs: f64 = (0..case.time).map(|t| 1.0 + (t / case.k_att) as f64).sum();
+    let slots = 1.0 + (case.time / case.settings.k_att) as f64;
+    let pairs: f64 = (0..case.time).map(|t| 1.0 + (t / case.settings.k_att) as f64).sum();
     let gates = time * (input + hidden) * 4.0 * hidden;
     let (queries, keys, scores) = match case.score {
         // Each is one number for a state or slot.
-        ScoreName::Additive => (time * hidden, slots * hidden, pairs),
-        ScoreName::Mlp | ScoreName::Dot => {
-            (time * hidden * attention, slots * hidden * attention, pairs * attention)
-        }
+        ScoreKind::Additive => (time * hidden, slots * hidden, pairs),
+        _ => (time * hidden * attention, slots * hidden * attention, pairs * attention),
     };
     let selected = time * k_top * (hidden + attention);
     // The inputs need no gradient.
@@ -115,7 +113,7 @@ pub fn operations(case: &Case) -> f64 {
 pub fn traffic(case: &Case) -> f64 {
     let [batch, time, input, hidden] =
         [case.batch, case.time, case.input, case.hidden].map(|n| n as f64);
-    let slots = (case.time / case.k_att) as f64;
+    let slots = (case.time / case.settings.k_att) as f64;
     let step = 2.0 * input + 3.0 * hidden + 5.0 * 4.0 * hidden;
     let slot = 2.0 * (hidden + case.attended() as f64);
     size_of::<f32>() as f64 * batch * (time * step + slots * slot)

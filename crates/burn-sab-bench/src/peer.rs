@@ -93,7 +93,7 @@ pub static PEERS: [Entry; 7] = [
         remembers: true,
         divides: &[Work::Sequences],
         takes: |case| {
-            Work::of(case) == Work::Sequences && is_dense(case) && case.max_hops.is_none()
+            Work::of(case) == Work::Sequences && is_dense(case) && case.settings.max_hops.is_none()
         },
     },
 ];
@@ -119,7 +119,7 @@ fn is_loopable(case: &Case) -> bool {
 /// Whether dense attention in a loop over the steps is small enough.
 fn is_dense(case: &Case) -> bool {
     let [rows, time, hidden] = sizes(case);
-    let attended = rows * hidden * time * (1.0 + time / case.k_att as f64) / 2.0;
+    let attended = rows * hidden * time * (1.0 + time / case.settings.k_att as f64) / 2.0;
     is_loopable(case) && attended < MOST_ATTENDED
 }
 

@@ -114,7 +114,7 @@ fn sequences(
         figures.reached_steps = Some(counts::reached_steps(case, &output));
     }
     // Where gradient reaches some steps only, so do the products.
-    if model == Model::Sab && case.loss == Loss::Mean && case.max_hops.is_none() {
+    if model == Model::Sab && case.loss == Loss::Mean && case.settings.max_hops.is_none() {
         let share = |seconds: f64, ms: f64| Some(rounded(seconds * 1e3 / ms));
         if case.backend.is_gpu() {
             let limits = limits::measure(device)?;
@@ -141,7 +141,7 @@ fn stream(
     figures: &mut Figures,
 ) -> anyhow::Result<()> {
     // With the initial hidden state as the first slot.
-    let past = (slots - 1) * case.k_att;
+    let past = (slots - 1) * case.settings.k_att;
     let state = (past > 0)
         .then(|| network.forward(normal([case.batch, past, case.input], device), Loss::Last).state);
     let x = normal([case.batch, case.input], device);

@@ -1,7 +1,7 @@
 //! Which cases are measured, and beside whom: one case, or those of the whole table on the CPU.
 
+use burn_sab::{SabSettings, ScoreKind};
 use burn_sab_cli::backend::Backend;
-use burn_sab_cli::values::ScoreName;
 
 use crate::args::Model;
 use crate::case::{Case, Loss};
@@ -32,7 +32,8 @@ pub fn one_case(case: &Case, model: Option<Model>) -> Vec<Section> {
 
 /// What a case's rows have in common.
 pub fn title(case: &Case) -> String {
-    let Case { batch, input, hidden, k_top, k_trunc, threads, .. } = case;
+    let Case { batch, input, hidden, threads, .. } = case;
+    let SabSettings { k_top, k_trunc, .. } = case.settings;
     let sizes = format!(
         "B {batch}, I {input}, H {hidden}, k_top {k_top}, k_trunc {k_trunc}, {threads} threads"
     );
@@ -45,14 +46,14 @@ pub fn title(case: &Case) -> String {
 
 /// The sections of the whole table on the CPU.
 pub fn table(backends: &[Backend], threads: usize, runs: usize) -> Vec<Section> {
-    use ScoreName::{Additive, Dot, Mlp};
+    use ScoreKind::{Additive, Dot, Mlp};
     let main: Vec<Case> =
         backends.iter().map(|backend| Case::main(*backend, threads, runs)).collect();
     let with = |change: &dyn Fn(Case) -> Case| main.iter().cloned().map(change).collect::<Vec<_>>();
     let rows = |peer: Peer, cases: Vec<Case>| cases.into_iter().map(move |case| (peer, case));
     // PyTorch knows nothing of Burn's backends: once is enough.
     let once = |change: &dyn Fn(Case) -> Case| with(change).into_iter().take(1).collect::<Vec<_>>();
-    let scored = |score: ScoreName| move |case: Case| case.with_score(score);
+    let scored = |score: ScoreKind| move |case: Case| case.with_score(score);
     let long = |time: usize| move |case: Case| Case { time, ..case };
 
     let mut training = Vec::new();
@@ -74,7 +75,10 @@ pub fn table(backends: &[Backend], threads: usize, runs: usize) -> Vec<Section> 
     }
     length.extend(rows(TORCH_LSTM, once(&long(320))));
     for time in [120, 480] {
-        length.extend(rows(SAB, with(&|case| Case { time, k_att: 4, ..case })));
+        length.extend(rows(
+            SAB,
+            with(&|case| Case { time, ..case.with(|settings| settings.k_att = 4) }),
+        ));
     }
     length.extend(rows(SAB, with(&|case| long(480)(case.with_score(Additive)))));
     length.extend(rows(LSTM, with(&long(480))));
@@ -99,12 +103,17 @@ pub fn table(backends: &[Backend], threads: usize, runs: usize) -> Vec<Section> 
     streaming.extend(rows(TORCH_CELL, once(&stream)));
 
     let replay = |time: usize| {
-        move |case: Case| Case { batch: 8, time, k_att: 100, k_trunc: 20, loss: Loss::Last, ..case }
+        move |case: Case| {
+            let case = case.with(|settings| (settings.k_att, settings.k_trunc) = (100, 20));
+            Case { batch: 8, time, loss: Loss::Last, ..case }
+        }
     };
     let mut sparse = Vec::new();
     for (score, max_hops) in [(Dot, Some(1)), (Additive, None), (Dot, None)] {
         for time in LENGTHS {
-            let case = |case: Case| Case { max_hops, ..replay(time)(case.with_score(score)) };
+            let case = |case: Case| {
+                replay(time)(case.with_score(score)).with(|settings| settings.max_hops = max_hops)
+            };
             sparse.extend(rows(SAB, with(&case)));
         }
     }
@@ -120,16 +129,10 @@ pub fn table(backends: &[Backend], threads: usize, runs: usize) -> Vec<Section> 
 
 /// A million steps and one loss at the end: sizes as in the example of that name.
 pub fn million(case: Case) -> Case {
-    Case {
-        batch: 1,
-        time: MILLION,
-        input: 8,
-        k_att: 1000,
-        k_trunc: 100,
-        max_hops: Some(1),
-        loss: Loss::Last,
-        ..case
-    }
+    let case = case.with(|settings| {
+        (settings.k_att, settings.k_trunc, settings.max_hops) = (1000, 100, Some(1));
+    });
+    Case { batch: 1, time: MILLION, input: 8, loss: Loss::Last, ..case }
 }
 
 #[cfg(test)]
@@ -156,7 +159,8 @@ mod tests {
         assert_eq!(peers(&case, Some(Model::Lstm)), [LSTM]);
         let stream = Case { batch: 1, time: 1, slots: Some(10), ..case.clone() };
         assert_eq!(peers(&stream, None), [SAB, LSTM, REFERENCE, TORCH_CELL]);
-        let million = Case { batch: 1, time: MILLION, k_att: 1000, ..case.clone() };
+        let million =
+            Case { batch: 1, time: MILLION, ..case.clone() }.with(|settings| settings.k_att = 1000);
         assert_eq!(peers(&million, None), [SAB]);
         let wide = Case { time: 1000, ..case.clone() };
         assert_eq!(peers(&wide, None), [SAB, LSTM, TORCH_LSTM, TORCH_CELL]);

@@ -1,6 +1,5 @@
 //! Results as people read them.
 
-use burn_sab_cli::values::name;
 
 use crate::case::Case;
 use crate::measured::{Measured, Results, kept, per_reached_step, ratio, work};
@@ -111,11 +110,11 @@ pub fn named(peer: Peer, case: &Case) -> String {
 pub fn model(peer: Peer, case: &Case) -> String {
     let mut label = peer.title();
     if peer.remembers() {
-        label.push_str(&format!(", {} {}", name(case.score), name(case.sparsifier)));
-        if case.k_att != 1 {
-            label.push_str(&format!(", k_att {}", case.k_att));
+        label.push_str(&format!(", {} {}", case.score.name(), case.settings.sparsifier.to_text()));
+        if case.settings.k_att != 1 {
+            label.push_str(&format!(", k_att {}", case.settings.k_att));
         }
-        if let Some(hops) = case.max_hops {
+        if let Some(hops) = case.settings.max_hops {
             label.push_str(&format!(", {hops} hops"));
         }
     }
@@ -147,8 +146,9 @@ mod tests {
 
     use crate::measured::Figures;
     use crate::peer::{LSTM, REFERENCE, SAB, TORCH_LSTM, TORCH_SAB};
-    use burn_sab_cli::backend::Backend;
-    use burn_sab_cli::values::ScoreName;
+    use burn_sab::ScoreKind;
+    use burn_sab::SettingValue;
+use burn_sab_cli::backend::Backend;
 
     fn measured(peer: Peer, backend: Backend, ms: f64) -> Measured {
         let case = Case { batch: 2, time: 10, ..Case::main(backend, 1, 1) };
@@ -164,7 +164,7 @@ mod tests {
         let mut longer = measured(REFERENCE, Flex, 8.0);
         longer.case.time = 20;
         let mut other = measured(TORCH_SAB, Flex, 9.0);
-        other.case = other.case.with_score(ScoreName::Mlp);
+        other.case = other.case.with_score(ScoreKind::Mlp);
         let results = Results(vec![
             sab.clone(),
             measured(LSTM, Ndarray, 3.0),

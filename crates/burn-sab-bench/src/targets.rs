@@ -1,8 +1,7 @@
 //! What the layer promises about the table on the CPU, and what came of it.
 
+use burn_sab::ScoreKind::{self, Additive, Dot, Mlp};
 use burn_sab_cli::backend::Backend;
-use burn_sab_cli::values::ScoreName::{self, Additive, Dot, Mlp};
-use burn_sab_cli::values::name;
 
 use crate::case::Loss;
 use crate::measured::{Measured, Results, kept, per_reached_step, ratio, work};
@@ -62,12 +61,12 @@ fn on_backend(results: &Results, backend: Backend) -> Vec<Target> {
         targets.push(Target { what: format!("{}: {what}", backend.name()), measured, bound });
     };
     // The results on B 64, I 10, H 128 with loss on all outputs.
-    let main = |peer: Peer, score: ScoreName, time: usize, k_att: usize| {
+    let main = |peer: Peer, score: ScoreKind, time: usize, k_att: usize| {
         results.find(peer, |m| {
             let case = &m.case;
             (matches!(peer, Peer::Torch(_)) || case.backend == backend)
                 && (case.batch, case.input, case.hidden, case.time) == (64, 10, 128, time)
-                && (!peer.remembers() || (case.score, case.k_att) == (score, k_att))
+                && (!peer.remembers() || (case.score, case.settings.k_att) == (score, k_att))
                 && (case.loss, case.slots) == (Loss::Mean, None)
         })
     };
@@ -77,7 +76,7 @@ fn on_backend(results: &Results, backend: Backend) -> Vec<Target> {
     for score in [Dot, Additive] {
         let sab = main(SAB, score, 120, 1);
         let torch = main(TORCH_LSTM, score, 120, 1);
-        let told = |what: &str| format!("{}, {what}", name(score));
+        let told = |what: &str| format!("{}, {what}", score.name());
         promise(told("training step ÷ torch.nn.LSTM"), ratio(step(sab), step(torch)), AtMost(0.5));
         promise(told("forward ÷ torch.nn.LSTM"), ratio(forward(sab), forward(torch)), AtMost(0.9));
         for (time, bound) in [(120, 1.0 / 20.0), (320, 1.0 / 60.0)] {
@@ -132,11 +131,11 @@ fn on_backend(results: &Results, backend: Backend) -> Vec<Target> {
         Told,
     );
 
-    let replay = |score: ScoreName, max_hops: Option<usize>| {
+    let replay = |score: ScoreKind, max_hops: Option<usize>| {
         LENGTHS.map(|time| {
             results.find(SAB, |m| {
                 let case = &m.case;
-                (case.backend, case.score, case.max_hops) == (backend, score, max_hops)
+                (case.backend, case.score, case.settings.max_hops) == (backend, score, max_hops)
                     && (case.loss, case.time) == (Loss::Last, time)
             })
         })

@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use burn_sab::{SabSettings, ScoreKind};
+use burn_sab::{SabSettings, ScoreKind, SettingValue};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser, ValueParser};
 use clap::error::ErrorKind;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
@@ -114,8 +114,15 @@ impl<F> FromArgMatches for SettingFlags<F> {
     }
 }
 
+/// A parser of a setting's value that is one of some words.
+pub fn value<T: SettingValue + Send + Sync + 'static>() -> impl TypedValueParser<Value = T> {
+    words(T::WORDS).try_map(|word| {
+        T::from_text(&word).ok_or_else(|| clap::Error::new(ErrorKind::InvalidValue))
+    })
+}
+
 /// A parser of these words, with what each means.
-pub fn words(words: &'static [(&'static str, &'static str)]) -> PossibleValuesParser {
+fn words(words: &'static [(&'static str, &'static str)]) -> PossibleValuesParser {
     let value = |(word, about): &(&'static str, &'static str)| {
         PossibleValue::new(*word).help(about.split_whitespace().collect::<Vec<_>>().join(" "))
     };

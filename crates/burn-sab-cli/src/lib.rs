@@ -11,6 +11,7 @@ mod download;
 pub mod error;
 mod failure;
 pub mod file;
+pub mod flags;
 pub mod median;
 pub mod memory;
 pub mod plot;

@@ -228,7 +228,7 @@ impl Session {
             Task::Copying { symbols, .. } => vec![(symbols, "delay"), (steps - symbols, "recall")],
             _ => Vec::new(),
         };
-        let k_att = config.layer.k_att;
+        let k_att = config.layer.settings.k_att;
         let svg = plot::heat_map(&found, steps, k_att, &title, &marks).context("the heat map")?;
         self.folder.write(REMINDERS, &svg)
     }

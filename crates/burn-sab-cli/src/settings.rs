@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use burn_sab::{SabLstmConfig, ScoreConfig};
+use burn_sab::{SabLstmConfig, ScoreConfig, ScoreKind};
 use burn_sab_tasks::{DataError, Examples, ModelKind, Task, TrainConfig};
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +11,7 @@ use crate::backend::Backend;
 use crate::error::usage;
 use crate::text::thousands;
 use crate::train::args::TrainArgs;
-use crate::values::{LevelOrNever, NumberOrNone, Preset, ScoreName, TaskName};
+use crate::values::{LevelOrNever, Preset, TaskName};
 
 /// Everything that determines a run; `config.json` of its folder.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -182,40 +182,14 @@ impl Settings {
             Some(Preset::Released) => *layer = SabLstmConfig::released(d_input, d_hidden),
             None => layer.d_hidden = d_hidden,
         }
-        set(&mut layer.k_top, args.k_top);
-        set(&mut layer.k_att, args.k_att);
-        set(&mut layer.k_trunc, args.k_trunc);
-        set(&mut layer.truncation_offset, args.truncation_offset);
         set(&mut layer.score_gain, args.score_gain);
-        set(&mut layer.summary_scale, args.summary_scale);
-        set(&mut layer.sparsifier, args.sparsifier.map(Into::into));
-        set(&mut layer.initial_slot, args.initial_slot.map(Into::into));
-        if let Some(NumberOrNone(hops)) = args.max_hops {
-            layer.max_hops = hops;
+        args.settings.apply(&mut layer.settings);
+        let kind = args.score.unwrap_or(layer.score.kind());
+        if kind == ScoreKind::Additive && args.attention.is_some() {
+            return Err(usage!("--attention has no meaning for additive scores; leave it out"));
         }
-        if let Some(NumberOrNone(slots)) = args.slot_budget {
-            layer.slot_budget = slots;
-        }
-        let attention = match layer.score {
-            ScoreConfig::Additive => None,
-            ScoreConfig::Mlp { d_attention } | ScoreConfig::Dot { d_attention } => {
-                Some(d_attention)
-            }
-        };
-        let d_attention = args.attention.or(attention).unwrap_or(ATTENTION);
-        let score = args.score.unwrap_or(match layer.score {
-            ScoreConfig::Additive => ScoreName::Additive,
-            ScoreConfig::Mlp { .. } => ScoreName::Mlp,
-            ScoreConfig::Dot { .. } => ScoreName::Dot,
-        });
-        layer.score = match (score, args.attention) {
-            (ScoreName::Additive, Some(_)) => {
-                return Err(usage!("--attention has no meaning for additive scores; leave it out"));
-            }
-            (ScoreName::Additive, None) => ScoreConfig::Additive,
-            (ScoreName::Mlp, _) => ScoreConfig::Mlp { d_attention },
-            (ScoreName::Dot, _) => ScoreConfig::Dot { d_attention },
-        };
+        let attention = args.attention.or(layer.score.d_attention()).unwrap_or(ATTENTION);
+        layer.score = ScoreConfig::new(kind, attention);
         Ok(())
     }
 
@@ -341,24 +315,15 @@ fn task_of(args: &TrainArgs, base: Option<Task>, data: Option<&Path>) -> anyhow:
 }
 
 /// A flag among `args` that a resumed run cannot change.
-fn fixed_flag(args: &TrainArgs) -> Option<&'static str> {
+fn fixed_flag(args: &TrainArgs) -> Option<String> {
     let flags = [
         ("model", args.model.is_some()),
         ("compare", args.compare.is_some()),
         ("preset", args.preset.is_some()),
         ("hidden", args.hidden.is_some()),
-        ("k-top", args.k_top.is_some()),
-        ("k-att", args.k_att.is_some()),
-        ("k-trunc", args.k_trunc.is_some()),
-        ("truncation-offset", args.truncation_offset.is_some()),
         ("score", args.score.is_some()),
         ("attention", args.attention.is_some()),
         ("score-gain", args.score_gain.is_some()),
-        ("summary-scale", args.summary_scale.is_some()),
-        ("sparsifier", args.sparsifier.is_some()),
-        ("initial-slot", args.initial_slot.is_some()),
-        ("max-hops", args.max_hops.is_some()),
-        ("slot-budget", args.slot_budget.is_some()),
         ("data", args.data.is_some()),
         ("permuted", args.permuted),
         ("delay", args.delay.is_some()),
@@ -374,7 +339,8 @@ fn fixed_flag(args: &TrainArgs) -> Option<&'static str> {
         ("evaluate-every", args.evaluate_every.is_some()),
         ("checkpoint-every", args.checkpoint_every.is_some()),
     ];
-    flags.into_iter().find_map(|(flag, given)| given.then_some(flag))
+    let given = flags.into_iter().find_map(|(flag, given)| given.then(|| flag.to_owned()));
+    given.or_else(|| args.settings.first())
 }
 
 #[cfg(test)]
@@ -401,7 +367,7 @@ mod tests {
         let settings =
             settings("copying --preset paper --k-top 3 --score mlp --attention 7").unwrap();
         let layer = settings.train.layer;
-        assert_eq!((layer.k_top, layer.k_trunc), (3, 5));
+        assert_eq!((layer.settings.k_top, layer.settings.k_trunc), (3, 5));
         assert_eq!(layer.score, ScoreConfig::Mlp { d_attention: 7 });
     }
 

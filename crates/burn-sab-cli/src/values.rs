@@ -1,27 +1,7 @@
 //! The words and numbers that flags take, where more than one file has to know them.
 
-use burn_sab::Sparsifier;
 use burn_sab_tasks::{Curriculum, ModelKind};
 use clap::ValueEnum;
-
-/// A count, or none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NumberOrNone(pub Option<usize>);
-
-/// Parses a count or "none".
-///
-/// # Errors
-///
-/// If the text is neither.
-pub fn number_or_none(text: &str) -> Result<NumberOrNone, String> {
-    match text {
-        "none" => Ok(NumberOrNone(None)),
-        _ => text
-            .parse()
-            .map(|n| NumberOrNone(Some(n)))
-            .map_err(|_| "give a whole number or \"none\"".into()),
-    }
-}
 
 /// A level to be reached, or never.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -68,17 +48,6 @@ pub enum Preset {
     Released,
 }
 
-/// A score function.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ScoreName {
-    /// u·tanh(h) + v·tanh(m)
-    Additive,
-    /// v·tanh(W_q h + W_m m + b)
-    Mlp,
-    /// (W_q h)·(W_k m) / sqrt(A)
-    Dot,
-}
-
 /// Gives an enum of a library its names on the command line.
 macro_rules! command_line_names {
     ($(#[$doc:meta])* $name:ident for $of:ty { $($variant:ident => $value:expr),+ $(,)? }) => {
@@ -114,16 +83,6 @@ command_line_names! {
         Transformer => Some(ModelKind::Transformer),
         None => Option::None,
     }
-}
-command_line_names! {
-    /// A sparsifier: how scores become sparse weights.
-    SparsifierName for Sparsifier {
-        Threshold => Self::Threshold, Released => Self::Released, Softmax => Self::Softmax,
-    }
-}
-command_line_names! {
-    /// The first slot of a memory, or none.
-    InitialSlotName for burn_sab::InitialSlot { None => Self::None, Hidden => Self::Hidden }
 }
 command_line_names! {
     /// A curriculum: how the spans of training sequences grow.

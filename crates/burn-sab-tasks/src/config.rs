@@ -1,9 +1,7 @@
 use std::path::PathBuf;
 
 use burn_sab::{SabLstmConfig, Sparsifier};
-use serde::de::Error;
-use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
 
 use crate::curriculum::Curriculum;
 use crate::data::{DataError, Examples};
@@ -65,7 +63,6 @@ pub struct TrainConfig {
     pub model: ModelKind,
     /// The layer. Its `d_input` has to be that of the task; the baselines switch its memory off. Of a file
     /// from before a setting was there, that setting has its default.
-    #[serde(deserialize_with = "layer_of_any_version")]
     pub layer: SabLstmConfig,
     /// Sequences per update.
     pub batch: usize,
@@ -88,24 +85,6 @@ pub struct TrainConfig {
     pub stop_at: Option<f64>,
     /// Updates between two checkpoints.
     pub checkpoint_every: usize,
-}
-
-/// Reads a layer, with the default for each setting that is not there.
-fn layer_of_any_version<'de, D: Deserializer<'de>>(from: D) -> Result<SabLstmConfig, D::Error> {
-    #[derive(Deserialize)]
-    struct Sizes {
-        d_input: usize,
-        d_hidden: usize,
-        bias: bool,
-    }
-    let given = serde_json::Map::deserialize(from)?;
-    let sizes = Sizes::deserialize(Value::Object(given.clone())).map_err(D::Error::custom)?;
-    let defaults = SabLstmConfig::new(sizes.d_input, sizes.d_hidden, sizes.bias);
-    let mut all = serde_json::to_value(defaults).map_err(D::Error::custom)?;
-    for (setting, value) in given {
-        all[setting] = value;
-    }
-    SabLstmConfig::deserialize(all).map_err(D::Error::custom)
 }
 
 /// More slots than any sequence has; a round number in a configuration file.
@@ -311,7 +290,10 @@ mod tests {
         json["layer"].as_object_mut().unwrap().remove("summary_scale");
         json["layer"]["k_top"] = 3.into();
         let back: TrainConfig = serde_json::from_value(json.clone()).unwrap();
-        assert_eq!((back.layer.summary_scale, back.layer.k_top), (config.layer.summary_scale, 3));
+        assert_eq!(
+            (back.layer.settings.summary_scale, back.layer.settings.k_top),
+            (config.layer.settings.summary_scale, 3)
+        );
         json["layer"]["k_top"] = "many".into();
         assert!(serde_json::from_value::<TrainConfig>(json).is_err());
     }
@@ -342,7 +324,7 @@ mod tests {
     #[test]
     fn a_wrong_setting_of_the_layer_is_named() {
         let mut config = TrainConfig::new(Task::copying());
-        config.layer.k_trunc = 0;
+        config.layer.settings.k_trunc = 0;
         let error = config.validate().unwrap_err().to_string();
         assert!(error.contains("k_trunc"), "{error}");
     }

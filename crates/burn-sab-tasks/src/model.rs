@@ -80,7 +80,7 @@ impl TaskModel {
 
     /// Whether memory grows with the square of a sequence's length.
     pub(crate) fn looks_at_all_pairs(&self) -> bool {
-        self.layer().is_none_or(|layer| layer.k_top >= ALL)
+        self.layer().is_none_or(|layer| layer.settings.k_top >= ALL)
     }
 
     /// Answers at the last `answers` steps of `input` `[batch, time, d_input]`, as

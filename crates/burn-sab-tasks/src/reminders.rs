@@ -32,12 +32,11 @@ pub struct Reminder {
 impl Moment {
     /// The moment at which a layer with these settings stored its `slot`-th slot (counted from 0).
     pub fn of_slot(slot: usize, layer: &SabLstmConfig) -> Self {
-        let stored = match layer.initial_slot {
-            InitialSlot::Hidden if slot == 0 => return Self::Initial,
-            InitialSlot::Hidden => slot,
-            InitialSlot::None => slot + 1,
-        };
-        Self::Step(stored * layer.k_att - 1)
+        let initial = usize::from(layer.settings.initial_slot == InitialSlot::Hidden);
+        match slot.checked_sub(initial) {
+            None => Self::Initial,
+            Some(stored) => Self::Step((stored + 1) * layer.settings.k_att - 1),
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use burn_sab::Strategy;
 use clap::{Args, ValueEnum};
 
 use crate::backend::Backend;
+use crate::flags;
 
 #[derive(Debug, Args)]
 pub struct ConformanceArgs {
@@ -18,32 +19,8 @@ pub struct ConformanceArgs {
     #[arg(long, value_enum, default_value_t = Dtype::F32)]
     pub dtype: Dtype,
     /// Which implementation of the layer
-    #[arg(long, value_enum, default_value_t = StrategyName::Auto)]
-    pub strategy: StrategyName,
-}
-
-/// An implementation of the layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum StrategyName {
-    /// The fastest that covers the case
-    Auto,
-    /// The readable twin under Burn's own autodiff
-    Reference,
-    /// Backend primitives with the hand-written backward pass
-    Primitives,
-    /// The backend's own kernel
-    Fused,
-}
-
-impl From<StrategyName> for Strategy {
-    fn from(name: StrategyName) -> Self {
-        match name {
-            StrategyName::Auto => Self::Auto,
-            StrategyName::Reference => Self::Reference,
-            StrategyName::Primitives => Self::Primitives,
-            StrategyName::Fused => Self::Fused,
-        }
-    }
+    #[arg(long, default_value = "auto", value_parser = flags::value::<Strategy>())]
+    pub strategy: Strategy,
 }
 
 /// A floating-point type.

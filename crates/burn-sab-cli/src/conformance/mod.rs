@@ -59,7 +59,7 @@ pub fn run(args: &ConformanceArgs) -> anyhow::Result<ExitCode> {
     let width = cases.iter().map(|case| case.name().len()).max().unwrap_or(0);
     let (mut passed, mut failed) = (0, 0);
     for source in cases {
-        let errors = caught(|| check(&source.read()?, args.strategy.into(), dtype, &device));
+        let errors = caught(|| check(&source.read()?, args.strategy, dtype, &device));
         let verdict = match errors {
             Ok(errors) => {
                 let ok = errors.outputs <= bound && errors.gradients <= bound;

@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
+use burn_sab::ScoreKind;
 use clap::Parser;
 
 use crate::backend::Backend;
+use crate::flags::{self, SettingFlags};
 use crate::values::{
-    CompareName, CurriculumName, InitialSlotName, LevelOrNever, ModelName, NumberOrNone, Preset,
-    ScoreName, SparsifierName, TaskName, level_or_never, number_or_none,
+    CompareName, CurriculumName, LevelOrNever, ModelName, Preset, TaskName, level_or_never,
 };
 
 /// Every flag that is left out keeps the value of --preset, of --config, or the default.
@@ -35,43 +36,17 @@ pub struct TrainArgs {
     /// Hidden units [default: 128]
     #[arg(long, value_name = "H", help_heading = "Layer")]
     pub hidden: Option<usize>,
-    /// Slots retrieved per step [default: 10]
-    #[arg(long, value_name = "N", help_heading = "Layer")]
-    pub k_top: Option<usize>,
-    /// Steps between two stored slots [default: 1]
-    #[arg(long, value_name = "N", help_heading = "Layer")]
-    pub k_att: Option<usize>,
-    /// Steps in a truncation window, also of tbptt [default: 10]
-    #[arg(long, value_name = "N", help_heading = "Layer")]
-    pub k_trunc: Option<usize>,
-    /// Shift of the truncation windows [default: 1]
-    #[arg(long, value_name = "N", help_heading = "Layer")]
-    pub truncation_offset: Option<usize>,
     /// How slots are scored [default: dot]
-    #[arg(long, value_enum, help_heading = "Layer")]
-    pub score: Option<ScoreName>,
+    #[arg(long, value_parser = flags::score(), help_heading = "Layer")]
+    pub score: Option<ScoreKind>,
     /// Attention size of dot and mlp scores [default: 64]
     #[arg(long, value_name = "A", help_heading = "Layer")]
     pub attention: Option<usize>,
     /// Factor on the initial weights of the scores [default: 2]
     #[arg(long, value_name = "X", help_heading = "Layer")]
     pub score_gain: Option<f64>,
-    /// Factor on what was retrieved on its way into the hidden state [default: 1]
-    #[arg(long, value_name = "X", help_heading = "Layer")]
-    pub summary_scale: Option<f64>,
-    /// How scores become sparse weights [default: softmax]
-    #[arg(long, value_enum, help_heading = "Layer")]
-    pub sparsifier: Option<SparsifierName>,
-    /// What the memory holds before the first step [default: hidden]
-    #[arg(long, value_enum, help_heading = "Layer")]
-    pub initial_slot: Option<InitialSlotName>,
-    /// Most reminders that a gradient path may use, or "none" for no limit [default: none]
-    #[arg(long, value_name = "N", help_heading = "Layer", value_parser = number_or_none)]
-    pub max_hops: Option<NumberOrNone>,
-    /// Slots that are kept of a long past, or "none" for all: whenever there are twice as many, those that
-    /// differ most from the one before them stay [default: none]
-    #[arg(long, value_name = "N", help_heading = "Layer", value_parser = number_or_none)]
-    pub slot_budget: Option<NumberOrNone>,
+    #[command(flatten)]
+    pub settings: SettingFlags,
 
     /// Steps between the symbols and their recall (copying) [default: 100]
     #[arg(long, value_name = "D", help_heading = "Task")]

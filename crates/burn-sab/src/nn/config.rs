@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::SabLstm;
 use crate::error::ConfigError;
 use crate::op::{
-    InitialSlot, Recompute, SabSettings, ScoreKind, Sparsifier, Strategy, for_each_setting, positive,
-    settings_setters,
+    InitialSlot, Recompute, SabSettings, ScoreKind, Sparsifier, Strategy, for_each_setting,
+    positive, settings_setters,
 };
 
 /// How a state scores the slots (specification, step 3).

@@ -402,7 +402,10 @@ impl SabLstm {
             // A tracked state alone cannot be served; one that is merely left from training is taken off autodiff.
             let served = !self.weight_ih.val().is_autodiff() && !x.is_autodiff();
             let tracked = [
-                ("the layer", self.weight_ih.val().is_tracked() || self.weight_hh.val().is_tracked()),
+                (
+                    "the layer",
+                    self.weight_ih.val().is_tracked() || self.weight_hh.val().is_tracked(),
+                ),
                 ("x", x.is_tracked()),
                 ("the state", state_is && !served),
             ];

@@ -22,7 +22,8 @@ use super::options::SabOptions;
 use super::primitives::Primitives;
 use super::stream::{SlotMemory, StepOf};
 use super::tensors::{
-    BackendInputs, BackendOutputs, InputsOf, MOST_INPUTS, OutputsOf, Reminders, SabOutputs, Upstream,
+    BackendInputs, BackendOutputs, InputsOf, MOST_INPUTS, OutputsOf, Reminders, SabOutputs,
+    Upstream,
 };
 
 /// Burn keeps its name private; whatever the checkpoint strategy, it is this type.
@@ -47,19 +48,13 @@ struct SequenceState<B: Backend, S> {
 impl<B: Backend, K: Kernel<B>> Backward<B, MOST_INPUTS> for SabSequence<K> {
     type State = SequenceState<B, K::Saved>;
 
-    fn backward(
-        self,
-        ops: Ops<Self::State, MOST_INPUTS>,
-        graph: &mut Graph,
-        _: &mut Checkpointer,
-    ) {
+    fn backward(self, ops: Ops<Self::State, MOST_INPUTS>, graph: &mut Graph, _: &mut Checkpointer) {
         let _token = graph.consume::<B>(&ops.node);
         let SequenceState { inputs, saved, options, mailbox } = ops.state;
         let mut mailbox = mailbox.lock().expect("no port panics");
         let upstream = std::mem::replace(&mut *mailbox, Upstream::none());
         let mut parents = ops.parents.iter();
-        let needs =
-            inputs.as_ref().map(|_| parents.next().is_some_and(|parent| parent.is_some()));
+        let needs = inputs.as_ref().map(|_| parents.next().is_some_and(|parent| parent.is_some()));
         let gradients = K::backward(&inputs, saved, upstream, &options, &needs);
         for (parent, gradient) in ops.parents.iter().zip(gradients.iter()) {
             if let (Some(parent), Some(gradient)) = (parent, gradient) {

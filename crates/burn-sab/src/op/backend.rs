@@ -49,10 +49,7 @@ macro_rules! backend {
         }
 
         impl SabBackend for burn::backend::$backend {
-            fn sab_sequence(
-                inputs: InputsOf<Self>,
-                options: SabOptions,
-            ) -> OutputsOf<Self> {
+            fn sab_sequence(inputs: InputsOf<Self>, options: SabOptions) -> OutputsOf<Self> {
                 OutputsOf(kernel::forward::<Self>(&inputs.0, &options))
             }
 

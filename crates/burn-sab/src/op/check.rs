@@ -37,7 +37,9 @@ pub enum InputError {
         expected: DType,
     },
     /// A tensor on another device than the weights.
-    #[error("{name} (shape {shape:?}) is on {found}, expected {expected} as the weights: move it with to_device")]
+    #[error(
+        "{name} (shape {shape:?}) is on {found}, expected {expected} as the weights: move it with to_device"
+    )]
     Device {
         /// The tensor.
         name: &'static str,

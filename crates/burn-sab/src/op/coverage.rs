@@ -54,7 +54,9 @@ pub enum NotCovered {
         most: usize,
     },
     /// Too little shared memory.
-    #[error("H {hidden} and A {attention} take {needed} bytes of shared memory; the device has {available}")]
+    #[error(
+        "H {hidden} and A {attention} take {needed} bytes of shared memory; the device has {available}"
+    )]
     SharedMemory {
         /// H
         hidden: usize,
@@ -82,7 +84,9 @@ pub enum NotCovered {
         most: usize,
     },
     /// More loop iterations than Mesa's software Vulkan runs.
-    #[error("{iterations} iterations of loops; Mesa's software Vulkan ends a shader's loops after {most}")]
+    #[error(
+        "{iterations} iterations of loops; Mesa's software Vulkan ends a shader's loops after {most}"
+    )]
     Iterations {
         /// Iterations of all loops of a kernel.
         iterations: usize,

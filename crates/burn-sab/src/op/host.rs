@@ -74,21 +74,21 @@ impl HostBackend for burn::backend::NdArray {
 
     fn same(a: &FloatTensor<Self>, b: &FloatTensor<Self>) -> bool {
         use burn::backend::ndarray::NdArrayTensor::{F32, F64};
+        // A closure cannot be generic over the element, and the type of a storage has no public name.
+        macro_rules! same {
+            ($a:ident, $b:ident) => {{
+                let (a, b) = ($a.view(), $b.view());
+                std::ptr::eq(a.as_ptr(), b.as_ptr())
+                    && a.shape() == b.shape()
+                    && a.strides() == b.strides()
+            }};
+        }
         match (a, b) {
-            (F32(a), F32(b)) => same_storage(a, b),
-            (F64(a), F64(b)) => same_storage(a, b),
+            (F32(a), F32(b)) => same!(a, b),
+            (F64(a), F64(b)) => same!(a, b),
             _ => false,
         }
     }
-}
-
-#[cfg(feature = "ndarray")]
-fn same_storage<E: Element>(
-    a: &burn::backend::ndarray::NdArrayStorage<E>,
-    b: &burn::backend::ndarray::NdArrayStorage<E>,
-) -> bool {
-    let (a, b) = (a.view(), b.view());
-    std::ptr::eq(a.as_ptr(), b.as_ptr()) && a.shape() == b.shape() && a.strides() == b.strides()
 }
 
 /// The CPU kernel.
@@ -150,8 +150,12 @@ impl<B: HostBackend> Kernel<B> for CpuKernel {
     ) -> Gradients<B> {
         let past = saved.past.as_ref();
         match &saved.activations {
-            Activations::F32(saved) => backward::<B, f32>(inputs, saved, past, &upstream, options, needs),
-            Activations::F64(saved) => backward::<B, f64>(inputs, saved, past, &upstream, options, needs),
+            Activations::F32(saved) => {
+                backward::<B, f32>(inputs, saved, past, &upstream, options, needs)
+            }
+            Activations::F64(saved) => {
+                backward::<B, f64>(inputs, saved, past, &upstream, options, needs)
+            }
         }
     }
 

@@ -74,6 +74,7 @@ pub(crate) trait KernelBackend: Backend {
 
 /// The kernel of a backend that has none: it covers no call.
 #[derive(Debug)]
+#[allow(dead_code)] // in a build whose backends all have a kernel
 pub(crate) struct NoKernel;
 
 impl<B: Backend> Kernel<B> for NoKernel {

@@ -88,11 +88,7 @@ fn sigmoid(x: Tensor<2>) -> Tensor<2> {
 ///
 /// A limit of D hops is what the specification says it is: pass d retrieves the slots of pass d + 1, the
 /// innermost pass retrieves constants.
-pub(crate) fn sab_sequence(
-    inputs: SabInputs,
-    options: &SabOptions,
-    cell: &Cell,
-) -> SabOutputs {
+pub(crate) fn sab_sequence(inputs: SabInputs, options: &SabOptions, cell: &Cell) -> SabOutputs {
     let [_, time, _] = inputs.x.dims();
     match options.settings.max_hops.filter(|hops| *hops < time) {
         None => unroll(&inputs, options, cell, None).0,

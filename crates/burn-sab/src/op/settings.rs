@@ -309,8 +309,12 @@ pub(crate) use settings_setters;
 
 /// `self`, or the field of it that is named in parentheses.
 macro_rules! place {
-    ($self:ident ()) => { $self };
-    ($self:ident ($field:ident)) => { $self.$field };
+    ($self:ident ()) => {
+        $self
+    };
+    ($self:ident ($field:ident)) => {
+        $self.$field
+    };
 }
 pub(crate) use place;
 
@@ -349,9 +353,13 @@ mod tests {
 
     #[test]
     fn a_setting_out_of_range_is_named() {
-        for (name, text) in
-            [("k_top", "0"), ("k_att", "0"), ("k_trunc", "0"), ("slot_budget", "0"), ("summary_scale", "NaN")]
-        {
+        for (name, text) in [
+            ("k_top", "0"),
+            ("k_att", "0"),
+            ("k_trunc", "0"),
+            ("slot_budget", "0"),
+            ("summary_scale", "NaN"),
+        ] {
             let mut settings = SabSettings::default();
             settings.set(name, text).unwrap();
             let error = settings.validate().unwrap_err().to_string();

@@ -167,7 +167,8 @@ impl<'a, T: Float> Call<'a, T> {
     #[inline(always)]
     pub fn carried(&self, batch_row: usize, slot: usize, count: usize) -> &[T] {
         let (capacity, hidden) = (self.capacity, self.dims.hidden);
-        &self.inputs.slots.unwrap_or(&[])[(batch_row * capacity + slot) * hidden..][..count * hidden]
+        &self.inputs.slots.unwrap_or(&[])[(batch_row * capacity + slot) * hidden..]
+            [..count * hidden]
     }
 
     /// Numbers in a state: c, and h where that can be looked up nowhere else.

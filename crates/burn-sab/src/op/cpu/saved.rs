@@ -26,4 +26,3 @@ pub enum Trace<T: Float> {
     /// ([`Schedule::segments`](super::schedule::Schedule::segments)), `[B, segments, state]`.
     States(Vec<T>),
 }
-

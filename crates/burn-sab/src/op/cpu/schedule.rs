@@ -62,8 +62,8 @@ impl Schedule {
 
 #[cfg(test)]
 mod tests {
-    use crate::op::settings::SabSettings;
     use super::*;
+    use crate::op::settings::SabSettings;
 
     fn schedule(k_att: usize, k_trunc: usize, first_step: usize, time: usize) -> Schedule {
         let settings = SabSettings { k_att, k_trunc, truncation_offset: 0, ..Default::default() };

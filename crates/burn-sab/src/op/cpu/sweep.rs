@@ -131,8 +131,11 @@ impl<'a, T: Float> Sweep<'a, T> {
         if t == call.dims.time || self.live.contains(&true) {
             return t.checked_sub(1);
         }
-        let given =
-            if up.hidden.is_some() || up.summary.is_some() { call.options.readout.before(t) } else { None };
+        let given = if up.hidden.is_some() || up.summary.is_some() {
+            call.options.readout.before(t)
+        } else {
+            None
+        };
         let slots = call.schedule.slots_before(t) - call.dims.carried;
         let slot = match up.stored {
             Some(_) => slots.checked_sub(1),

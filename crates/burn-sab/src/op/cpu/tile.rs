@@ -59,4 +59,3 @@ pub struct Tile<'a, T> {
     pub c0: &'a mut [T],
     pub slots: &'a mut [T],
 }
-

@@ -43,36 +43,36 @@ pub(super) fn into_dense<B: Backend>(
     dims: [usize; 3],
     like: &FloatTensor<B>,
 ) -> DenseUpstream<FloatTensor<B>> {
-        let [_, time, _] = dims;
-        let add = |to: Option<FloatTensor<B>>, steps: &[usize], grad: Option<FloatTensor<B>>| {
-            let Some(grad) = grad else {
-                return to;
-            };
-            let whole = steps.len() == time;
-            Some(match to {
-                None if whole => grad,
-                Some(to) if whole => B::float_add(to, grad),
-                to => {
-                    let to = to.unwrap_or_else(|| {
-                        B::float_zeros(Shape::from(dims), &like.device(), like.dtype().into())
-                    });
-                    let steps = indices::<B>(steps, like);
-                    B::float_select_assign(to, 1, steps, grad, IndexingUpdateOp::Add)
-                }
-            })
+    let [_, time, _] = dims;
+    let add = |to: Option<FloatTensor<B>>, steps: &[usize], grad: Option<FloatTensor<B>>| {
+        let Some(grad) = grad else {
+            return to;
         };
-        let given: Vec<usize> = match &options.readout {
-            Readout::All => (0..time).collect(),
-            Readout::At(steps) => steps.to_vec(),
-        };
-        let storing: Vec<usize> = (0..time).filter(|t| options.stores_slot(*t)).collect();
-        let to_hidden = add(None, &given, upstream.hidden);
-        DenseUpstream {
-            hidden: add(to_hidden, &storing, upstream.stored),
-            last: upstream.last,
-            cell: upstream.cell,
-            summary: add(None, &given, upstream.summary),
-        }
+        let whole = steps.len() == time;
+        Some(match to {
+            None if whole => grad,
+            Some(to) if whole => B::float_add(to, grad),
+            to => {
+                let to = to.unwrap_or_else(|| {
+                    B::float_zeros(Shape::from(dims), &like.device(), like.dtype().into())
+                });
+                let steps = indices::<B>(steps, like);
+                B::float_select_assign(to, 1, steps, grad, IndexingUpdateOp::Add)
+            }
+        })
+    };
+    let given: Vec<usize> = match &options.readout {
+        Readout::All => (0..time).collect(),
+        Readout::At(steps) => steps.to_vec(),
+    };
+    let storing: Vec<usize> = (0..time).filter(|t| options.stores_slot(*t)).collect();
+    let to_hidden = add(None, &given, upstream.hidden);
+    DenseUpstream {
+        hidden: add(to_hidden, &storing, upstream.stored),
+        last: upstream.last,
+        cell: upstream.cell,
+        summary: add(None, &given, upstream.summary),
+    }
 }
 
 /// Steps as a tensor on the device of `like`.

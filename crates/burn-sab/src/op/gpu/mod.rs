@@ -91,8 +91,7 @@ impl<B: CubeLaunch<Device = CubeDevice>> Kernel<B> for GpuKernels {
         needs: &Needs,
     ) -> Gradients<B> {
         let Dims { batch, time, hidden, .. } = Dims::of::<B>(inputs, options);
-        let upstream =
-            dense::into_dense::<B>(upstream, options, [batch, time, hidden], &inputs.x);
+        let upstream = dense::into_dense::<B>(upstream, options, [batch, time, hidden], &inputs.x);
         pass::backward::<B>(inputs, saved, upstream, needs)
     }
 }

@@ -112,17 +112,15 @@ impl Plan {
         let variant = Variant::choose(&dims, score, options, &limits.hardware)?;
         let Dims { batch, time, hidden, stored, .. } = dims;
         let places = dims.places(options);
-        let wanted = Wanted {
-            keep,
-            reminders: options.reminders,
-            stored: stored > 0 && stored < time,
-        };
+        let wanted =
+            Wanted { keep, reminders: options.reminders, stored: stored > 0 && stored < time };
         let lanes = options.lanes() > 1;
         if lanes && variant.gates_in_global {
             return Err(NotCovered::HopsSharedMemory { hidden });
         }
         let size = dtype.size();
-        let (at, lengths) = Layout::of(&dims, places, &variant, wanted, lanes, limits.alignment, size);
+        let (at, lengths) =
+            Layout::of(&dims, places, &variant, wanted, lanes, limits.alignment, size);
         let plan = Self {
             dims,
             places,

@@ -169,10 +169,7 @@ fn what_is_not_covered_is_said() {
     assert_eq!(of(DType::BF16, &webgpu()), Ok(()));
     let mut limits = webgpu();
     limits.has_type = false;
-    assert_eq!(
-        of(DType::BF16, &limits),
-        Err(NotCovered::DeviceDataType { dtype: DType::BF16 })
-    );
+    assert_eq!(of(DType::BF16, &limits), Err(NotCovered::DeviceDataType { dtype: DType::BF16 }));
     let error = of(DType::F64, &webgpu()).expect_err("not covered").to_string();
     assert_eq!(error, "the kernel computes in F32, F16 and BF16, not in F64");
 }

@@ -178,9 +178,7 @@ pub(super) fn backward<B: Backend>(
             let x = Prim::<B>(inputs.x.clone()).reshape([steps, input]);
             outer(x, gate_grads.clone())
         }),
-        w_hh: wanted(needs.w_hh, &|| {
-            outer(before().reshape([steps, hidden]), gate_grads.clone())
-        }),
+        w_hh: wanted(needs.w_hh, &|| outer(before().reshape([steps, hidden]), gate_grads.clone())),
         bias: wanted(needs.bias, &|| gate_grads.clone().sum(0).reshape([4 * hidden])),
         h0: wanted(needs.h0, &|| all_lanes(grad_h.clone())),
         c0: wanted(needs.c0, &|| all_lanes(grad_c.clone())),

@@ -119,9 +119,8 @@ impl<B: Backend> Score<Prim<B>> {
         let query = || outer(states.clone(), grad_queries.clone());
         let key = || outer(slots.clone(), grad_keys.clone());
         let mut needs = needs.iter().copied();
-        let mut wanted = |gradient: &dyn Fn() -> Prim<B>| {
-            (needs.next() == Some(true)).then(|| gradient().0)
-        };
+        let mut wanted =
+            |gradient: &dyn Fn() -> Prim<B>| (needs.next() == Some(true)).then(|| gradient().0);
         match self {
             Self::Additive { u, .. } => {
                 let [h] = u.dims();
