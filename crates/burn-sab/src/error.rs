@@ -2,6 +2,7 @@ use thiserror::Error;
 
 /// A setting of the layer that makes no sense.
 #[derive(Debug, Clone, PartialEq, Error)]
+#[non_exhaustive]
 pub enum ConfigError {
     /// A size or count that has to be at least 1.
     #[error("{name} = 0: it has to be at least 1{hint}")]
@@ -19,12 +20,29 @@ pub enum ConfigError {
         /// Its value.
         value: f64,
     },
-    /// [`Strategy::Fused`](crate::Strategy::Fused) or [`Strategy::Primitives`](crate::Strategy::Primitives) with an option that only the reference covers.
+    /// [`Strategy::Fused`](crate::Strategy::Fused) or [`Strategy::Primitives`](crate::Strategy::Primitives)
+    /// with an option that only the reference covers.
     #[error("strategy {strategy} does not cover {option}: use Auto or Reference")]
     NotCovered {
         /// The strategy that was asked for.
         strategy: &'static str,
         /// The option that rules it out.
         option: &'static str,
+    },
+    /// A text that is not of the form that the setting takes.
+    #[error("{name} = {text:?}: it has to be {expected}")]
+    Text {
+        /// The setting.
+        name: &'static str,
+        /// The text.
+        text: String,
+        /// What it has to be.
+        expected: &'static str,
+    },
+    /// A setting that does not exist.
+    #[error("there is no setting {name}")]
+    Unknown {
+        /// The name that was given.
+        name: String,
     },
 }

@@ -11,9 +11,13 @@ pub mod op;
 
 pub use error::ConfigError;
 pub use nn::{
-    InitialSlot, SabLstm, SabLstmConfig, SabLstmOutput, SabLstmState, ScoreConfig, Scorer,
+    AdditiveScorer, DotScorer, MlpScorer, SabLstm, SabLstmConfig, SabLstmOutput, SabLstmState,
+    ScoreConfig, Scorer,
 };
-pub use op::{Recompute, Sparsifier, Strategy};
+pub use op::{
+    Activations, Coverage, InitialSlot, InputError, NotCovered, Recompute, SabSettings, ScoreKind,
+    Setting, SettingValue, Sparsifier, Strategy, release_memory,
+};
 
 /// Compiles the README's example.
 #[cfg(doctest)]

@@ -9,8 +9,8 @@ use crate::backend::Backend;
 
 #[derive(Debug, Args)]
 pub struct ConformanceArgs {
-    /// The folder with the cases (*.safetensors)
-    pub dir: PathBuf,
+    /// A folder of cases (*.safetensors) [default: the cases that are compiled in]
+    pub dir: Option<PathBuf>,
     /// Where to compute [default: flex, if this build has it]
     #[arg(long, value_enum)]
     pub backend: Option<Backend>,

@@ -6,9 +6,9 @@
 //! not on how a sequence is cut into calls.
 
 use burn::tensor::ops::PadMode;
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 
-use crate::op::{Readout, SequenceReminders};
+use crate::op::{Readout, Reminders};
 
 /// Which slots a thinned memory holds, counted in the order in which they were stored.
 #[derive(Clone, Debug)]
@@ -32,6 +32,11 @@ impl Origins {
         Tensor::cat(vec![self.kept.clone(), counts.unsqueeze::<2>().expand([batch, later])], 1)
     }
 
+    /// The same counts on another device.
+    pub(super) fn to_device(self, device: &Device) -> Self {
+        Self { kept: self.kept.to_device(device), ..self }
+    }
+
     /// The counts of these places in a memory of `slots` slots, `[B, N, K]`.
     pub(super) fn of(&self, places: Tensor<3, Int>, slots: usize) -> Tensor<3, Int> {
         let [batch, steps, width] = places.dims();
@@ -42,13 +47,53 @@ impl Origins {
 
 /// Whether a memory of so many slots is to be thinned.
 pub(super) fn is_full(slots: usize, budget: usize) -> bool {
-    slots >= 2 * budget
+    slots >= budget.saturating_mul(2)
 }
 
 /// Steps from step `step` on until a memory that holds `slots` slots now is full.
-pub(super) fn steps_until_full(step: usize, slots: usize, k_att: usize, budget: usize) -> usize {
-    let room = (2 * budget).saturating_sub(slots).max(1);
+fn steps_until_full(step: usize, slots: usize, k_att: usize, budget: usize) -> usize {
+    let room = budget.saturating_mul(2).saturating_sub(slots).max(1);
     (k_att - step % k_att).saturating_add((room - 1).saturating_mul(k_att))
+}
+
+/// The ends of the parts of a sequence of `time` steps after each of which the memory is full, and its end;
+/// it begins at step `step` with `slots` slots.
+pub(super) fn ends_of_parts(
+    time: usize,
+    step: usize,
+    mut slots: usize,
+    k_att: usize,
+    budget: usize,
+) -> Vec<usize> {
+    let mut ends = Vec::new();
+    let mut from = 0;
+    while from < time {
+        let at = step + from;
+        let to = time.min(from.saturating_add(steps_until_full(at, slots, k_att, budget)));
+        slots += (step + to) / k_att - at / k_att;
+        if is_full(slots, budget) {
+            slots = budget;
+        }
+        ends.push(to);
+        from = to;
+    }
+    ends
+}
+
+/// Cuts `x`, `[B, T, I]`, which begins at step `from`, at these ends, the last of which is its own.
+///
+/// As a balanced tree: the gradient of each slice is padded to the length of what it was sliced from, and
+/// slices of the whole would be padded to the whole, a cost of O(T²).
+pub(super) fn cut(x: Tensor<3>, from: usize, ends: &[usize]) -> Vec<Tensor<3>> {
+    let [_, time, _] = x.dims();
+    if ends.len() < 2 {
+        return vec![x];
+    }
+    let (first, second) = ends.split_at(ends.len() / 2);
+    let middle = first[first.len() - 1];
+    let mut parts = cut(x.clone().narrow(1, 0, middle - from), from, first);
+    parts.extend(cut(x.narrow(1, middle - from, from + time - middle), middle, second));
+    parts
 }
 
 /// The `budget` slots that are kept of `slots`, `[B, M, H]`, and which they are; `before` says which those
@@ -101,8 +146,8 @@ pub(super) fn readout_of_part(readout: &Readout, from: usize, to: usize) -> Opti
 }
 
 /// Joins what parts of a sequence retrieved; early parts had fewer places.
-pub(super) fn join_reminders(parts: Vec<SequenceReminders>) -> SequenceReminders {
-    let places = |part: &SequenceReminders| part.weights.dims()[2];
+pub(super) fn join_reminders(parts: Vec<Reminders>) -> Reminders {
+    let places = |part: &Reminders| part.weights.dims()[2];
     let width = parts.iter().map(places).max().unwrap_or(0);
     let mut summary = Vec::new();
     let (mut slots, mut weights) = (Vec::new(), Vec::new());
@@ -112,7 +157,7 @@ pub(super) fn join_reminders(parts: Vec<SequenceReminders>) -> SequenceReminders
         slots.push(part.slots.pad([(0, 0), (0, missing)], PadMode::Constant(0.0)));
         weights.push(part.weights.pad([(0, 0), (0, missing)], PadMode::Constant(0.0)));
     }
-    SequenceReminders {
+    Reminders {
         summary: Tensor::cat(summary, 1),
         slots: Tensor::cat(slots, 1),
         weights: Tensor::cat(weights, 1),

@@ -1,3 +1,5 @@
+use std::fmt;
+
 use burn::config::Config;
 use burn::module::Initializer;
 use burn::nn::activation::ActivationConfig;
@@ -6,7 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::SabLstm;
 use crate::error::ConfigError;
-use crate::op::{Recompute, Sparsifier, Strategy};
+use crate::op::{
+    InitialSlot, Recompute, SabSettings, ScoreKind, Sparsifier, Strategy, for_each_setting, positive,
+    settings_setters,
+};
 
 /// How a state scores the slots (specification, step 3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,13 +31,32 @@ pub enum ScoreConfig {
     },
 }
 
-/// What the memory holds before the first step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum InitialSlot {
-    /// Nothing (the paper).
-    None,
-    /// One slot with the initial hidden state (the authors' release).
-    Hidden,
+impl ScoreConfig {
+    /// A score of this form; `d_attention` has no meaning for additive scores.
+    pub fn new(kind: ScoreKind, d_attention: usize) -> Self {
+        match kind {
+            ScoreKind::Additive => Self::Additive,
+            ScoreKind::Mlp => Self::Mlp { d_attention },
+            ScoreKind::Dot => Self::Dot { d_attention },
+        }
+    }
+
+    /// The form.
+    pub fn kind(self) -> ScoreKind {
+        match self {
+            Self::Additive => ScoreKind::Additive,
+            Self::Mlp { .. } => ScoreKind::Mlp,
+            Self::Dot { .. } => ScoreKind::Dot,
+        }
+    }
+
+    /// The attention size A; `None` for additive scores.
+    pub fn d_attention(self) -> Option<usize> {
+        match self {
+            Self::Additive => None,
+            Self::Mlp { d_attention } | Self::Dot { d_attention } => Some(d_attention),
+        }
+    }
 }
 
 /// Configuration of a [`SabLstm`]; made like `burn::nn::LstmConfig`, with `init(&device)`.
@@ -40,7 +64,9 @@ pub enum InitialSlot {
 /// The defaults are what trains well on the copying task, not what was published: see
 /// [`paper`](Self::paper) and [`released`](Self::released) for that, and the book, chapter "Design
 /// decisions", for the runs behind them.
-#[derive(Config, Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default = "SabLstmConfig::without_sizes")]
+#[non_exhaustive]
 pub struct SabLstmConfig {
     /// Input features I.
     pub d_input: usize,
@@ -48,74 +74,94 @@ pub struct SabLstmConfig {
     pub d_hidden: usize,
     /// Whether the gates have biases (one with the input weights, one with the recurrent ones).
     pub bias: bool,
-    /// Slots that are retrieved per step, at least 1.
-    #[config(default = 10)]
-    pub k_top: usize,
-    /// A slot is stored after every `k_att` steps, at least 1.
-    #[config(default = 1)]
-    pub k_att: usize,
-    /// Steps in a truncation window, at least 1.
-    #[config(default = 10)]
-    pub k_trunc: usize,
-    /// Shifts the windows: one starts where `(t + truncation_offset) % k_trunc == 0`.
-    #[config(default = 1)]
-    pub truncation_offset: usize,
+    /// The settings of the memory; in a file they stand beside the others.
+    #[serde(flatten)]
+    pub settings: SabSettings,
     /// How a state scores the slots.
-    #[config(default = "ScoreConfig::Dot { d_attention: 64 }")]
     pub score: ScoreConfig,
     /// Weights of the score are drawn from `score_gain · U(±1/sqrt(fan_in))`: the initial sharpness.
-    #[config(default = 2.0)]
     pub score_gain: f64,
-    /// From scores to sparse weights.
-    #[config(default = "Sparsifier::Softmax")]
-    pub sparsifier: Sparsifier,
-    /// What the memory holds before the first step.
-    #[config(default = "InitialSlot::Hidden")]
-    pub initial_slot: InitialSlot,
-    /// Factor on what was retrieved on its way into the hidden state: h = ĥ + `summary_scale` · s. Below 1 it
-    /// bounds h: with weights that sum to 1, |h| is at most 1 / (1 - `summary_scale`) everywhere.
-    #[config(default = 1.0)]
-    pub summary_scale: f64,
-    /// Most reminders that a gradient path may use; `None` for no limit. Never changes a value.
-    pub max_hops: Option<usize>,
-    /// Slots that are kept of a long past, at least 1; `None` for all. Whenever the memory holds twice as many,
-    /// those that differ most from the one before them stay, row by row (the chapter "The layer" of the book).
-    pub slot_budget: Option<usize>,
     /// Initializer of the gates.
-    #[config(default = "Initializer::XavierNormal{gain:1.0}")]
     pub initializer: Initializer,
     /// `[batch, time, features]` if true, `[time, batch, features]` if false.
-    #[config(default = true)]
     pub batch_first: bool,
     /// Whether the sequence is processed from its end.
-    #[config(default = false)]
     pub reverse: bool,
     /// Bound on the absolute value of the cell state after each step.
     pub clip: Option<f64>,
     /// Forget gate = 1 - input gate, which saves a quarter of the gate parameters.
-    #[config(default = false)]
     pub input_forget: bool,
     /// Activation of the input, forget and output gate.
-    #[config(default = "ActivationConfig::Sigmoid")]
     pub gate_activation: ActivationConfig,
     /// Activation of the candidate cell state.
-    #[config(default = "ActivationConfig::Tanh")]
     pub cell_activation: ActivationConfig,
     /// Activation of the cell state on its way to the hidden state.
-    #[config(default = "ActivationConfig::Tanh")]
     pub hidden_activation: ActivationConfig,
-    /// What the backward pass computes again instead of having it kept: memory against time.
-    #[config(default = "Recompute::Auto")]
-    pub recompute: Recompute,
-    /// Which implementation runs; all give the same numbers up to rounding.
-    #[config(default = "Strategy::Auto")]
-    pub strategy: Strategy,
+}
+
+// Written out, not derived: the derive cannot flatten the settings, nor give a missing field its default.
+impl Config for SabLstmConfig {}
+
+impl fmt::Display for SabLstmConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&burn::config::config_to_json(self))
+    }
+}
+
+for_each_setting!(settings_setters SabLstmConfig (settings));
+settings_setters! {
+    [SabLstmConfig ()]
+    /// Sets how a state scores the slots
+    score: ScoreConfig;
+    /// Sets the factor on the initial weights of the score
+    score_gain: f64;
+    /// Sets the initializer of the gates
+    initializer: Initializer;
+    /// Sets the layout of sequences: `[batch, time, features]` if true
+    batch_first: bool;
+    /// Sets whether the sequence is processed from its end
+    reverse: bool;
+    /// Sets the bound on the absolute value of the cell state
+    clip: Option<f64>;
+    /// Sets whether the forget gate is 1 - input gate
+    input_forget: bool;
+    /// Sets the activation of the input, forget and output gate
+    gate_activation: ActivationConfig;
+    /// Sets the activation of the candidate cell state
+    cell_activation: ActivationConfig;
+    /// Sets the activation of the cell state on its way to the hidden state
+    hidden_activation: ActivationConfig;
 }
 
 /// Longer than any sequence; a round number in a configuration file.
 const NEVER: usize = u32::MAX as usize;
 
 impl SabLstmConfig {
+    /// The defaults for these sizes; `bias`: whether the gates have biases.
+    pub fn new(d_input: usize, d_hidden: usize, bias: bool) -> Self {
+        Self {
+            d_input,
+            d_hidden,
+            bias,
+            settings: SabSettings::default(),
+            score: ScoreConfig::Dot { d_attention: 64 },
+            score_gain: 2.0,
+            initializer: Initializer::XavierNormal { gain: 1.0 },
+            batch_first: true,
+            reverse: false,
+            clip: None,
+            input_forget: false,
+            gate_activation: ActivationConfig::Sigmoid,
+            cell_activation: ActivationConfig::Tanh,
+            hidden_activation: ActivationConfig::Tanh,
+        }
+    }
+
+    /// What a file begins with that names no sizes; [`validate`](Self::validate) refuses it.
+    fn without_sizes() -> Self {
+        Self::new(0, 0, true)
+    }
+
     /// The settings of the paper's copying experiment: additive scores, threshold, k_top 5, k_att 1,
     /// k_trunc 5, an empty memory at the start.
     pub fn paper(d_input: usize, d_hidden: usize) -> Self {
@@ -159,40 +205,30 @@ impl SabLstmConfig {
     ///
     /// [`ConfigError`] names the first setting that makes no sense, and what to do.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        let zero = |name, hint| Err(ConfigError::Zero { name, hint });
+        let zero = |name| Err(ConfigError::Zero { name, hint: "" });
         match self {
-            Self { d_input: 0, .. } => return zero("d_input", ""),
-            Self { d_hidden: 0, .. } => return zero("d_hidden", ""),
-            Self { k_top: 0, .. } => {
-                return zero("k_top", " (for a layer without memory use without_memory())");
-            }
-            Self { k_att: 0, .. } => {
-                return zero("k_att", " (for a layer without memory use without_memory())");
-            }
-            Self { slot_budget: Some(0), .. } => {
-                return zero("slot_budget", " (None keeps every slot)");
-            }
-            Self { k_trunc: 0, .. } => {
-                return zero("k_trunc", " (to switch truncation off use full_backpropagation())");
-            }
+            Self { d_input: 0, .. } => return zero("d_input"),
+            Self { d_hidden: 0, .. } => return zero("d_hidden"),
             _ => {}
         }
+        self.settings.validate()?;
         if let ScoreConfig::Mlp { d_attention: 0 } | ScoreConfig::Dot { d_attention: 0 } =
             self.score
         {
-            return zero("d_attention", "");
+            return zero("d_attention");
         }
-        let positive = [
-            ("score_gain", Some(self.score_gain)),
-            ("summary_scale", Some(self.summary_scale)),
-            ("clip", self.clip),
-        ];
-        for (name, value) in positive.into_iter().filter_map(|(name, value)| Some((name, value?))) {
-            if !(value.is_finite() && value > 0.0) {
-                return Err(ConfigError::NotPositive { name, value });
-            }
+        positive("score_gain", self.score_gain)?;
+        if let Some(clip) = self.clip {
+            positive("clip", clip)?;
         }
-        let strategy = match self.strategy {
+        self.check_strategy(self.has_standard_activations())
+    }
+
+    /// # Errors
+    ///
+    /// If the strategy does not cover the options of the cell.
+    pub(super) fn check_strategy(&self, standard_activations: bool) -> Result<(), ConfigError> {
+        let strategy = match self.settings.strategy {
             Strategy::Auto | Strategy::Reference => return Ok(()),
             Strategy::Primitives => "Primitives",
             Strategy::Fused => "Fused",
@@ -200,7 +236,7 @@ impl SabLstmConfig {
         let option = match self {
             Self { clip: Some(_), .. } => "clip",
             Self { input_forget: true, .. } => "input_forget",
-            _ if !self.has_standard_activations() => "activations other than sigmoid and tanh",
+            _ if !standard_activations => "activations other than sigmoid and tanh",
             _ => return Ok(()),
         };
         Err(ConfigError::NotCovered { strategy, option })

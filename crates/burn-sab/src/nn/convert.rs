@@ -1,7 +1,7 @@
 //! From `burn::nn::Lstm` and back, trained weights included.
 
 use burn::module::{Initializer, Param};
-use burn::nn::activation::Activation;
+use burn::nn::activation::{Activation, ActivationConfig};
 use burn::nn::{GateController, Linear, Lstm, LstmConfig};
 use burn::tensor::Tensor;
 
@@ -16,20 +16,33 @@ impl SabLstmConfig {
     ///
     /// # Errors
     ///
-    /// If the memory settings are not [valid](Self::validate).
+    /// If the memory settings are not [valid](Self::validate), or its strategy does not cover the options of
+    /// the `Lstm`'s cell.
     pub fn try_init_from(&self, lstm: Lstm) -> Result<SabLstm, ConfigError> {
-        self.validate()?;
         let weight = &lstm.input_gate.input_transform.weight;
         let ([d_input, d_hidden], device) = (weight.dims(), weight.device());
         let config = Self {
             d_input,
             d_hidden,
             bias: false,
+            batch_first: lstm.batch_first,
+            reverse: lstm.reverse,
+            clip: lstm.clip,
             input_forget: lstm.input_forget,
+            gate_activation: ActivationConfig::Sigmoid,
+            cell_activation: ActivationConfig::Tanh,
+            hidden_activation: ActivationConfig::Tanh,
             // Overwritten below: no need to draw random numbers.
             initializer: Initializer::Zeros,
             ..self.clone()
         };
+        config.validate()?;
+        let activations = (&lstm.gate_activation, &lstm.cell_activation, &lstm.hidden_activation);
+        let standard = matches!(
+            activations,
+            (Activation::Sigmoid(_), Activation::Tanh(_), Activation::Tanh(_))
+        );
+        config.check_strategy(standard)?;
         let mut layer = SabLstm::from_config(&config, &device);
 
         // The packed order: i, f, g, o.
@@ -51,18 +64,11 @@ impl SabLstmConfig {
         layer.weight_hh = weight(|gate| &gate.hidden_transform);
         layer.bias_ih = bias(|gate| &gate.input_transform);
         layer.bias_hh = bias(|gate| &gate.hidden_transform);
-        layer.batch_first = lstm.batch_first;
-        layer.reverse = lstm.reverse;
-        layer.clip = lstm.clip;
-        let activations = (&lstm.gate_activation, &lstm.cell_activation, &lstm.hidden_activation);
-        layer.activations = match activations {
-            (Activation::Sigmoid(_), Activation::Tanh(_), Activation::Tanh(_)) => None,
-            _ => Some(Activations {
-                gate: lstm.gate_activation,
-                cell: lstm.cell_activation,
-                hidden: lstm.hidden_activation,
-            }),
-        };
+        layer.activations = (!standard).then_some(Activations {
+            gate: lstm.gate_activation,
+            cell: lstm.cell_activation,
+            hidden: lstm.hidden_activation,
+        });
         Ok(layer)
     }
 }

@@ -1,13 +1,13 @@
 use burn::module::{Content, DisplaySettings, Module, ModuleDisplay, Param};
 use burn::tensor::{Device, Int, Tensor};
 
-use super::budget::{join_reminders, readout_of_part, steps_until_full};
-use super::config::{InitialSlot, SabLstmConfig};
+use super::budget::{cut, ends_of_parts, join_reminders, readout_of_part};
+use super::config::SabLstmConfig;
 use super::scorer::Scorer;
 use super::state::SabLstmState;
 use crate::op::{
-    self, Activations, Cell, Readout, Recompute, SabOptions, SequenceInputs, SequenceOutputs,
-    SequenceReminders, SlotMemory, Sparsifier, Strategy,
+    self, Activations, Cell, Coverage, InitialSlot, InputError, NotCovered, Readout, Reminders,
+    SabInputs, SabOptions, SabOutputs, SabSettings, SlotMemory, Strategy,
 };
 
 /// An LSTM that stores its own past states as slots, retrieves a few of them at every step, and sends
@@ -33,26 +33,9 @@ pub struct SabLstm {
     pub activations: Option<Activations>,
     /// Hidden units H.
     pub d_hidden: usize,
-    /// See [`SabLstmConfig::k_top`].
-    pub k_top: usize,
-    /// See [`SabLstmConfig::k_att`].
-    pub k_att: usize,
-    /// See [`SabLstmConfig::k_trunc`].
-    pub k_trunc: usize,
-    /// See [`SabLstmConfig::truncation_offset`].
-    pub truncation_offset: usize,
-    /// See [`SabLstmConfig::summary_scale`].
-    pub summary_scale: f64,
-    /// See [`SabLstmConfig::max_hops`].
-    pub max_hops: Option<usize>,
-    /// See [`SabLstmConfig::slot_budget`].
-    pub slot_budget: Option<usize>,
-    /// See [`SabLstmConfig::sparsifier`].
+    /// The settings of the memory; can be changed.
     #[module(skip)]
-    pub sparsifier: Sparsifier,
-    /// See [`SabLstmConfig::initial_slot`].
-    #[module(skip)]
-    pub initial_slot: InitialSlot,
+    pub settings: SabSettings,
     /// See [`SabLstmConfig::batch_first`].
     pub batch_first: bool,
     /// See [`SabLstmConfig::reverse`].
@@ -61,12 +44,6 @@ pub struct SabLstm {
     pub clip: Option<f64>,
     /// See [`SabLstmConfig::input_forget`].
     pub input_forget: bool,
-    /// See [`SabLstmConfig::recompute`].
-    #[module(skip)]
-    pub recompute: Recompute,
-    /// See [`SabLstmConfig::strategy`].
-    #[module(skip)]
-    pub strategy: Strategy,
 }
 
 /// All that a pass over a sequence gives, at all its T steps or at those that were asked for; time and
@@ -78,7 +55,7 @@ pub struct SabLstmOutput {
     /// Summaries of what was retrieved, `[B, T, H]`, for readouts `y = V1 h + V2 s + b`.
     pub summary: Tensor<3>,
     /// Retrieved slots, best first, `[B, T, K]` with K = min(k_top, slots at the end); unused places
-    /// hold 0. Slot 0 is the oldest; slots that a [budget](SabLstmConfig::slot_budget) dropped still count.
+    /// hold 0. Slot 0 is the oldest; slots that a [budget](SabSettings::slot_budget) dropped still count.
     pub slots: Tensor<3, Int>,
     /// Their weights, `[B, T, K]`; unused places hold 0. For inspection: carries no gradient.
     pub weights: Tensor<3>,
@@ -96,17 +73,17 @@ impl ModuleDisplay for SabLstm {
             .add("d_input", &self.weight_ih.shape()[0])
             .add("d_hidden", &self.d_hidden)
             .add("bias", &self.bias_ih.is_some())
-            .add("k_top", &self.k_top)
-            .add("k_att", &self.k_att)
-            .add("k_trunc", &self.k_trunc)
+            .add("k_top", &self.settings.k_top)
+            .add("k_att", &self.settings.k_att)
+            .add("k_trunc", &self.settings.k_trunc)
             .add_debug_attribute("score", &self.scorer.config())
-            .add_debug_attribute("sparsifier", &self.sparsifier)
+            .add_debug_attribute("sparsifier", &self.settings.sparsifier)
             .optional()
     }
 }
 
 impl SabLstm {
-    /// Of settings that were found valid.
+    /// Builds the layer from validated settings.
     pub(super) fn from_config(config: &SabLstmConfig, device: &Device) -> Self {
         let SabLstmConfig { d_input, d_hidden, initializer, .. } = config;
         let gates = if config.input_forget { 3 } else { 4 };
@@ -134,32 +111,27 @@ impl SabLstm {
                 hidden: config.hidden_activation.init(device),
             }),
             d_hidden: *d_hidden,
-            k_top: config.k_top,
-            k_att: config.k_att,
-            k_trunc: config.k_trunc,
-            truncation_offset: config.truncation_offset,
-            summary_scale: config.summary_scale,
-            max_hops: config.max_hops,
-            slot_budget: config.slot_budget,
-            sparsifier: config.sparsifier,
-            initial_slot: config.initial_slot,
+            settings: config.settings,
             batch_first: config.batch_first,
             reverse: config.reverse,
             clip: config.clip,
             input_forget: config.input_forget,
-            recompute: config.recompute,
-            strategy: config.strategy,
         }
     }
 
     /// Runs a sequence, as `burn::nn::Lstm::forward` does.
     ///
     /// `x` is `[B, T, I]`, or `[T, B, I]` without `batch_first`; so is the returned sequence of hidden
-    /// states, with H. Without a state the run starts from zeros.
+    /// states, with H. Without a state the run starts from zeros. A batch of no rows, or a sequence of no
+    /// steps, gives empty tensors.
+    ///
+    /// Where neither the layer nor `x` is on autodiff, a state that is leaves it: its graph would only grow.
     ///
     /// # Panics
     ///
-    /// If shapes do not fit.
+    /// If an input does not fit the layer ([`InputError`]), with the tensor, its shape or type, and what was
+    /// expected.
+    #[track_caller]
     pub fn forward(&self, x: Tensor<3>, state: Option<SabLstmState>) -> (Tensor<3>, SabLstmState) {
         let (hidden, _, state) = self.run(self.in_time(x), state, Readout::All, false);
         (self.as_given(hidden), state)
@@ -167,6 +139,7 @@ impl SabLstm {
 
     /// As [`forward`](Self::forward), with the summaries and with which slots were retrieved and how
     /// strongly.
+    #[track_caller]
     pub fn forward_with_reminders(
         &self,
         x: Tensor<3>,
@@ -176,13 +149,15 @@ impl SabLstm {
     }
 
     /// As [`forward_with_reminders`](Self::forward_with_reminders), but gives the outputs of `steps`
-    /// only: positions in `x`, 0-based and rising. For readouts of few steps, `&[T - 1]` say, of very
-    /// long sequences: no array over all hidden states exists in either pass, and the cost of the backward
-    /// pass is that of the steps that gradient reaches.
+    /// only: positions in `x`, 0-based and rising. For losses on few steps, `&[T - 1]` say, of very long
+    /// sequences: the cost of the backward pass is that of the steps that gradient reaches, and on the CPU
+    /// kernel no array over all hidden states exists in either pass. Other implementations compute them all
+    /// and select.
     ///
     /// # Panics
     ///
-    /// If shapes do not fit, or if the steps do not rise or lie beyond the sequence.
+    /// If an input does not fit the layer, or if the steps do not rise or lie beyond the sequence.
+    #[track_caller]
     pub fn forward_at(
         &self,
         x: Tensor<3>,
@@ -190,32 +165,42 @@ impl SabLstm {
         state: Option<SabLstmState>,
     ) -> SabLstmOutput {
         let time = x.dims()[if self.batch_first { 1 } else { 0 }];
+        expect(op::check_steps(steps, time));
         let steps: Vec<usize> = if self.reverse {
-            steps.iter().rev().map(|step| time.wrapping_sub(step + 1)).collect()
+            steps.iter().rev().map(|step| time - 1 - step).collect()
         } else {
             steps.to_vec()
         };
         self.reminded(x, state, Readout::At(steps.into()))
     }
 
-    /// One time step of a stream: `x` is `[B, I]`, the returned hidden state `[B, H]`.
+    /// One time step of a stream: `x` is `[B, I]`, the returned hidden state `[B, H]`. Runs without gradient,
+    /// so that a stream of any length keeps its slots and nothing else.
     ///
     /// # Panics
     ///
-    /// If shapes do not fit.
+    /// If an input does not fit the layer, or if the layer, `x` or the state is tracked by autodiff: a step
+    /// would then keep all slots for its own backward pass, T² of them over a sequence. Call `valid()` on the
+    /// layer, or [`forward`](Self::forward) to train.
+    #[track_caller]
     pub fn step(&self, x: Tensor<2>, state: Option<SabLstmState>) -> (Tensor<2>, SabLstmState) {
+        self.refuse_tracked(&x, state.as_ref());
         let cell = self.cell();
-        if !cell.is_standard() || self.strategy == Strategy::Reference {
+        if !cell.is_standard() || self.settings.strategy == Strategy::Reference {
             let (_, _, state) = self.run(x.unsqueeze_dim(1), state, Readout::All, false);
             return (state.hidden.clone(), state);
         }
-        let x = x.unsqueeze_dim(1);
-        let mut state = self.within_budget(self.checked(&x, state));
+        let x = x.inner().unsqueeze_dim(1);
+        let mut state = self.within_budget(expect(self.checked(&x, state)).valid());
+        if x.dims()[0] == 0 {
+            return (state.hidden.clone(), SabLstmState { step: state.step + 1, ..state });
+        }
         let options = self.options(state.step, Readout::All, false);
         let memory = std::mem::take(&mut state.memory);
         let slots = if memory.is_empty() { self.slots(&state) } else { None };
         let inputs = self.inputs(x, &state, slots.clone());
-        let step = op::sab_step(inputs, memory, &options);
+        let inputs = inputs.map_ranks(Tensor::inner, Tensor::inner, Tensor::inner);
+        let step = expect(op::sab_step(inputs, memory, &options));
         let slots = if step.memory.is_empty() {
             slots.into_iter().chain(step.stored).collect()
         } else {
@@ -232,6 +217,31 @@ impl SabLstm {
         (step.hidden, self.within_budget(state))
     }
 
+    /// Whether the backend's own kernel runs a sequence like `x` that begins with `state`; the reason if it
+    /// does not, and backend primitives or the reference run it.
+    ///
+    /// # Panics
+    ///
+    /// If an input does not fit the layer.
+    #[track_caller]
+    pub fn coverage(&self, x: Tensor<3>, state: Option<SabLstmState>) -> Coverage {
+        let cell = self.cell();
+        if cell.clip.is_some() {
+            return Err(NotCovered::Option { option: "clip" });
+        }
+        if cell.input_forget {
+            return Err(NotCovered::Option { option: "input_forget" });
+        }
+        if !cell.is_standard() {
+            return Err(NotCovered::Option { option: "activations other than sigmoid and tanh" });
+        }
+        let x = self.in_time(x);
+        let state = self.within_budget(expect(self.checked(&x, state)));
+        let options = self.options(state.step, Readout::All, false);
+        expect(op::sab_coverage(self.inputs(x, &state, self.slots(&state)), &options))
+    }
+
+    #[track_caller]
     fn reminded(
         &self,
         x: Tensor<3>,
@@ -239,7 +249,7 @@ impl SabLstm {
         readout: Readout,
     ) -> SabLstmOutput {
         let (hidden, reminders, state) = self.run(self.in_time(x), state, readout, true);
-        let SequenceReminders { summary, slots, weights } =
+        let Reminders { summary, slots, weights } =
             reminders.expect("asked for, and every implementation gives them");
         SabLstmOutput {
             hidden: self.as_given(hidden),
@@ -251,27 +261,29 @@ impl SabLstm {
     }
 
     /// Runs `[B, T, I]` in the order of time: with a budget part by part, thinning the memory in between.
+    #[track_caller]
     fn run(
         &self,
         x: Tensor<3>,
         state: Option<SabLstmState>,
         readout: Readout,
         reminders: bool,
-    ) -> (Tensor<3>, Option<SequenceReminders>, SabLstmState) {
-        let [_, time, _] = x.dims();
-        let mut state = self.within_budget(self.checked(&x, state));
-        let Some(budget) = self.slot_budget else {
+    ) -> (Tensor<3>, Option<Reminders>, SabLstmState) {
+        let [batch, time, _] = x.dims();
+        let mut state = self.within_budget(expect(self.checked(&x, state)));
+        if batch == 0 || time == 0 {
+            return self.empty(&x, state, &readout, reminders);
+        }
+        let Some(budget) = self.settings.slot_budget else {
             let (outputs, state) = self.run_part(x, state, readout, reminders);
             return (outputs.hidden, outputs.reminders, state);
         };
-        readout.check(time);
+        let (slots, k_att) = (self.slots_before(&state), self.settings.k_att);
+        let ends = ends_of_parts(time, state.step, slots, k_att, budget);
         let (mut hidden, mut reminded) = (Vec::new(), Vec::new());
         let mut from = 0;
-        while from < time {
-            let slots = self.slots_before(&state);
-            let to = time.min(from + steps_until_full(state.step, slots, self.k_att, budget));
+        for (part, to) in cut(x, 0, &ends).into_iter().zip(ends) {
             let wanted = readout_of_part(&readout, from, to);
-            let part = x.clone().narrow(1, from, to - from);
             // A call gives one step at least.
             let asked = wanted.clone().unwrap_or(Readout::At([to - from - 1].into()));
             let (outputs, next) = self.run_part(part, state, asked, reminders);
@@ -281,7 +293,7 @@ impl SabLstm {
                     None => part,
                     Some(origins) => {
                         let slots = origins.of(part.slots, next.num_slots());
-                        SequenceReminders { slots, ..part }
+                        Reminders { slots, ..part }
                     }
                 }));
             }
@@ -293,23 +305,24 @@ impl SabLstm {
     }
 
     /// Runs `[B, T, I]` in the order of time with one call of the op.
+    #[track_caller]
     fn run_part(
         &self,
         x: Tensor<3>,
         state: SabLstmState,
         readout: Readout,
         reminders: bool,
-    ) -> (SequenceOutputs, SabLstmState) {
+    ) -> (SabOutputs, SabLstmState) {
         let [_, time, _] = x.dims();
         let slots = self.slots(&state);
         let options = self.options(state.step, readout, reminders);
         let inputs = self.inputs(x, &state, slots.clone());
         let cell = self.cell();
-        let outputs = if cell.is_standard() {
+        let outputs = expect(if cell.is_standard() {
             op::sab_sequence(inputs, &options)
         } else {
             op::sab_sequence_with_cell(inputs, &options, &cell)
-        };
+        });
         let state = SabLstmState {
             cell: outputs.cell.clone(),
             hidden: outputs.last.clone(),
@@ -322,28 +335,86 @@ impl SabLstm {
         (outputs, state)
     }
 
-    /// The state that a run over `x`, `[B, T, I]`, begins with.
-    fn checked(&self, x: &Tensor<3>, state: Option<SabLstmState>) -> SabLstmState {
-        let [batch, _, input] = x.dims();
-        let [d_input, _] = self.weight_ih.shape().dims();
-        assert_eq!(
-            input,
-            d_input,
-            "SabLstm: the input {:?} has {input} features, the layer d_input = {d_input}",
-            x.dims()
-        );
-        let state = state.unwrap_or_else(|| {
-            let zeros = Tensor::zeros([batch, self.d_hidden], (&x.device(), x.dtype()));
-            SabLstmState::new(zeros.clone(), zeros)
+    /// The outputs of a batch of no rows or a sequence of no steps.
+    fn empty(
+        &self,
+        x: &Tensor<3>,
+        state: SabLstmState,
+        readout: &Readout,
+        reminders: bool,
+    ) -> (Tensor<3>, Option<Reminders>, SabLstmState) {
+        let [batch, time, _] = x.dims();
+        let options = (&x.device(), x.dtype());
+        let given = readout.len(time);
+        let zeros = |size: usize| Tensor::<3>::zeros([batch, given, size], options);
+        let reminders = reminders.then(|| Reminders {
+            summary: zeros(self.d_hidden),
+            slots: Tensor::zeros([batch, given, 1], &x.device()),
+            weights: zeros(1),
         });
-        assert_eq!(
-            state.hidden.dims(),
-            [batch, self.d_hidden],
-            "SabLstm: the state's shape does not fit an input of {:?} and d_hidden = {}",
-            x.dims(),
-            self.d_hidden
-        );
-        state
+        (zeros(self.d_hidden), reminders, SabLstmState { step: state.step + time, ..state })
+    }
+
+    /// The state that a run over `x`, `[B, T, I]`, begins with.
+    ///
+    /// # Errors
+    ///
+    /// If settings, `x` or the state do not fit.
+    fn checked(
+        &self,
+        x: &Tensor<3>,
+        state: Option<SabLstmState>,
+    ) -> Result<SabLstmState, InputError> {
+        self.settings.validate()?;
+        let [batch, time, _] = x.dims();
+        let [d_input, _] = self.weight_ih.dims();
+        let weights = self.weight_hh.val();
+        let like = (weights.dtype(), weights.device());
+        op::check_tensor("x", x, [batch, time, d_input], "[batch, time, d_input]", &like)?;
+        let Some(state) = state else {
+            let zeros = Tensor::zeros([batch, self.d_hidden], (&x.device(), x.dtype()));
+            return Ok(SabLstmState::new(zeros.clone(), zeros));
+        };
+        let why = "batch of x, d_hidden";
+        let shape = [batch, self.d_hidden];
+        op::check_tensor("state.hidden", &state.hidden, shape, why, &like)?;
+        op::check_tensor("state.cell", &state.cell, shape, why, &like)?;
+        for slots in &state.slots {
+            let shape = [batch, slots.dims()[1], self.d_hidden];
+            op::check_tensor("state.slots", slots, shape, why, &like)?;
+        }
+        let on_autodiff = x.is_autodiff() || weights.is_autodiff();
+        Ok(if on_autodiff { state } else { state.valid() })
+    }
+
+    /// # Panics
+    ///
+    /// If anything that a step reads is tracked by autodiff.
+    #[track_caller]
+    fn refuse_tracked(&self, x: &Tensor<2>, state: Option<&SabLstmState>) {
+        #[cfg(feature = "autodiff")]
+        {
+            let state_is = state.is_some_and(|state| {
+                state.hidden.is_tracked()
+                    || state.cell.is_tracked()
+                    || state.slots.iter().any(Tensor::is_tracked)
+            });
+            // A tracked state alone cannot be served; one that is merely left from training is taken off autodiff.
+            let served = !self.weight_ih.val().is_autodiff() && !x.is_autodiff();
+            let tracked = [
+                ("the layer", self.weight_ih.val().is_tracked() || self.weight_hh.val().is_tracked()),
+                ("x", x.is_tracked()),
+                ("the state", state_is && !served),
+            ];
+            if let Some((name, _)) = tracked.iter().find(|(_, is)| *is) {
+                panic!(
+                    "SabLstm::step runs without gradient, and {name} is tracked by autodiff: call valid() on \
+                     it, or train with SabLstm::forward"
+                );
+            }
+        }
+        #[cfg(not(feature = "autodiff"))]
+        let _ = (x, state);
     }
 
     /// The slots that a run begins with.
@@ -361,46 +432,28 @@ impl SabLstm {
     }
 
     fn begins_with_a_slot(&self, state: &SabLstmState) -> bool {
-        state.step == 0 && self.initial_slot == InitialSlot::Hidden
+        state.step == 0 && self.settings.initial_slot == InitialSlot::Hidden
     }
 
     fn within_budget(&self, state: SabLstmState) -> SabLstmState {
-        match self.slot_budget {
+        match self.settings.slot_budget {
             Some(budget) => state.within(budget),
             None => state,
         }
     }
 
     fn options(&self, first_step: usize, readout: Readout, reminders: bool) -> SabOptions {
-        SabOptions {
-            k_top: self.k_top,
-            k_att: self.k_att,
-            k_trunc: self.k_trunc,
-            truncation_offset: self.truncation_offset,
-            sparsifier: self.sparsifier,
-            summary_scale: self.summary_scale,
-            max_hops: self.max_hops,
-            first_step,
-            readout,
-            reminders,
-            recompute: self.recompute,
-            strategy: self.strategy,
-        }
+        SabOptions { settings: self.settings, first_step, readout, reminders }
     }
 
-    fn inputs(
-        &self,
-        x: Tensor<3>,
-        state: &SabLstmState,
-        slots: Option<Tensor<3>>,
-    ) -> SequenceInputs {
+    fn inputs(&self, x: Tensor<3>, state: &SabLstmState, slots: Option<Tensor<3>>) -> SabInputs {
         let [_, packed] = self.weight_ih.shape().dims();
         let bias = match (&self.bias_ih, &self.bias_hh) {
             (Some(ih), Some(hh)) => ih.val() + hh.val(),
             (Some(bias), None) | (None, Some(bias)) => bias.val(),
             (None, None) => Tensor::zeros([packed], (&x.device(), x.dtype())),
         };
-        SequenceInputs {
+        SabInputs {
             x,
             w_ih: self.weight_ih.val(),
             w_hh: self.weight_hh.val(),
@@ -408,7 +461,7 @@ impl SabLstm {
             h0: state.hidden.clone(),
             c0: state.cell.clone(),
             slots,
-            score: self.scorer.tensors(),
+            score: self.scorer.parameters().map_ranks(Param::val, Param::val),
         }
     }
 
@@ -431,4 +484,12 @@ impl SabLstm {
         let sequence = if self.reverse { sequence.flip([1]) } else { sequence };
         if self.batch_first { sequence } else { sequence.swap_dims(0, 1) }
     }
+}
+
+/// # Panics
+///
+/// With the input that does not fit.
+#[track_caller]
+fn expect<T>(outcome: Result<T, InputError>) -> T {
+    outcome.unwrap_or_else(|error| panic!("SabLstm: {error}"))
 }

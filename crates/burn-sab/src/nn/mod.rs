@@ -7,7 +7,7 @@ mod lstm;
 mod scorer;
 mod state;
 
-pub use config::{InitialSlot, SabLstmConfig, ScoreConfig};
+pub use config::{SabLstmConfig, ScoreConfig};
 pub use lstm::{SabLstm, SabLstmOutput};
-pub use scorer::Scorer;
+pub use scorer::{AdditiveScorer, DotScorer, MlpScorer, Scorer};
 pub use state::SabLstmState;

@@ -2,7 +2,7 @@ use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Tensor};
 
 use super::config::ScoreConfig;
-use crate::op::ScoreTensors;
+use crate::op::Score;
 
 /// The parameters that score slots; weights as `[in, out]`.
 #[derive(Module, Debug)]
@@ -80,20 +80,14 @@ impl Scorer {
         }
     }
 
-    pub(super) fn tensors(&self) -> ScoreTensors {
+    /// The parameters in the form that the op takes, whatever the score.
+    pub fn parameters(&self) -> Score<&Param<Tensor<1>>, &Param<Tensor<2>>> {
         match self {
-            Self::Additive(scorer) => {
-                ScoreTensors::Additive { u: scorer.u.val(), v: scorer.v.val() }
+            Self::Additive(AdditiveScorer { u, v }) => Score::Additive { u, v },
+            Self::Mlp(MlpScorer { query, query_bias, memory, v }) => {
+                Score::Mlp { query, query_bias, memory, v }
             }
-            Self::Mlp(scorer) => ScoreTensors::Mlp {
-                query: scorer.query.val(),
-                query_bias: scorer.query_bias.val(),
-                memory: scorer.memory.val(),
-                v: scorer.v.val(),
-            },
-            Self::Dot(scorer) => {
-                ScoreTensors::Dot { query: scorer.query.val(), key: scorer.key.val() }
-            }
+            Self::Dot(DotScorer { query, key }) => Score::Dot { query, key },
         }
     }
 }

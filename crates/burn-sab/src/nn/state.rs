@@ -1,3 +1,5 @@
+use std::fmt;
+
 use burn::nn::LstmState;
 use burn::tensor::{Device, Tensor};
 
@@ -7,8 +9,10 @@ use crate::op::SlotMemory;
 /// What the layer carries from one call to the next: as `burn::nn::LstmState`, with the memory.
 ///
 /// A sequence cut into chunks gives what the whole gives, gradients included as long as the state is
-/// not [detached](Self::detach) (only `max_hops` counts anew in each call).
-#[derive(Clone, Debug)]
+/// not [detached](Self::detach) (only `max_hops` counts anew in each call). In f32 rounding can differ
+/// between the two, and where two scores, or two distances of a thinned memory, are equal but for rounding,
+/// another slot can then be taken.
+#[derive(Clone)]
 pub struct SabLstmState {
     /// Cell state, `[B, H]`.
     pub cell: Tensor<2>,
@@ -25,16 +29,32 @@ pub struct SabLstmState {
     pub step: usize,
 }
 
+impl fmt::Debug for SabLstmState {
+    /// Shapes, not elements: a memory of a thousand slots would be millions of characters.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SabLstmState")
+            .field("cell", &self.cell.dims())
+            .field("hidden", &self.hidden.dims())
+            .field("slots", &self.num_slots())
+            .field("step", &self.step)
+            .finish()
+    }
+}
+
 impl SabLstmState {
     /// A state at step 0 with an empty memory; both tensors `[B, H]`.
     pub fn new(cell: Tensor<2>, hidden: Tensor<2>) -> Self {
-        assert_eq!(cell.dims(), hidden.dims(), "cell and hidden state differ in shape");
+        assert_eq!(
+            cell.dims(),
+            hidden.dims(),
+            "SabLstmState: cell and hidden state differ in shape"
+        );
         Self { cell, hidden, slots: vec![], memory: SlotMemory::default(), origins: None, step: 0 }
     }
 
-    /// Zeros.
-    pub fn initial(batch: usize, d_hidden: usize, device: &Device) -> Self {
-        LstmState::initial([batch, d_hidden], device).into()
+    /// Zeros of shape `[B, H]`, as `burn::nn::LstmState::initial`.
+    pub fn initial(shape: [usize; 2], device: &Device) -> Self {
+        LstmState::initial(shape, device).into()
     }
 
     /// The memory, oldest slot first, `[B, M, H]`; `None` while it is empty.
@@ -49,9 +69,10 @@ impl SabLstmState {
         }
     }
 
-    /// The same state with this memory, `[B, M, H]`.
+    /// The same state with this memory, `[B, M, H]`; no slots empty it.
     pub fn with_slots(mut self, slots: Tensor<3>) -> Self {
-        self.slots = vec![slots];
+        let [_, count, _] = slots.dims();
+        self.slots = if count == 0 { vec![] } else { vec![slots] };
         self.memory = SlotMemory::default();
         self.origins = None;
         self
@@ -69,16 +90,42 @@ impl SabLstmState {
 
     /// M, the number of slots.
     pub fn num_slots(&self) -> usize {
-        self.slots.iter().map(|slots| slots.dims()[1]).sum::<usize>() + self.memory.count()
+        self.slots.iter().map(|slots| slots.dims()[1]).sum::<usize>() + self.memory.len()
     }
 
-    /// The same values as constants: no gradient goes back from here, not to the memory either. What
-    /// a stream needs between two updates, so that its graph does not grow for ever.
+    /// The same values as constants: no gradient goes back from here, not to the memory either. Call it between
+    /// two updates on a stream, so that its graph does not grow for ever. The state stays on its autodiff
+    /// device; [`valid`](Self::valid) takes it off.
     pub fn detach(self) -> Self {
+        self.map(Tensor::detach, Tensor::detach)
+    }
+
+    /// The same values without autodiff, for a layer that was made so by `valid()`. Drops the graph that the
+    /// state holds on to.
+    pub fn valid(self) -> Self {
+        self.map(Tensor::inner, Tensor::inner)
+    }
+
+    /// The same state on another device.
+    pub fn to_device(mut self, device: &Device) -> Self {
+        if !self.memory.is_empty() {
+            self.slots = self.slots().into_iter().collect();
+            self.memory = SlotMemory::default();
+        }
+        let origins = self.origins.take().map(|origins| origins.to_device(device));
+        let state = self.map(|tensor| tensor.to_device(device), |slots| slots.to_device(device));
+        Self { origins, ..state }
+    }
+
+    fn map(
+        self,
+        state: impl Fn(Tensor<2>) -> Tensor<2>,
+        slots: impl Fn(Tensor<3>) -> Tensor<3>,
+    ) -> Self {
         Self {
-            cell: self.cell.detach(),
-            hidden: self.hidden.detach(),
-            slots: self.slots.into_iter().map(Tensor::detach).collect(),
+            cell: state(self.cell),
+            hidden: state(self.hidden),
+            slots: self.slots.into_iter().map(slots).collect(),
             ..self
         }
     }

@@ -13,22 +13,29 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, TensorMetadata, get_device_settings};
 use burn::tensor::{DType, Element, TensorData};
 
-use super::cpu::{self, Grads, Inputs, Needs, Score, Shape, UpGrads};
-use super::stream::{Recall, SlotMemory, StepOutputs};
-use super::{
-    Dims, Readout, RetrievedSlots, SabGrads, SabInputs, SabOptions, SabOutputs, ScoreInputs,
-    StoredSlots, UpstreamGrads,
+use super::coverage::NotCovered;
+use super::cpu;
+use super::kernel::Kernel;
+use super::options::{Readout, SabOptions};
+use super::score::Score;
+use super::stream::{BackendStep, SlotMemory, SlotStore, StepOutputs};
+use super::tensors::{
+    BackendInputs, BackendOutputs, Dims, Gradients, Needs, Reminders, SabInputs, SabOutputs,
+    Upstream,
 };
 
-/// A number that the kernel and the backends know.
+/// An element type that the kernel and the backends know.
 pub(crate) trait HostFloat: cpu::Float + Element + bytemuck::Pod {}
 impl HostFloat for f32 {}
 impl HostFloat for f64 {}
 
 /// A backend whose tensors can be read as slices.
 pub(crate) trait HostBackend: Backend {
-    /// The numbers of a tensor in row-major order; its data type is `T`.
+    /// The elements of a tensor in row-major order; its data type is `T`.
     fn slice<T: HostFloat>(tensor: &FloatTensor<Self>) -> Cow<'_, [T]>;
+
+    /// Whether two tensors have the same elements because they are the same view of the same memory.
+    fn same(a: &FloatTensor<Self>, b: &FloatTensor<Self>) -> bool;
 }
 
 #[cfg(feature = "flex")]
@@ -38,6 +45,10 @@ impl HostBackend for burn::backend::Flex {
             Some(slice) => Cow::Borrowed(slice),
             None => Cow::Owned(tensor.to_contiguous().storage::<T>().to_vec()),
         }
+    }
+
+    fn same(a: &FloatTensor<Self>, b: &FloatTensor<Self>) -> bool {
+        std::ptr::eq(a.bytes().as_ptr(), b.bytes().as_ptr()) && a.layout() == b.layout()
     }
 }
 
@@ -56,82 +67,133 @@ impl HostBackend for burn::backend::NdArray {
                 Some(slice) => Cow::Borrowed(cast_slice(slice)),
                 None => Cow::Owned(cast_vec(storage.view().iter().copied().collect())),
             },
-            other => unreachable!("a float tensor of the kernel's type, not {:?}", other.dtype()),
+            // `plan` covers these two types only.
+            other => panic!("the CPU kernel does not read {:?}", other.dtype()),
+        }
+    }
+
+    fn same(a: &FloatTensor<Self>, b: &FloatTensor<Self>) -> bool {
+        use burn::backend::ndarray::NdArrayTensor::{F32, F64};
+        match (a, b) {
+            (F32(a), F32(b)) => same_storage(a, b),
+            (F64(a), F64(b)) => same_storage(a, b),
+            _ => false,
         }
     }
 }
 
-/// What the kernel's forward pass keeps: its own notes and, of what it gave out, the hidden states that
-/// can be looked up; `None` where no step stored one and not all are given.
+#[cfg(feature = "ndarray")]
+fn same_storage<E: Element>(
+    a: &burn::backend::ndarray::NdArrayStorage<E>,
+    b: &burn::backend::ndarray::NdArrayStorage<E>,
+) -> bool {
+    let (a, b) = (a.view(), b.view());
+    std::ptr::eq(a.as_ptr(), b.as_ptr()) && a.shape() == b.shape() && a.strides() == b.strides()
+}
+
+/// The CPU kernel.
+#[derive(Debug)]
+pub(crate) struct CpuKernel;
+
+/// The element type of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HostType {
+    F32,
+    F64,
+}
+
+/// The saved activations: the kernel's own and, among its outputs, the hidden states that the backward pass
+/// looks up; `None` where no step stored one and not all are given.
 #[derive(Clone, Debug)]
-pub struct SavedHost<B: Backend> {
-    notes: Notes,
+pub(crate) struct SavedHost<B: Backend> {
+    activations: Activations,
     past: Option<FloatTensor<B>>,
 }
 
 #[derive(Clone, Debug)]
-enum Notes {
+enum Activations {
     F32(Arc<cpu::Saved<f32>>),
     F64(Arc<cpu::Saved<f64>>),
 }
 
-/// Whether the kernel computes in this data type.
-pub(crate) fn covers(dtype: DType) -> bool {
-    matches!(dtype, DType::F32 | DType::F64)
-}
+impl<B: HostBackend> Kernel<B> for CpuKernel {
+    const NAME: &'static str = "the CPU kernel";
+    type Plan = HostType;
+    type Saved = SavedHost<B>;
 
-/// Borrowed inputs and, per input, the memory of those that had to be copied.
-struct Slices<'a, T: HostFloat> {
-    tensors: [Cow<'a, [T]>; 7],
-    score: Vec<Cow<'a, [T]>>,
-    shape: Shape,
-    kind: &'static str,
-}
-
-impl<'a, T: HostFloat> Slices<'a, T> {
-    fn of<B: HostBackend>(inputs: &'a SabInputs<B>, options: &SabOptions) -> Self {
-        let Dims { batch, time, input, hidden, .. } = Dims::of(inputs, options);
-        let slots = match inputs.carried {
-            0 => Cow::Borrowed(&[][..]),
-            _ => B::slice(&inputs.slots),
-        };
-        let (kind, attention) = match &inputs.score {
-            ScoreInputs::Additive { .. } => ("additive", 0),
-            ScoreInputs::Mlp { query, .. } => ("mlp", query.shape()[1]),
-            ScoreInputs::Dot { query, .. } => ("dot", query.shape()[1]),
-        };
-        Self {
-            tensors: [
-                B::slice(&inputs.x),
-                B::slice(&inputs.w_ih),
-                B::slice(&inputs.w_hh),
-                B::slice(&inputs.bias),
-                B::slice(&inputs.h0),
-                B::slice(&inputs.c0),
-                slots,
-            ],
-            score: inputs.score.tensors().into_iter().map(|tensor| B::slice(tensor)).collect(),
-            shape: Shape { batch, time, input, hidden, carried: inputs.carried, attention },
-            kind,
+    fn plan(inputs: &BackendInputs<B>, _: &SabOptions, _: bool) -> Result<HostType, NotCovered> {
+        match inputs.x.dtype() {
+            DType::F32 => Ok(HostType::F32),
+            DType::F64 => Ok(HostType::F64),
+            dtype => Err(NotCovered::DataType { dtype, supported: "F32 and F64" }),
         }
     }
 
-    fn inputs(&self) -> Inputs<'_, T> {
-        let [x, w_ih, w_hh, bias, h0, c0, slots] = &self.tensors;
-        let score = match (self.kind, self.score.as_slice()) {
-            ("additive", [u, v]) => Score::Additive { u, v },
-            ("mlp", [query, bias, memory, v]) => Score::Mlp { query, bias, memory, v },
-            (_, [query, key]) => Score::Dot { query, key },
-            _ => unreachable!("made by `of`"),
-        };
-        let capacity = self.shape.carried;
-        Inputs { shape: self.shape, x, w_ih, w_hh, bias, h0, c0, slots, capacity, score }
+    fn forward(
+        plan: HostType,
+        inputs: &BackendInputs<B>,
+        options: &SabOptions,
+        keep: bool,
+    ) -> (BackendOutputs<B>, Option<SavedHost<B>>) {
+        match plan {
+            HostType::F32 => forward::<B, f32>(inputs, options, keep, Activations::F32),
+            HostType::F64 => forward::<B, f64>(inputs, options, keep, Activations::F64),
+        }
+    }
+
+    fn backward(
+        inputs: &BackendInputs<B>,
+        saved: SavedHost<B>,
+        upstream: Upstream<FloatTensor<B>>,
+        options: &SabOptions,
+        needs: &Needs,
+    ) -> Gradients<B> {
+        let past = saved.past.as_ref();
+        match &saved.activations {
+            Activations::F32(saved) => backward::<B, f32>(inputs, saved, past, &upstream, options, needs),
+            Activations::F64(saved) => backward::<B, f64>(inputs, saved, past, &upstream, options, needs),
+        }
+    }
+
+    fn step(
+        plan: HostType,
+        inputs: BackendInputs<B>,
+        memory: SlotMemory,
+        options: &SabOptions,
+    ) -> BackendStep<B> {
+        match plan {
+            HostType::F32 => step::<B, f32>(inputs, memory, options),
+            HostType::F64 => step::<B, f64>(inputs, memory, options),
+        }
+    }
+}
+
+/// The inputs as slices: borrowed, or owned by those that had to be copied.
+struct Slices<'a, T: HostFloat> {
+    dims: Dims,
+    arrays: SabInputs<Cow<'a, [T]>, Cow<'a, [T]>, Cow<'a, [T]>>,
+}
+
+impl<'a, T: HostFloat> Slices<'a, T> {
+    fn of<B: HostBackend>(inputs: &'a BackendInputs<B>, options: &SabOptions) -> Self {
+        Self {
+            dims: Dims::of::<B>(inputs, options),
+            arrays: inputs.as_ref().map(|tensor| B::slice(tensor)),
+        }
+    }
+
+    fn inputs(&self) -> cpu::Inputs<'_, T> {
+        let arrays = self.arrays.as_ref().map(|array| &array[..]);
+        cpu::Inputs { dims: self.dims, arrays, capacity: self.dims.carried }
     }
 }
 
 /// The same options with at most as many places as there are slots: the kernel writes `k_top` per step.
-fn bounded<B: Backend>(inputs: &SabInputs<B>, options: &SabOptions) -> SabOptions {
-    SabOptions { k_top: Dims::of(inputs, options).width(options), ..options.clone() }
+fn bounded<B: Backend>(inputs: &BackendInputs<B>, options: &SabOptions) -> SabOptions {
+    let places = Dims::of::<B>(inputs, options).places(options);
+    let mut options = options.clone();
+    options.settings.k_top = places;
+    options
 }
 
 fn floats<B: Backend, T: HostFloat, const D: usize>(
@@ -148,41 +210,29 @@ fn ints<B: Backend>(values: Vec<i32>, shape: [usize; 3], device: &B::Device) -> 
 }
 
 /// Runs the sequence through the kernel.
-pub(crate) fn forward<B: HostBackend>(
-    inputs: &SabInputs<B>,
+fn forward<B: HostBackend, T: HostFloat>(
+    inputs: &BackendInputs<B>,
     options: &SabOptions,
     keep: bool,
-) -> (SabOutputs<B>, Option<SavedHost<B>>) {
-    match inputs.x.dtype() {
-        DType::F64 => forward_as::<B, f64>(inputs, options, keep, Notes::F64),
-        _ => forward_as::<B, f32>(inputs, options, keep, Notes::F32),
-    }
-}
-
-fn forward_as<B: HostBackend, T: HostFloat>(
-    inputs: &SabInputs<B>,
-    options: &SabOptions,
-    keep: bool,
-    notes: fn(Arc<cpu::Saved<T>>) -> Notes,
-) -> (SabOutputs<B>, Option<SavedHost<B>>) {
-    let options = &bounded(inputs, options);
-    let slices = Slices::<T>::of(inputs, options);
+    wrap: fn(Arc<cpu::Saved<T>>) -> Activations,
+) -> (BackendOutputs<B>, Option<SavedHost<B>>) {
+    let options = &bounded::<B>(inputs, options);
+    let slices = Slices::<T>::of::<B>(inputs, options);
     let (outputs, saved) = cpu::forward(&slices.inputs(), options, keep);
     let device = inputs.x.device();
-    let dims = Dims::of(inputs, options);
-    let Dims { batch, time, hidden, .. } = dims;
+    let Dims { batch, time, hidden, stored: count, .. } = slices.dims;
     let given = options.readout.len(time);
-    let count = options.slots_stored(time);
-    let gathered = match options.readout {
+    let gathered = match outputs.stored {
+        Some(stored) => Some(stored),
         // Every step's output is a slot: the two share their memory.
-        Readout::All if count == time || count == 0 => None,
-        Readout::All => {
+        None if count == time || count == 0 => None,
+        None => {
+            let h = &outputs.hidden;
             let steps = (0..batch * time).filter(|at| options.stores_slot(at % time));
-            Some(steps.flat_map(|at| &outputs.h[at * hidden..(at + 1) * hidden]).copied().collect())
+            Some(steps.flat_map(|at| &h[at * hidden..(at + 1) * hidden]).copied().collect())
         }
-        Readout::At(_) => Some(outputs.stored),
     };
-    let h = floats::<B, T, 3>(outputs.h, [batch, given, hidden], &device);
+    let h = floats::<B, T, 3>(outputs.hidden, [batch, given, hidden], &device);
     let stored = (count > 0).then(|| match gathered {
         None => h.clone(),
         Some(slots) => floats::<B, T, 3>(slots, [batch, count, hidden], &device),
@@ -191,98 +241,107 @@ fn forward_as<B: HostBackend, T: HostFloat>(
         Readout::All => Some(h.clone()),
         Readout::At(_) => stored.clone(),
     };
-    let places = [batch, given, dims.width(options)];
-    let outputs = SabOutputs::<B> {
+    let places = [batch, given, slices.dims.places(options)];
+    let outputs = SabOutputs {
         hidden: h,
         last: floats::<B, T, 2>(outputs.last, [batch, hidden], &device),
-        cell: floats::<B, T, 2>(outputs.c, [batch, hidden], &device),
-        stored: stored.map_or(StoredSlots::None, StoredSlots::Some),
-        reminders: if options.reminders {
-            RetrievedSlots::Some {
-                summary: floats::<B, T, 3>(outputs.s, [batch, given, hidden], &device),
-                slots: ints::<B>(outputs.slots, places, &device),
-                weights: floats::<B, T, 3>(outputs.weights, places, &device),
-            }
-        } else {
-            RetrievedSlots::None
-        },
+        cell: floats::<B, T, 2>(outputs.cell, [batch, hidden], &device),
+        stored,
+        reminders: outputs.reminders.map(|Reminders { summary, slots, weights }| Reminders {
+            summary: floats::<B, T, 3>(summary, [batch, given, hidden], &device),
+            slots: ints::<B>(slots, places, &device),
+            weights: floats::<B, T, 3>(weights, places, &device),
+        }),
     };
-    (outputs, saved.map(|saved| SavedHost { notes: notes(Arc::new(saved)), past }))
+    (outputs, saved.map(|saved| SavedHost { activations: wrap(Arc::new(saved)), past }))
 }
 
 /// Gradients through the kernel.
-pub(crate) fn backward<B: HostBackend>(
-    inputs: &SabInputs<B>,
-    saved: &SavedHost<B>,
-    upstream: &UpstreamGrads<B>,
-    options: &SabOptions,
-    needs_x: bool,
-) -> SabGrads<B> {
-    let past = saved.past.as_ref();
-    match &saved.notes {
-        Notes::F32(notes) => backward_as(inputs, notes, past, upstream, options, needs_x),
-        Notes::F64(notes) => backward_as(inputs, notes, past, upstream, options, needs_x),
-    }
-}
-
-fn backward_as<B: HostBackend, T: HostFloat>(
-    inputs: &SabInputs<B>,
-    notes: &cpu::Saved<T>,
+fn backward<B: HostBackend, T: HostFloat>(
+    inputs: &BackendInputs<B>,
+    saved: &cpu::Saved<T>,
     past: Option<&FloatTensor<B>>,
-    upstream: &UpstreamGrads<B>,
+    upstream: &Upstream<FloatTensor<B>>,
     options: &SabOptions,
-    needs_x: bool,
-) -> SabGrads<B> {
-    let options = &bounded(inputs, options);
-    let slices = Slices::<T>::of(inputs, options);
-    let UpstreamGrads { hidden, last, cell, stored, summary } = upstream;
-    let [h, last, c, stored, s] = [hidden, last, cell, stored, summary]
-        .map(|grad| grad.as_ref().map(|grad| B::slice::<T>(grad)));
-    let up = UpGrads {
-        h: h.as_deref(),
-        last: last.as_deref(),
-        c: c.as_deref(),
-        stored: stored.as_deref(),
-        s: s.as_deref(),
-    };
-    let needs = Needs { x: needs_x, ..Needs::ALL };
+    needs: &Needs,
+) -> Gradients<B> {
+    let options = &bounded::<B>(inputs, options);
+    let slices = Slices::<T>::of::<B>(inputs, options);
+    let upstream = upstream.as_ref().map(|gradient| B::slice::<T>(gradient));
+    let up = upstream.as_ref().map(|gradient| &gradient[..]);
     let past = past.map_or(Cow::Borrowed(&[][..]), |past| B::slice::<T>(past));
-    let grads: Grads<T> = cpu::backward(&slices.inputs(), notes, &past, &up, needs, options);
-
+    let gradients = cpu::backward(&slices.inputs(), saved, &past, &up, needs, options);
     let device = inputs.x.device();
-    let like = |values: Vec<T>, tensor: &FloatTensor<B>| {
-        B::float_from_data(TensorData::new(values, tensor.shape()), &device)
-    };
-    SabGrads {
-        x: needs_x.then(|| like(grads.x, &inputs.x)),
-        w_ih: like(grads.w_ih, &inputs.w_ih),
-        w_hh: like(grads.w_hh, &inputs.w_hh),
-        bias: like(grads.bias, &inputs.bias),
-        h0: like(grads.h0, &inputs.h0),
-        c0: like(grads.c0, &inputs.c0),
-        slots: (inputs.carried > 0).then(|| like(grads.slots, &inputs.slots)),
-        score: grads
-            .score
-            .into_iter()
-            .zip(inputs.score.tensors())
-            .map(|(grad, of)| like(grad, of))
-            .collect(),
+    let mut tensors = inputs.iter();
+    gradients.map(|gradient| {
+        let tensor = tensors.next().expect("a gradient for every input");
+        let data = |values| TensorData::new(values, tensor.shape());
+        gradient.map(|values| B::float_from_data(data(values), &device))
+    })
+}
+
+/// A weight as it was given, and in row-major order.
+#[derive(Debug, Clone)]
+struct Contiguous<B: Backend> {
+    given: FloatTensor<B>,
+    tensor: FloatTensor<B>,
+}
+
+impl<B: HostBackend> Contiguous<B> {
+    fn new<T: HostFloat>(given: FloatTensor<B>) -> Self {
+        let tensor = match B::slice::<T>(&given) {
+            Cow::Borrowed(_) => given.clone(),
+            Cow::Owned(elements) => {
+                let data = TensorData::new(elements, given.shape());
+                B::float_from_data(data, &given.device())
+            }
+        };
+        Self { given, tensor }
     }
 }
 
-/// A stream's slots, their keys, and the parameters that the keys were computed with.
+/// The weights of a stream: converted weights can be transposed views, and a step should not copy them anew.
 #[derive(Debug, Clone)]
+struct Weights<B: Backend> {
+    w_ih: Contiguous<B>,
+    w_hh: Contiguous<B>,
+    score: Score<Contiguous<B>>,
+}
+
+impl<B: HostBackend> Weights<B> {
+    fn new<T: HostFloat>(inputs: &BackendInputs<B>) -> Self {
+        Self {
+            w_ih: Contiguous::new::<T>(inputs.w_ih.clone()),
+            w_hh: Contiguous::new::<T>(inputs.w_hh.clone()),
+            score: inputs.score.clone().map(Contiguous::new::<T>),
+        }
+    }
+
+    /// Whether the score's parameters are the same memory as these. Both are held, so that nobody can have
+    /// changed either in place.
+    fn same_score(&self, inputs: &BackendInputs<B>) -> bool {
+        self.score.kind() == inputs.score.kind()
+            && self.score.iter().zip(inputs.score.iter()).all(|(a, b)| B::same(&a.given, b))
+    }
+
+    fn same_cell(&self, inputs: &BackendInputs<B>) -> bool {
+        B::same(&self.w_ih.given, &inputs.w_ih) && B::same(&self.w_hh.given, &inputs.w_hh)
+    }
+}
+
+/// A stream's slots, their keys, and the weights that the keys were computed with.
+#[derive(Clone)]
 struct HostMemory<B: Backend, T> {
     stream: cpu::Stream<T>,
-    score: ScoreInputs<B>,
+    weights: Weights<B>,
     /// Ranks of a step that sees many slots.
     ranks: usize,
     /// B and H.
     dims: [usize; 2],
 }
 
-impl<B: HostBackend, T: HostFloat> Recall for HostMemory<B, T> {
-    fn count(&self) -> usize {
+impl<B: HostBackend, T: HostFloat> SlotStore for HostMemory<B, T> {
+    fn len(&self) -> usize {
         self.stream.len()
     }
 
@@ -292,55 +351,45 @@ impl<B: HostBackend, T: HostFloat> Recall for HostMemory<B, T> {
     }
 }
 
-/// Whether two sets of parameters are the same numbers because they are the same memory. Both are held, so
-/// that nobody can have changed either in place.
-fn same_memory<B: HostBackend, T: HostFloat>(a: &ScoreInputs<B>, b: &ScoreInputs<B>) -> bool {
-    let (a, b) = (a.tensors(), b.tensors());
-    let same = |(a, b)| std::ptr::eq(B::slice::<T>(a).as_ptr(), B::slice::<T>(b).as_ptr());
-    a.len() == b.len() && a.into_iter().zip(b).all(same)
-}
-
 /// Runs one step of a stream through the kernel.
-pub(crate) fn step<B: HostBackend>(
-    inputs: &SabInputs<B>,
+fn step<B: HostBackend, T: HostFloat>(
+    inputs: BackendInputs<B>,
     memory: SlotMemory,
     options: &SabOptions,
-) -> StepOutputs<B> {
-    match inputs.x.dtype() {
-        DType::F64 => step_as::<B, f64>(inputs, memory, options),
-        _ => step_as::<B, f32>(inputs, memory, options),
-    }
-}
-
-fn step_as<B: HostBackend, T: HostFloat>(
-    inputs: &SabInputs<B>,
-    memory: SlotMemory,
-    options: &SabOptions,
-) -> StepOutputs<B> {
-    let Dims { batch, hidden, .. } = Dims::of(inputs, options);
+) -> BackendStep<B> {
+    let Dims { batch, hidden, .. } = Dims::of::<B>(&inputs, options);
     let (dims, ranks) = ([batch, hidden], options.ranks(usize::MAX));
     let mut memory = memory.into::<HostMemory<B, T>>().unwrap_or_else(|memory| {
-        let inputs = inputs.clone().with_slots_of(&memory);
-        let slots = match inputs.carried {
-            0 => Cow::Borrowed(&[][..]),
-            _ => B::slice::<T>(&inputs.slots),
-        };
-        let stream = cpu::Stream::new(&slots, batch, hidden);
-        Arc::new(HostMemory { stream, score: inputs.score.clone(), ranks, dims })
+        let inputs = memory.into_inputs::<B>(inputs.clone());
+        let slots = inputs.slots.as_ref().map_or(Cow::Borrowed(&[][..]), |slots| B::slice(slots));
+        let stream = cpu::Stream::<T>::new(&slots, batch, hidden);
+        Arc::new(HostMemory { stream, weights: Weights::new::<T>(&inputs), ranks, dims })
     });
     // Nobody else holds it, as a rule: the step changes it where it is.
     let held = Arc::make_mut(&mut memory);
-    if held.ranks != ranks || !same_memory::<B, T>(&held.score, &inputs.score) {
+    let same_score = held.weights.same_score(&inputs);
+    if held.ranks != ranks || !same_score {
         held.stream.forget_keys();
-        (held.ranks, held.score) = (ranks, inputs.score.clone());
+        held.ranks = ranks;
     }
-    let slices = Slices::<T>::of(inputs, options);
+    if !same_score || !held.weights.same_cell(&inputs) {
+        held.weights = Weights::new::<T>(&inputs);
+    }
+    let Weights { w_ih, w_hh, score } = &held.weights;
+    let inputs = BackendInputs::<B> {
+        w_ih: w_ih.tensor.clone(),
+        w_hh: w_hh.tensor.clone(),
+        score: score.as_ref().map(|parameter| parameter.tensor.clone()),
+        slots: None,
+        ..inputs
+    };
+    let slices = Slices::<T>::of::<B>(&inputs, options);
     let outputs = held.stream.step(&slices.inputs(), options);
     let device = inputs.x.device();
     StepOutputs {
         hidden: floats::<B, T, 2>(outputs.last, dims, &device),
-        cell: floats::<B, T, 2>(outputs.c, dims, &device),
-        stored: StoredSlots::None,
+        cell: floats::<B, T, 2>(outputs.cell, dims, &device),
+        stored: None,
         memory: SlotMemory::new(memory),
     }
 }

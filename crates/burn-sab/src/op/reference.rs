@@ -6,8 +6,10 @@ use burn::nn::activation::Activation;
 use burn::tensor::activation::softmax;
 use burn::tensor::{Int, Tensor, TensorData};
 
-use super::options::{EPSILON, Readout, SabOptions, Sparsifier};
-use super::{ScoreTensors, SequenceInputs, SequenceOutputs, SequenceReminders};
+use super::options::{EPSILON, Readout, SabOptions};
+use super::score::Score;
+use super::settings::Sparsifier;
+use super::tensors::{Reminders, SabInputs, SabOutputs};
 
 /// The recurrent cell, with the options of `burn::nn::LstmConfig`.
 #[derive(Clone, Debug)]
@@ -35,6 +37,11 @@ impl Cell {
     /// The plain LSTM cell, which is what the fast paths cover.
     pub fn standard() -> Self {
         Self { clip: None, input_forget: false, activations: None }
+    }
+
+    /// Gates in the packed weights.
+    pub(crate) fn gates(&self) -> usize {
+        if self.input_forget { 3 } else { 4 }
     }
 
     /// Whether this is [`Cell::standard`].
@@ -82,12 +89,12 @@ fn sigmoid(x: Tensor<2>) -> Tensor<2> {
 /// A limit of D hops is what the specification says it is: pass d retrieves the slots of pass d + 1, the
 /// innermost pass retrieves constants.
 pub(crate) fn sab_sequence(
-    inputs: SequenceInputs,
+    inputs: SabInputs,
     options: &SabOptions,
     cell: &Cell,
-) -> SequenceOutputs {
+) -> SabOutputs {
     let [_, time, _] = inputs.x.dims();
-    match options.binding_hops(time) {
+    match options.settings.max_hops.filter(|hops| *hops < time) {
         None => unroll(&inputs, options, cell, None).0,
         Some(hops) => {
             let carried = inputs.slots.as_ref().map_or(0, |slots| slots.dims()[1]);
@@ -105,18 +112,18 @@ pub(crate) fn sab_sequence(
 
 /// One pass over time; retrieves `reminders` if given, else its own slots. Also returns its slots.
 fn unroll(
-    inputs: &SequenceInputs,
+    inputs: &SabInputs,
     options: &SabOptions,
     cell: &Cell,
     reminders: Option<&[Tensor<2>]>,
-) -> (SequenceOutputs, Vec<Tensor<2>>) {
+) -> (SabOutputs, Vec<Tensor<2>>) {
     let [batch, time, _] = inputs.x.dims();
     let (mut h, mut c) = (inputs.h0.clone(), inputs.c0.clone());
     let mut slots: Vec<Tensor<2>> = match &inputs.slots {
         Some(slots) => slots.clone().iter_dim(1).map(|slot| slot.squeeze_dim(1)).collect(),
         None => vec![],
     };
-    let width = options.k_top.min(slots.len() + options.slots_stored(time)).max(1);
+    let width = options.settings.k_top.min(slots.len() + options.slots_stored(time)).max(1);
     let (mut hidden, mut summaries, mut indices, mut weights) = (vec![], vec![], vec![], vec![]);
 
     for t in 0..time {
@@ -150,7 +157,7 @@ fn unroll(
             step_weights =
                 step_weights.slice_assign([0..batch, 0..live], w.detach().narrow(1, 0, live));
         }
-        h = h + summary.clone().mul_scalar(options.summary_scale);
+        h = h + summary.clone().mul_scalar(options.settings.summary_scale);
         if options.stores_slot(t) {
             slots.push(h.clone());
         }
@@ -167,12 +174,12 @@ fn unroll(
         Tensor::stack(steps.iter().map(|t| of[*t].clone()).collect(), 1)
     };
     let carried = inputs.slots.as_ref().map_or(0, |slots| slots.dims()[1]);
-    let outputs = SequenceOutputs {
+    let outputs = SabOutputs {
         hidden: given(hidden),
         last: h,
         cell: c,
         stored: (slots.len() > carried).then(|| Tensor::stack(slots[carried..].to_vec(), 1)),
-        reminders: options.reminders.then(|| SequenceReminders {
+        reminders: options.reminders.then(|| Reminders {
             summary: given(summaries),
             slots: Tensor::stack(steps.iter().map(|t| indices[*t].clone()).collect(), 1),
             weights: given(weights),
@@ -182,21 +189,21 @@ fn unroll(
 }
 
 /// Scores `[B, M]` of the memory `[B, M, H]` (specification, step 3).
-fn score(score: &ScoreTensors, h: Tensor<2>, memory: Tensor<3>) -> Tensor<2> {
+fn score(score: &Score<Tensor<1>, Tensor<2>>, h: Tensor<2>, memory: Tensor<3>) -> Tensor<2> {
     match score {
-        ScoreTensors::Additive { u, v } => {
+        Score::Additive { u, v } => {
             let query: Tensor<2> = (h.tanh() * u.clone().unsqueeze()).sum_dim(1);
             let keys: Tensor<2> = (memory.tanh() * v.clone().unsqueeze()).sum_dim(2).squeeze_dim(2);
             query + keys
         }
-        ScoreTensors::Mlp { query, query_bias, memory: weight, v } => {
+        Score::Mlp { query, query_bias, memory: weight, v } => {
             let query: Tensor<2> = h.matmul(query.clone()) + query_bias.clone().unsqueeze();
             let keys = memory.matmul(weight.clone().unsqueeze());
             ((query.unsqueeze_dim(1) + keys).tanh() * v.clone().unsqueeze())
                 .sum_dim(2)
                 .squeeze_dim(2)
         }
-        ScoreTensors::Dot { query, key } => {
+        Score::Dot { query, key } => {
             let [_, size] = query.dims();
             let query: Tensor<2> = h.matmul(query.clone());
             let keys = memory.matmul(key.clone().unsqueeze());
@@ -208,8 +215,8 @@ fn score(score: &ScoreTensors, h: Tensor<2>, memory: Tensor<3>) -> Tensor<2> {
     }
 }
 
-/// Indices `[B, n]` of the best scores in falling order, among equals the older slot first: a stable
-/// sort on the host, where there is no doubt about ties.
+/// Indices `[B, n]` of the best scores in falling order, of equal ones the older slot first, NaN last: a
+/// stable sort on the host, where there is no doubt about ties.
 fn ranked(scores: Tensor<2>, n: usize) -> Tensor<2, Int> {
     let [batch, slots] = scores.dims();
     let device = scores.device();
@@ -217,7 +224,10 @@ fn ranked(scores: Tensor<2>, n: usize) -> Tensor<2, Int> {
     let mut order = Vec::with_capacity(batch * n);
     for row in values.chunks(slots) {
         let mut indices: Vec<i64> = (0..slots as i64).collect();
-        indices.sort_by(|&a, &b| row[b as usize].total_cmp(&row[a as usize]));
+        indices.sort_by(|&a, &b| {
+            let (a, b) = (row[a as usize], row[b as usize]);
+            b.partial_cmp(&a).unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()))
+        });
         order.extend_from_slice(&indices[..n]);
     }
     Tensor::from_data(TensorData::new(order, [batch, n]), &device)
@@ -227,11 +237,11 @@ fn ranked(scores: Tensor<2>, n: usize) -> Tensor<2, Int> {
 fn sparse_weights(options: &SabOptions, ranked: Tensor<2>, slots: usize) -> Tensor<2> {
     let [_, n] = ranked.dims();
     let last = ranked.clone().narrow(1, n - 1, 1);
-    let delta = match options.sparsifier {
+    let delta = match options.settings.sparsifier {
         Sparsifier::Softmax => return softmax(ranked, 1),
-        Sparsifier::Released if slots <= options.k_top => return ranked,
+        Sparsifier::Released if slots <= options.settings.k_top => return ranked,
         Sparsifier::Released => last.add_scalar(EPSILON),
-        Sparsifier::Threshold if slots <= options.k_top => last.sub_scalar(1.0),
+        Sparsifier::Threshold if slots <= options.settings.k_top => last.sub_scalar(1.0),
         Sparsifier::Threshold => last,
     };
     let excess = burn::tensor::activation::relu(ranked - delta);

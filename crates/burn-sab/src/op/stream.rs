@@ -1,107 +1,161 @@
-//! Streams: one step after another without gradient.
+//! Streams: one step after another, without gradient.
 //!
 //! As an ordinary call of one step, each step would copy all slots that were stored before it and compute
-//! their keys again. A backend with a kernel keeps both from step to step in a form of its own.
+//! their keys again. A kernel can keep both from step to step in a form of its own.
 
 use std::any::Any;
-use std::fmt::Debug;
+use std::fmt;
 use std::sync::Arc;
 
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Backend, ExtensionType, TensorMetadata};
+use burn::backend::{
+    Backend, BackendTensor, Dispatch, DispatchAutodiffContext, DispatchTensor, DispatchTensorKind,
+    ExtensionType, TensorMetadata,
+};
 use burn::tensor::{Tensor, TensorData};
 
-use super::{SabInputs, SabOutputs, StoredSlots};
+use super::tensors::{BackendInputs, SabOutputs, to_dispatch};
 
-/// The slots of a stream in the form of the backend that runs it; empty where that has none.
-#[derive(Clone, Debug, Default)]
-pub struct SlotMemory(Option<Arc<dyn Recall>>);
+/// The slots of a stream in the form of the kernel that runs it; empty where that has none.
+#[derive(Clone, Default)]
+pub struct SlotMemory(Option<Arc<dyn SlotStore>>);
 
 /// A form of slots.
-pub(crate) trait Recall: Any + Debug + Send + Sync {
+pub(crate) trait SlotStore: Any + Send + Sync {
     /// M, the number of slots.
-    fn count(&self) -> usize;
+    fn len(&self) -> usize;
     /// The slots, `[B, M, H]`.
     fn slots(&self) -> TensorData;
 }
 
+impl fmt::Debug for SlotMemory {
+    /// The number of slots: all of them would be millions of characters.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SlotMemory").field("slots", &self.len()).finish()
+    }
+}
+
 impl SlotMemory {
     #[cfg(any(feature = "flex", feature = "ndarray"))]
-    pub(crate) fn new(recall: Arc<dyn Recall>) -> Self {
-        Self(Some(recall))
+    pub(crate) fn new(store: Arc<dyn SlotStore>) -> Self {
+        Self(Some(store))
     }
 
     /// The form, if it is a `T`; else the memory as it was.
     #[cfg(any(feature = "flex", feature = "ndarray"))]
-    pub(crate) fn into<T: Recall>(self) -> Result<Arc<T>, Self> {
+    pub(crate) fn into<T: SlotStore>(self) -> Result<Arc<T>, Self> {
         match self.0 {
-            Some(recall) if (&*recall as &dyn Any).is::<T>() => {
-                let recall: Arc<dyn Any + Send + Sync> = recall;
-                Ok(recall.downcast().expect("tested"))
+            Some(store) if (&*store as &dyn Any).is::<T>() => {
+                let store: Arc<dyn Any + Send + Sync> = store;
+                Ok(store.downcast().expect("tested"))
             }
             other => Err(Self(other)),
         }
     }
 
-    /// Whether it holds no slots in any form.
+    /// Whether it has no form of slots.
     pub fn is_empty(&self) -> bool {
         self.0.is_none()
     }
 
     /// M, the number of slots.
-    pub fn count(&self) -> usize {
-        self.0.as_ref().map_or(0, |recall| recall.count())
+    pub fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |store| store.len())
     }
 
     /// The slots, `[B, M, H]`, if it holds any.
     pub fn slots(&self) -> Option<TensorData> {
-        Some(self.0.as_ref()?.slots()).filter(|_| self.count() > 0)
+        Some(self.0.as_ref()?.slots()).filter(|_| self.len() > 0)
+    }
+
+    /// The inputs of an ordinary call that carries these slots, or those of `inputs` if it is empty.
+    pub(crate) fn into_inputs<B: Backend>(self, mut inputs: BackendInputs<B>) -> BackendInputs<B> {
+        if let Some(slots) = self.slots() {
+            let slots = slots.convert_dtype(inputs.x.dtype());
+            inputs.slots = Some(B::float_from_data(slots, &inputs.x.device()));
+        }
+        inputs
     }
 }
 
-/// What comes out of one step.
-#[derive(Clone, Debug, ExtensionType)]
-pub struct StepOutputs<B: Backend> {
+/// The outputs of one step: matrices `M`, sequences `S`.
+#[derive(Clone, Debug)]
+pub struct StepOutputs<M = Tensor<2>, S = Tensor<3>> {
     /// Hidden state after retrieval, `[B, H]`.
-    pub hidden: FloatTensor<B>,
+    pub hidden: M,
     /// Cell state, `[B, H]`.
-    pub cell: FloatTensor<B>,
-    /// The slot that was stored, unless `memory` has it.
-    #[extension_type]
-    pub stored: StoredSlots<B>,
+    pub cell: M,
+    /// The slot that was stored, `[B, 1, H]`, unless `memory` has it.
+    pub stored: Option<S>,
     /// All slots, or empty.
     pub memory: SlotMemory,
 }
 
+/// The outputs of one step as primitives of a backend.
+pub(crate) type BackendStep<B> = StepOutputs<FloatTensor<B>, FloatTensor<B>>;
+
 /// Of an ordinary call of one step, which leaves no memory.
-impl<B: Backend> From<SabOutputs<B>> for StepOutputs<B> {
-    fn from(outputs: SabOutputs<B>) -> Self {
+impl<F, I> From<SabOutputs<F, F, I>> for StepOutputs<F, F> {
+    fn from(outputs: SabOutputs<F, F, I>) -> Self {
         let SabOutputs { last, cell, stored, .. } = outputs;
         Self { hidden: last, cell, stored, memory: SlotMemory::default() }
     }
 }
 
-/// [`StepOutputs`] as user-level tensors.
-#[derive(Clone, Debug)]
-pub struct SequenceStep {
-    /// Hidden state after retrieval, `[B, H]`.
-    pub hidden: Tensor<2>,
-    /// Cell state, `[B, H]`.
-    pub cell: Tensor<2>,
-    /// The slot that was stored, `[B, 1, H]`, unless `memory` has it.
-    pub stored: Option<Tensor<3>>,
-    /// All slots, or empty.
-    pub memory: SlotMemory,
+impl<M, S> StepOutputs<M, S> {
+    /// The same outputs in another form.
+    fn map_ranks<N, U>(
+        self,
+        mut matrix: impl FnMut(M) -> N,
+        sequence: impl FnOnce(S) -> U,
+    ) -> StepOutputs<N, U> {
+        StepOutputs {
+            hidden: matrix(self.hidden),
+            cell: matrix(self.cell),
+            stored: self.stored.map(sequence),
+            memory: self.memory,
+        }
+    }
 }
 
-impl<B: Backend> SabInputs<B> {
-    /// The inputs of an ordinary call that carries the slots of this memory, unless it is empty.
-    pub(super) fn with_slots_of(mut self, memory: &SlotMemory) -> Self {
-        if let Some(slots) = memory.slots() {
-            self.carried = memory.count();
-            let slots = slots.convert_dtype(self.x.dtype());
-            self.slots = B::float_from_data(slots, &self.x.device());
-        }
-        self
+/// The outputs of one step as they cross from a backend.
+pub(crate) struct StepOf<B: Backend>(pub BackendStep<B>);
+
+impl StepOutputs {
+    /// User-level tensors from primitives of the dispatching backend.
+    pub(crate) fn from_dispatch(outputs: StepOf<Dispatch>) -> Self {
+        outputs.0.map_ranks(Tensor::from_dispatch, Tensor::from_dispatch)
+    }
+}
+
+impl<B: Backend> ExtensionType<B> for StepOf<B> {
+    type Target = StepOf<Dispatch>;
+
+    fn map_to_dispatch<F>(self, wrap: F, autodiff: DispatchAutodiffContext) -> Self::Target
+    where
+        F: Fn(BackendTensor<B>) -> DispatchTensorKind,
+    {
+        let float = |tensor| to_dispatch(BackendTensor::Float(tensor), &wrap, autodiff);
+        StepOf(self.0.map_ranks(float, float))
+    }
+
+    fn map_from_dispatch<F>(target: Self::Target, unwrap: F) -> Self
+    where
+        F: Fn(DispatchTensor) -> BackendTensor<B>,
+    {
+        let float = |tensor| unwrap(tensor).float();
+        Self(target.0.map_ranks(float, float))
+    }
+
+    fn routing_tensor(target: &Self::Target) -> Option<&DispatchTensor> {
+        Some(&target.0.hidden)
+    }
+
+    fn routing_float_tensor(target: &Self::Target) -> Option<&DispatchTensor> {
+        Some(&target.0.hidden)
+    }
+
+    fn autodiff_context(target: &Self::Target) -> DispatchAutodiffContext {
+        target.0.hidden.autodiff.merge(target.0.cell.autodiff)
     }
 }

@@ -1,15 +1,21 @@
 //! The backward pass: sparse replay. The work on each tile is in `sweep`.
 
+use std::ops::Range;
+
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::super::options::SabOptions;
+use super::call::{Call, Inputs, tile_rows};
 use super::float::Float;
 use super::matrix::transpose;
-use super::score_backward::{self, Transposed};
+use super::saved::Saved;
+use super::score_backward::Transposed;
 use super::sweep::Sweep;
+use super::tile::{Parameters, Shared, Tile, Wanted};
 use super::vector::{add, take};
-use super::{Call, Grads, Inputs, Needs, Saved, Shape, UpGrads, augmented, tile_rows};
+use super::{Grads, UpGrads};
+use crate::op::options::SabOptions;
+use crate::op::tensors::{Dims, Needs, SabInputs};
 
 /// Most copies of the parameters' gradients, one for each job that runs on its own. A bound on
 /// memory, set by judgement: enough jobs for the cores of a large machine. It may not depend on the
@@ -17,19 +23,18 @@ use super::{Call, Grads, Inputs, Needs, Saved, Shape, UpGrads, augmented, tile_r
 /// are more tiles.
 const JOBS: usize = 32;
 
-/// Gradients of a call's inputs. `past`: the call's hidden states, [`super::Outputs::h`], or where only
-/// some are read out [`super::Outputs::stored`]; `saved`: what its forward pass kept; inputs and options
-/// are those of that pass.
+/// The gradients of the inputs that need one. `past`: the call's hidden states, or where only some are given
+/// its stored slots; `saved`: its saved activations; inputs and options are those of the forward pass.
 ///
 /// # Panics
 ///
-/// Panics where a slice has not the number of elements that `inputs.shape` says.
+/// Panics where a slice has not the number of elements that `inputs.dims` says.
 pub fn backward<T: Float>(
     inputs: &Inputs<'_, T>,
     saved: &Saved<T>,
     past: &[T],
     up: &UpGrads<'_, T>,
-    needs: Needs,
+    needs: &Needs,
     options: &SabOptions,
 ) -> Grads<T> {
     backward_on(Arch::new(), inputs, saved, past, up, needs, options)
@@ -42,68 +47,70 @@ pub(super) fn backward_on<T: Float>(
     saved: &Saved<T>,
     past: &[T],
     up: &UpGrads<'_, T>,
-    needs: Needs,
+    needs: &Needs,
     options: &SabOptions,
 ) -> Grads<T> {
     let call = Call::new(inputs, options, arch);
-    let Shape { batch, time, input, hidden, carried, .. } = inputs.shape;
+    let Dims { batch, time, input, hidden, carried, stored, .. } = call.dims;
     assert_eq!(past.len(), batch * call.past_len() * hidden, "hidden states to look up");
     let given = batch * options.readout.len(time) * hidden;
-    let stored = batch * call.schedule.stored_slots() * hidden;
-    for (up, want) in [
-        (up.h, given),
-        (up.s, given),
+    let stored = batch * stored * hidden;
+    for (up, expected) in [
+        (up.hidden, given),
+        (up.summary, given),
         (up.last, batch * hidden),
-        (up.c, batch * hidden),
+        (up.cell, batch * hidden),
         (up.stored, stored),
     ] {
-        assert!(up.is_none_or(|up| up.len() == want), "elements of an upstream gradient");
+        assert!(up.is_none_or(|up| up.len() == expected), "elements of an upstream gradient");
     }
-    let wanted = |yes: bool, len: usize| vec![T::ZERO; if yes { len } else { 0 }];
-    let mut grads = Grads {
-        x: wanted(needs.x, inputs.x.len()),
-        w_ih: Vec::new(),
-        w_hh: Vec::new(),
-        bias: Vec::new(),
-        h0: wanted(needs.state, inputs.h0.len()),
-        c0: wanted(needs.state, inputs.c0.len()),
-        slots: wanted(needs.slots, batch * carried * hidden),
-        score: Vec::new(),
+    let wanted = Wanted {
+        x: needs.x,
+        columns: hull([
+            (needs.bias, 0..1),
+            (needs.w_ih, 1..1 + input),
+            (needs.w_hh, 1 + input..1 + input + hidden),
+        ]),
+        h0: needs.h0,
+        c0: needs.c0,
+        slots: needs.slots == Some(true),
     };
+    let zeros = |yes: bool, len: usize| vec![T::ZERO; if yes { len } else { 0 }];
+    let mut x = zeros(wanted.x, batch * time * input);
+    let (mut h0, mut c0) = (zeros(wanted.h0, batch * hidden), zeros(wanted.c0, batch * hidden));
+    let mut slots = zeros(wanted.slots, batch * carried * hidden);
     // A path cannot use more reminders than there are slots to be reminded of.
-    let hops = options.max_hops.filter(|&hops| hops < call.schedule.stored_slots());
+    let hops = options.settings.max_hops.filter(|&hops| hops < call.schedule.stored_slots());
     let shared = Shared {
         call: &call,
         saved,
         past,
         up,
-        needs,
         hops,
         lanes: hops.map_or(1, |hops| hops + 1),
-        w_hh: transpose(inputs.w_hh, hidden, 4 * hidden),
-        w_ih: if needs.x { transpose(inputs.w_ih, input, 4 * hidden) } else { Vec::new() },
+        w_hh: transpose(call.inputs.w_hh, hidden, 4 * hidden),
+        w_ih: if wanted.x { transpose(call.inputs.w_ih, input, 4 * hidden) } else { Vec::new() },
         score: Transposed::new(&call),
+        score_needs: needs.score,
+        wanted,
     };
+    let wanted = &shared.wanted;
 
     let per_tile = tile_rows(batch);
     let tiles_per_job = batch.div_ceil(per_tile).div_ceil(JOBS);
-    let Grads { x, h0, c0, slots, .. } = &mut grads;
-    let (mut x, mut h0, mut c0, mut slots) = (&mut x[..], &mut h0[..], &mut c0[..], &mut slots[..]);
+    let (mut x_left, mut h0_left) = (&mut x[..], &mut h0[..]);
+    let (mut c0_left, mut slots_left) = (&mut c0[..], &mut slots[..]);
     let mut jobs = Vec::new();
     for first in (0..batch).step_by(per_tile) {
         let rows = per_tile.min(batch - first);
-        let (state, inputs, memory) = (
-            if needs.state { rows * hidden } else { 0 },
-            if needs.x { rows * time * input } else { 0 },
-            if needs.slots { rows * carried * hidden } else { 0 },
-        );
+        let part = |yes: bool, len: usize| if yes { rows * len } else { 0 };
         let tile = Tile {
             first,
             rows,
-            x: take(&mut x, inputs),
-            h0: take(&mut h0, state),
-            c0: take(&mut c0, state),
-            slots: take(&mut slots, memory),
+            x: take(&mut x_left, part(wanted.x, time * input)),
+            h0: take(&mut h0_left, part(wanted.h0, hidden)),
+            c0: take(&mut c0_left, part(wanted.c0, hidden)),
+            slots: take(&mut slots_left, part(wanted.slots, carried * hidden)),
         };
         if first % (per_tile * tiles_per_job) == 0 {
             jobs.push(Job { shared: &shared, tiles: Vec::new() });
@@ -117,52 +124,34 @@ pub(super) fn backward_on<T: Float>(
     let mut sum = parameters.next().expect("a batch has at least one tile");
     for part in parameters {
         add(&mut sum.stacked, &part.stacked);
-        for (sum, part) in sum.score.iter_mut().zip(&part.score) {
+        for (sum, part) in sum.score.iter_mut().zip(part.score.iter()) {
             add(sum, part);
         }
     }
-    if needs.weights {
-        grads.w_hh = sum.stacked.split_off((1 + input) * 4 * hidden);
-        grads.w_ih = sum.stacked.split_off(4 * hidden);
-        grads.bias = sum.stacked;
+    // Rows `rows` of `[bias; W_ih; W_hh]`, if they need a gradient.
+    let weights = |needed: bool, rows: Range<usize>| {
+        needed.then(|| {
+            let at = |row: usize| (row - wanted.columns.start) * 4 * hidden;
+            sum.stacked[at(rows.start)..at(rows.end)].to_vec()
+        })
+    };
+    let mut score_needs = needs.score.iter();
+    SabInputs {
+        x: needs.x.then_some(x),
+        w_ih: weights(needs.w_ih, 1..1 + input),
+        w_hh: weights(needs.w_hh, 1 + input..1 + input + hidden),
+        bias: weights(needs.bias, 0..1),
+        h0: needs.h0.then_some(h0),
+        c0: needs.c0.then_some(c0),
+        slots: needs.slots.map(|needed| needed.then_some(slots)),
+        score: sum.score.map(|gradient| (score_needs.next() == Some(&true)).then_some(gradient)),
     }
-    grads.score = sum.score;
-    grads
 }
 
-/// What all tiles read.
-pub(super) struct Shared<'a, T: Float> {
-    pub(super) call: &'a Call<'a, T>,
-    pub(super) saved: &'a Saved<T>,
-    pub(super) past: &'a [T],
-    pub(super) up: &'a UpGrads<'a, T>,
-    pub(super) needs: Needs,
-    /// Most reminders on a path; None where no path can reach the limit.
-    pub(super) hops: Option<usize>,
-    /// Gradients that are kept side by side, one for each number of reminders used so far.
-    pub(super) lanes: usize,
-    /// Transposed, `[4 H, H]`.
-    pub(super) w_hh: Vec<T>,
-    /// Transposed, `[4 H, I]`; empty if not needed.
-    pub(super) w_ih: Vec<T>,
-    pub(super) score: Transposed<T>,
-}
-
-/// Gradients of the parameters; empty where not wanted.
-pub(super) struct Parameters<T> {
-    /// Of `[bias; W_ih; W_hh]`.
-    pub(super) stacked: Vec<T>,
-    pub(super) score: Vec<Vec<T>>,
-}
-
-/// Rows of the batch, and their share of the gradients; those are empty where not wanted.
-pub(super) struct Tile<'a, T> {
-    pub(super) first: usize,
-    pub(super) rows: usize,
-    pub(super) x: &'a mut [T],
-    pub(super) h0: &'a mut [T],
-    pub(super) c0: &'a mut [T],
-    pub(super) slots: &'a mut [T],
+/// The smallest range that holds the needed ones; these come in rising order.
+fn hull<const N: usize>(ranges: [(bool, Range<usize>); N]) -> Range<usize> {
+    let needed = ranges.into_iter().filter(|(needed, _)| *needed).map(|(_, range)| range);
+    needed.reduce(|all, range| all.start..range.end).unwrap_or(0..0)
 }
 
 /// Tiles that one thread works through, adding to one copy of the parameters' gradients.
@@ -177,22 +166,17 @@ impl<T: Float> WithSimd for Job<'_, T> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) -> Parameters<T> {
         let shared = self.shared;
-        let shape = shared.call.inputs.shape;
+        let Dims { time, hidden, .. } = shared.call.dims;
+        let mut needs = shared.score_needs.iter();
         let mut parameters = Parameters {
-            stacked: if shared.needs.weights {
-                vec![T::ZERO; augmented(&shape) * 4 * shape.hidden]
-            } else {
-                Vec::new()
-            },
-            score: if shared.needs.score {
-                score_backward::zeros(&shared.call.inputs.score)
-            } else {
-                Vec::new()
-            },
+            stacked: vec![T::ZERO; shared.wanted.columns.len() * 4 * hidden],
+            score: shared.call.inputs.score.map(|parameter| {
+                vec![T::ZERO; if needs.next() == Some(&true) { parameter.len() } else { 0 }]
+            }),
         };
         for tile in self.tiles {
             let mut sweep = Sweep::new(shared, tile, &mut parameters);
-            let mut t = shape.time;
+            let mut t = time;
             while let Some(before) = sweep.before(t) {
                 t = before;
                 sweep.step(t);

@@ -2,8 +2,7 @@
 
 use std::fmt::Debug;
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub, SubAssign};
-
-use super::pool::Pool;
+use std::sync::Mutex;
 
 /// An element type: `f32` or `f64`.
 ///
@@ -24,15 +23,15 @@ pub trait Float:
     + AddAssign
     + SubAssign
 {
-    /// Nought.
+    /// Zero.
     const ZERO: Self;
     /// One.
     const ONE: Self;
     /// Not a number; fills scratch memory in tests.
     const NAN: Self;
 
-    /// Memory that waits for the next call.
-    fn pool() -> &'static Pool<Self>;
+    /// Memory that waits for the next call ([`Pooled`](super::pool::Pooled)).
+    fn pool() -> &'static Mutex<Vec<Vec<Self>>>;
     /// Rounds to the nearest representable number.
     fn from_f64(x: f64) -> Self;
     /// The magnitude.
@@ -57,8 +56,8 @@ macro_rules! float {
             const NAN: Self = Self::NAN;
             const LARGEST_EXPONENT: Self = $high;
 
-            fn pool() -> &'static Pool<Self> {
-                static POOL: Pool<$float> = Pool::new(Vec::new());
+            fn pool() -> &'static Mutex<Vec<Vec<Self>>> {
+                static POOL: Mutex<Vec<Vec<$float>>> = Mutex::new(Vec::new());
                 &POOL
             }
 

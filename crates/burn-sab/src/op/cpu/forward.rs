@@ -3,13 +3,18 @@
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::super::options::{Recompute, SabOptions};
+use super::Outputs;
+use super::call::{Call, Inputs, augmented, tile_rows};
+use super::cell;
 use super::float::Float;
 use super::pool::Pooled;
+use super::saved::{Saved, Trace};
 use super::score::Ranking;
 use super::sparsify::{self, Rule};
 use super::vector::{scratch, take, weighted_sum};
-use super::{Call, Inputs, Outputs, Saved, Shape, Trace, augmented, cell, tile_rows};
+use crate::op::options::SabOptions;
+use crate::op::settings::Recompute;
+use crate::op::tensors::{Dims, Reminders, SabOutputs};
 
 /// Keys of carried slots that are computed together: more than the 16 rows from which on the product
 /// runs at full speed (see `tile_rows`), and a small block.
@@ -26,7 +31,7 @@ const AUTO_GATES: usize = 256 << 20;
 ///
 /// # Panics
 ///
-/// Panics where a slice has not the number of elements that `inputs.shape` says.
+/// Panics where a slice has not the number of elements that `inputs.dims` says.
 pub fn forward<T: Float>(
     inputs: &Inputs<'_, T>,
     options: &SabOptions,
@@ -45,18 +50,21 @@ pub(super) fn forward_on<T: Float>(
     rankings: &mut [Ranking<T>],
 ) -> (Outputs<T>, Option<Saved<T>>) {
     let call = Call::new(inputs, options, arch);
-    let Shape { batch, time, hidden, .. } = inputs.shape;
+    let Dims { batch, time, hidden, .. } = call.dims;
+    let k_top = options.settings.k_top;
     let given = options.readout.len(time);
     let reminded = if options.reminders { given } else { 0 };
     let stored = if call.is_dense() { 0 } else { call.past_len() };
-    let mut outputs = Outputs {
-        h: scratch(batch * given * hidden),
+    let mut outputs: Outputs<T> = SabOutputs {
+        hidden: scratch(batch * given * hidden),
         last: scratch(batch * hidden),
-        c: scratch(batch * hidden),
-        stored: scratch(batch * stored * hidden),
-        s: scratch(batch * reminded * hidden),
-        slots: vec![0; batch * reminded * options.k_top],
-        weights: vec![T::ZERO; batch * reminded * options.k_top],
+        cell: scratch(batch * hidden),
+        stored: (!call.is_dense()).then(|| scratch(batch * stored * hidden)),
+        reminders: options.reminders.then(|| Reminders {
+            summary: scratch(batch * given * hidden),
+            slots: vec![0; batch * given * k_top],
+            weights: vec![T::ZERO; batch * given * k_top],
+        }),
     };
     let segments = call.schedule.segments();
     let mut saved = keep.then(|| Saved {
@@ -77,9 +85,15 @@ pub(super) fn forward_on<T: Float>(
         },
     });
 
-    let (mut h, mut last, mut c) = (&mut outputs.h[..], &mut outputs.last[..], &mut outputs.c[..]);
-    let (mut past, mut s) = (&mut outputs.stored[..], &mut outputs.s[..]);
-    let (mut slots, mut weights) = (&mut outputs.slots[..], &mut outputs.weights[..]);
+    let SabOutputs { hidden: h, last, cell: c, stored: past, reminders } = &mut outputs;
+    let (mut h, mut last, mut c) = (&mut h[..], &mut last[..], &mut c[..]);
+    let mut past = past.as_deref_mut().unwrap_or_default();
+    let (mut s, mut slots, mut weights) = match reminders {
+        Some(Reminders { summary, slots, weights }) => {
+            (&mut summary[..], &mut slots[..], &mut weights[..])
+        }
+        None => Default::default(),
+    };
     let mut rest = saved.as_mut().map(|saved| Kept {
         ranks: &mut saved.ranks,
         weights: &mut saved.weights,
@@ -105,8 +119,8 @@ pub(super) fn forward_on<T: Float>(
             c: take(&mut c, rows * hidden),
             stored: take(&mut past, rows * stored * hidden),
             s: take(&mut s, rows * reminded * hidden),
-            slots: take(&mut slots, rows * reminded * options.k_top),
-            weights: take(&mut weights, rows * reminded * options.k_top),
+            slots: take(&mut slots, rows * reminded * k_top),
+            weights: take(&mut weights, rows * reminded * k_top),
             kept: rest.as_mut().map(|rest| rest.take(&call, rows, segments.len())),
             ranking: rankings.next(),
         });
@@ -122,13 +136,13 @@ pub(super) fn forward_on<T: Float>(
 
 /// Whether forward keeps the gates of every step ([`SabOptions::recompute`]).
 fn keeps_gates<T: Float>(call: &Call<'_, T>) -> bool {
-    let Shape { batch, time, .. } = call.inputs.shape;
-    match call.options.recompute {
+    let Dims { batch, time, .. } = call.dims;
+    match call.options.settings.recompute {
         Recompute::Never => true,
         Recompute::Always => false,
         Recompute::Auto => {
             // From a few steps that are read out gradient goes back to few windows.
-            let most_are_read = call.is_dense() || call.options.k_trunc >= time;
+            let most_are_read = call.is_dense() || call.options.settings.k_trunc >= time;
             most_are_read && batch * time * call.record() * size_of::<T>() <= AUTO_GATES
         }
     }
@@ -150,7 +164,7 @@ enum KeptTrace<'a, T: Float> {
 
 impl<'a, T: Float> Kept<'a, T> {
     fn take(&mut self, call: &Call<'_, T>, rows: usize, segments: usize) -> Self {
-        let time = call.inputs.shape.time;
+        let time = call.dims.time;
         let keys = if call.attends() { call.schedule.total_slots() * call.key_width() } else { 0 };
         Self {
             ranks: take(&mut self.ranks, rows * time * call.width),
@@ -198,11 +212,11 @@ impl<T: Float> Tile<'_, T> {
     #[inline(always)]
     fn run(mut self) {
         let (call, rows) = (self.call, self.rows);
-        let Shape { time, input, hidden, attention, .. } = call.inputs.shape;
-        let (wide, record, query_at) =
-            (augmented(&call.inputs.shape), call.record(), call.query_at());
+        let Dims { time, input, hidden, attention, .. } = call.dims;
+        let (wide, record, query_at) = (augmented(&call.dims), call.record(), call.query_at());
+        let settings = &call.options.settings;
         let (k_top, given, dense) =
-            (call.options.k_top, call.options.readout.len(time), call.is_dense());
+            (settings.k_top, call.options.readout.len(time), call.is_dense());
         let state = self.first * hidden..(self.first + rows) * hidden;
         let x = &call.inputs.x[self.first * time * input..];
 
@@ -229,7 +243,7 @@ impl<T: Float> Tile<'_, T> {
             self.rank_carried(ranking);
         }
 
-        let scale = T::from_f64(call.options.summary_scale);
+        let scale = T::from_f64(settings.summary_scale);
         let mut retrieved: Vec<(T, u32)> = Vec::with_capacity(call.width);
         let mut segment = 0;
         for t in 0..time {
@@ -277,8 +291,8 @@ impl<T: Float> Tile<'_, T> {
                     attention,
                 );
             }
-            let rule = Rule::new(call.options.sparsifier, k_top, slots);
-            let offset = sparsify::threshold_offset(call.options.sparsifier, k_top, slots);
+            let rule = Rule::new(settings.sparsifier, k_top, slots);
+            let offset = sparsify::threshold_offset(settings.sparsifier, k_top, slots);
             let place = call.options.readout.place(t);
             for r in 0..rows {
                 let at = r * time + t;
@@ -349,7 +363,7 @@ impl<T: Float> Tile<'_, T> {
                 tile[0].extend(&records);
             }
             if call.options.stores_slot(t) {
-                let slot = call.schedule.slots_before(t) - call.inputs.shape.carried;
+                let slot = call.schedule.slots_before(t) - call.dims.carried;
                 if !dense {
                     for (r, row) in augmented.chunks(wide).enumerate() {
                         self.stored[(r * call.past_len() + slot) * hidden..][..hidden]
@@ -375,7 +389,7 @@ impl<T: Float> Tile<'_, T> {
     #[inline(always)]
     fn rank_carried(&mut self, ranking: &mut Ranking<T>) {
         let call = self.call;
-        let Shape { hidden, carried, attention, .. } = call.inputs.shape;
+        let Dims { hidden, carried, attention, .. } = call.dims;
         let mut keys: Vec<T> = scratch(KEY_ROWS * call.key_width());
         for r in 0..self.rows {
             for from in (0..carried).step_by(KEY_ROWS) {

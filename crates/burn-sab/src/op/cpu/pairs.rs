@@ -1,5 +1,7 @@
 //! Weight gradients as large matrix products.
 
+use std::ops::Range;
+
 use super::float::Float;
 use super::matrix::{Matrix, MatrixMut, Target, multiply};
 use super::vector::scratch;
@@ -71,10 +73,16 @@ impl<T: Float> RowPairs<T> {
 
     /// `out += scale * leftᵀ right`; `out` is `[left width, right width]`.
     pub fn add_to(&self, out: &mut [T], scale: T) {
-        let left = Matrix::new(&self.left, self.len, self.left_width).transposed();
+        self.add_columns_to(0..self.left_width, out, scale);
+    }
+
+    /// The same for some columns of the left rows only; `out` is `[columns, right width]`.
+    pub fn add_columns_to(&self, columns: Range<usize>, out: &mut [T], scale: T) {
+        let left = &self.left[columns.start..];
+        let left = Matrix::strided(left, self.len, columns.len(), self.left_width).transposed();
         let right = Matrix::new(&self.right, self.len, self.right_width);
         multiply(
-            MatrixMut::new(out, self.left_width, self.right_width),
+            MatrixMut::new(out, columns.len(), self.right_width),
             left,
             right,
             scale,

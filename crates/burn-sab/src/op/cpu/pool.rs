@@ -5,16 +5,12 @@
 //! system takes freed memory back at once (measured with B 64, T 120, H 128: 17 ms instead of 11).
 
 use std::ops::Deref;
-use std::sync::Mutex;
 
 use super::float::Float;
 
 /// Most bytes that wait for the next call, for each element type: three training steps of the size
 /// above. Judgement, not measurement: memory that nobody else can have meanwhile.
 const MOST: usize = 64 << 20;
-
-/// Numbers that waited for this call, or will wait for the next.
-pub type Pool<T> = Mutex<Vec<Vec<T>>>;
 
 /// A vector whose memory goes to the pool when it is dropped.
 #[derive(Debug)]

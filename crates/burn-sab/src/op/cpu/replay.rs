@@ -1,8 +1,11 @@
 //! Gates and states for the backward pass: read back, or recomputed.
 
+use super::call::{Call, augmented, tile_rows};
+use super::cell;
 use super::float::Float;
+use super::saved::{Saved, Trace};
 use super::vector::{add_scaled, prefetch, scratch};
-use super::{Call, Saved, Shape, Trace, augmented, cell, tile_rows};
+use crate::op::tensors::Dims;
 
 /// The records of one tile, for a sweep from the last step to the first.
 pub struct Replay<'a, T: Float> {
@@ -46,7 +49,7 @@ impl<'a, T: Float> Replay<'a, T> {
         first: usize,
         rows: usize,
     ) -> Self {
-        let Shape { batch, time, hidden, .. } = call.inputs.shape;
+        let Dims { batch, time, hidden, .. } = call.dims;
         let past_len = call.past_len() * hidden;
         let past = &past[first * past_len..][..rows * past_len];
         let (trace, recompute) = match &saved.trace {
@@ -64,7 +67,7 @@ impl<'a, T: Float> Replay<'a, T> {
                     longest,
                     done: vec![false; rows],
                     todo: Vec::with_capacity(rows),
-                    augmented: scratch(rows * augmented(&call.inputs.shape)),
+                    augmented: scratch(rows * augmented(&call.dims)),
                     step: scratch(rows * call.record()),
                     cell: scratch(rows * hidden),
                     provisional: scratch(rows * hidden),
@@ -78,7 +81,7 @@ impl<'a, T: Float> Replay<'a, T> {
     /// A row's hidden states that can be looked up.
     #[inline(always)]
     pub fn past(&self, row: usize) -> &'a [T] {
-        let len = self.call.past_len() * self.call.inputs.shape.hidden;
+        let len = self.call.past_len() * self.call.dims.hidden;
         &self.past[row * len..(row + 1) * len]
     }
 
@@ -108,8 +111,8 @@ impl<'a, T: Float> Replay<'a, T> {
     #[inline(always)]
     fn run(&self, t: usize, recompute: &mut Recompute<T>) {
         let call = self.call;
-        let Shape { input, hidden, attention, .. } = call.inputs.shape;
-        let (record, wide, state) = (call.record(), augmented(&call.inputs.shape), call.state());
+        let Dims { input, hidden, attention, .. } = call.dims;
+        let (record, wide, state) = (call.record(), augmented(&call.dims), call.state());
         let Recompute { segments, total, records, longest, todo, augmented, step, .. } = recompute;
         let (cells, provisional) = (&mut recompute.cell, &mut recompute.provisional);
         let (segment, n) = (segments.len() - 1, todo.len());
@@ -158,10 +161,10 @@ impl<'a, T: Float> Replay<'a, T> {
         let call = self.call;
         let slots = if call.attends() { call.schedule.slots_before(t) } else { 0 };
         let ranks = call.options.ranks(slots);
-        let at = ((self.first + row) * call.inputs.shape.time + t) * call.width;
+        let at = ((self.first + row) * call.dims.time + t) * call.width;
         let (slots, weights) =
             (&self.saved.ranks[at..][..ranks], &self.saved.weights[at..][..ranks]);
-        let scale = T::from_f64(call.options.summary_scale);
+        let scale = T::from_f64(call.options.settings.summary_scale);
         for (&slot, &weight) in slots.iter().zip(weights) {
             if weight != T::ZERO {
                 add_scaled(
@@ -176,7 +179,7 @@ impl<'a, T: Float> Replay<'a, T> {
     /// Writes the 1 and x_t of `[1 | x_t | h_{t-1}]`.
     #[inline(always)]
     fn with_input(&self, t: usize, row: usize, out: &mut [T]) {
-        let Shape { time, input, .. } = self.call.inputs.shape;
+        let Dims { time, input, .. } = self.call.dims;
         out[0] = T::ONE;
         out[1..1 + input].copy_from_slice(
             &self.call.inputs.x[((self.first + row) * time + t) * input..][..input],
@@ -186,7 +189,7 @@ impl<'a, T: Float> Replay<'a, T> {
     /// Writes `[1 | x_t | h_{t-1}]`, if step `t` was prepared.
     #[inline(always)]
     pub fn augment(&self, t: usize, row: usize, out: &mut [T]) {
-        let Shape { input, hidden, .. } = self.call.inputs.shape;
+        let Dims { input, hidden, .. } = self.call.dims;
         self.with_input(t, row, out);
         let h = if t == 0 {
             &self.call.inputs.h0[(self.first + row) * hidden..][..hidden]
@@ -223,7 +226,7 @@ impl<'a, T: Float> Replay<'a, T> {
     /// c_{t-1}, if step `t` was prepared.
     #[inline(always)]
     pub fn previous_cell(&self, t: usize, row: usize) -> &[T] {
-        let hidden = self.call.inputs.shape.hidden;
+        let hidden = self.call.dims.hidden;
         match t {
             0 => &self.call.inputs.c0[(self.first + row) * hidden..][..hidden],
             _ => &self.state_before(t, row)[..hidden],
@@ -233,7 +236,7 @@ impl<'a, T: Float> Replay<'a, T> {
     /// The state ([`Call::state`]) after step `t - 1`, if step `t >= 1` was prepared.
     #[inline(always)]
     fn state_before(&self, t: usize, row: usize) -> &[T] {
-        let (hidden, state) = (self.call.inputs.shape.hidden, self.call.state());
+        let (hidden, state) = (self.call.dims.hidden, self.call.state());
         match &self.recompute {
             Some(recompute) if recompute.segments.last() == Some(&t) => {
                 &self.trace[(row * recompute.total + recompute.segments.len() - 1) * state..]

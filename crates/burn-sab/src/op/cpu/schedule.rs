@@ -1,8 +1,8 @@
 //! When slots are stored and windows begin, for one call.
 
-use super::super::options::SabOptions;
+use crate::op::options::SabOptions;
 
-/// Steps that are recomputed together; see [`Recompute`](super::super::options::Recompute). Long enough for the product
+/// Steps that are recomputed together; see [`Recompute`](crate::op::settings::Recompute). Long enough for the product
 /// that recomputes them to run at full speed (from 16 rows on, see `tile_rows`), and for the kept
 /// cell states (H / 32 numbers a step) to vanish beside the hidden states.
 const SEGMENT: usize = 32;
@@ -39,8 +39,8 @@ impl Schedule {
 
     /// The step that stored the `index`-th slot of this call.
     pub fn step_of(&self, index: usize) -> usize {
-        (self.options.k_att - 1 - self.options.first_step % self.options.k_att)
-            + index * self.options.k_att
+        let k_att = self.options.settings.k_att;
+        (k_att - 1 - self.options.first_step % k_att) + index * k_att
     }
 
     /// First steps of the segments, rising from 0. A segment is a run of whole truncation windows, or
@@ -50,7 +50,7 @@ impl Schedule {
         let mut last = 0;
         for t in 1..self.time {
             let len = t - last;
-            let next_does_not_fit = len.saturating_add(self.options.k_trunc) > SEGMENT;
+            let next_does_not_fit = len.saturating_add(self.options.settings.k_trunc) > SEGMENT;
             if len >= SEGMENT || (self.options.starts_window(t) && next_does_not_fit) {
                 starts.push(t);
                 last = t;
@@ -62,24 +62,12 @@ impl Schedule {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::options::{Readout, Recompute, Sparsifier, Strategy};
+    use crate::op::settings::SabSettings;
     use super::*;
 
     fn schedule(k_att: usize, k_trunc: usize, first_step: usize, time: usize) -> Schedule {
-        let options = SabOptions {
-            k_top: 2,
-            k_att,
-            k_trunc,
-            truncation_offset: 0,
-            sparsifier: Sparsifier::Softmax,
-            summary_scale: 1.0,
-            max_hops: None,
-            first_step,
-            readout: Readout::All,
-            reminders: true,
-            recompute: Recompute::Auto,
-            strategy: Strategy::Auto,
-        };
+        let settings = SabSettings { k_att, k_trunc, truncation_offset: 0, ..Default::default() };
+        let options = SabOptions { settings, first_step, ..Default::default() };
         Schedule::new(&options, time, 3)
     }
 

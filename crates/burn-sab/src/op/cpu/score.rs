@@ -1,37 +1,13 @@
 //! Scores of slots, forward.
 
+use super::call::Call;
 use super::float::{Float, tanh};
 use super::matrix::{Matrix, MatrixMut, Target, multiply};
 use super::select::{BLOCK, beats, insert, resort, select};
 use super::vector::{dot, scratch};
-use super::{Call, Score};
+use crate::op::score::Score;
 
-impl<T: Float> Score<'_, T> {
-    /// Panics where a parameter has not the right number of elements.
-    pub(super) fn check(&self, hidden: usize, attention: usize) {
-        let lens = |tensors: &[(&[T], usize)]| {
-            for (tensor, want) in tensors {
-                assert_eq!(tensor.len(), *want, "elements of a score parameter");
-            }
-        };
-        match *self {
-            Self::Additive { u, v } => lens(&[(u, hidden), (v, hidden)]),
-            Self::Mlp { query, bias, memory, v } => {
-                assert!(attention > 0, "mlp scores need an attention size");
-                lens(&[
-                    (query, hidden * attention),
-                    (bias, attention),
-                    (memory, hidden * attention),
-                    (v, attention),
-                ]);
-            }
-            Self::Dot { query, key } => {
-                assert!(attention > 0, "dot scores need an attention size");
-                lens(&[(query, hidden * attention), (key, hidden * attention)]);
-            }
-        }
-    }
-
+impl<T: Float> Score<&[T]> {
     /// Queries of provisional hidden states (`[n, H]`, rows `hidden_stride` apart), each `[A]`, rows
     /// `out_stride` apart. Dot: scaled by 1/sqrt(A); mlp: with the bias; additive: nothing.
     #[inline(always)]
@@ -47,9 +23,9 @@ impl<T: Float> Score<'_, T> {
         let provisional = Matrix::new(provisional, n, hidden);
         match *self {
             Self::Additive { .. } => {}
-            Self::Mlp { query, bias, .. } => {
+            Self::Mlp { query, query_bias, .. } => {
                 for row in out.chunks_mut(out_stride) {
-                    row[..attention].copy_from_slice(bias);
+                    row[..attention].copy_from_slice(query_bias);
                 }
                 let out = MatrixMut::strided(out, n, attention, out_stride);
                 multiply(
@@ -124,6 +100,10 @@ fn dot_tanh<T: Float>(v: &[T], x: &[T]) -> T {
     sum
 }
 
+/// Longest list of best keys: a longer one costs more to keep in order than to find anew. Judgement, not
+/// measurement: published settings rank at most eleven slots.
+const MOST_LISTED: usize = 256;
+
 /// The slots' keys of one tile, laid out for ranking.
 #[derive(Debug, Clone)]
 pub struct Ranking<T> {
@@ -135,7 +115,8 @@ pub struct Ranking<T> {
     /// Additive: each row's best keys so far and their slots, `[rows, best]`.
     best_keys: Vec<T>,
     best_slots: Vec<u32>,
-    /// Keys that the lists have room for: as many as can be ranks, and one that bounds the rest.
+    /// Keys that the lists have room for: as many as can be ranks, and one that bounds the rest, but at most
+    /// [`MOST_LISTED`].
     best: usize,
     /// Slots stored so far, in every row.
     len: usize,
@@ -159,7 +140,7 @@ impl<T: Float> Ranking<T> {
 
     fn with_ranks(call: &Call<'_, T>, rows: usize, ranks: usize) -> Self {
         let additive = matches!(call.inputs.score, Score::Additive { .. });
-        let best = if additive { ranks + 1 } else { 0 };
+        let best = if additive { ranks.saturating_add(1).min(MOST_LISTED) } else { 0 };
         let mut ranking = Self {
             width: call.key_width(),
             keys: vec![vec![]; rows],
@@ -229,7 +210,7 @@ impl<T: Float> Ranking<T> {
     #[inline(always)]
     pub fn rank(
         &mut self,
-        score: &Score<'_, T>,
+        score: &Score<&[T]>,
         row: usize,
         query: &[T],
         provisional: &[T],
@@ -281,11 +262,15 @@ impl<T: Float> Ranking<T> {
     }
 
     /// Additive scores all move by the same query term, so the best keys are the best scores: except
-    /// where rounding makes different keys equal scores. Returns false if that touches the boundary.
+    /// where rounding makes different keys equal scores. Returns false if that touches the boundary, or if the
+    /// list is too short.
     #[inline(always)]
     fn rank_from_list(&mut self, row: usize, query: T, best: &mut [T], slots: &mut [u32]) -> bool {
         let n = best.len();
         let listed = self.len.min(self.best);
+        if n > listed || (n == listed && listed < self.len) {
+            return false;
+        }
         let range = row * self.best..row * self.best + listed;
         let (scores, list_slots) =
             (&mut self.list_scores[..listed], &mut self.list_slots[..listed]);

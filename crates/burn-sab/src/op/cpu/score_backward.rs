@@ -1,11 +1,13 @@
 //! Scores of slots, backward.
 
+use super::call::Call;
 use super::float::{Float, tanh, tanh_and_slope};
 use super::matrix::{Matrix, MatrixMut, Target, multiply, transpose};
 use super::pairs::RowPairs;
 use super::score::dot_scale;
 use super::vector::{add, add_scaled};
-use super::{Call, Score, Shape};
+use crate::op::score::Score;
+use crate::op::tensors::Dims;
 
 /// What the tiles of a call share: transposed projections, `[A, H]`; empty for additive scores.
 pub struct Transposed<T> {
@@ -16,7 +18,7 @@ pub struct Transposed<T> {
 impl<T: Float> Transposed<T> {
     /// Transposes the projections of the call's score.
     pub fn new(call: &Call<'_, T>) -> Self {
-        let Shape { hidden, attention, .. } = call.inputs.shape;
+        let Dims { hidden, attention, .. } = call.dims;
         match call.inputs.score {
             Score::Additive { .. } => Self { query: Vec::new(), key: Vec::new() },
             Score::Mlp { query, memory: key, .. } | Score::Dot { query, key } => Self {
@@ -25,18 +27,6 @@ impl<T: Float> Transposed<T> {
             },
         }
     }
-}
-
-/// Zeros in the shapes of the score parameters, in the order of their fields.
-pub fn zeros<T: Float>(score: &Score<'_, T>) -> Vec<Vec<T>> {
-    let lens = match *score {
-        Score::Additive { u, v } => vec![u.len(), v.len()],
-        Score::Mlp { query, bias, memory, v } => {
-            vec![query.len(), bias.len(), memory.len(), v.len()]
-        }
-        Score::Dot { query, key } => vec![query.len(), key.len()],
-    };
-    lens.into_iter().map(|len| vec![T::ZERO; len]).collect()
 }
 
 /// The backward pass of the scores of one tile.
@@ -52,7 +42,7 @@ pub struct ScoreSweep<'a, T> {
 impl<'a, T: Float> ScoreSweep<'a, T> {
     /// At most `batch` queries and keys are added between two calls of [`Self::settle`].
     pub fn new(call: &'a Call<'a, T>, transposed: &'a Transposed<T>, batch: usize) -> Self {
-        let hidden = call.inputs.shape.hidden;
+        let hidden = call.dims.hidden;
         let (batch, key_width) = if call.attends() { (batch, call.key_width()) } else { (0, 1) };
         Self {
             call,
@@ -62,7 +52,7 @@ impl<'a, T: Float> ScoreSweep<'a, T> {
         }
     }
 
-    /// Begins a query's gradient, nought at first.
+    /// Begins a query's gradient, zero at first.
     #[inline(always)]
     pub fn query(&mut self, provisional: &[T]) -> &mut [T] {
         let (left, right) = self.queries.push();
@@ -73,7 +63,7 @@ impl<'a, T: Float> ScoreSweep<'a, T> {
 
     /// Adds what the last `n` queries' gradients give to their provisional hidden states, `[n, H]`.
     pub fn queries_to_provisional(&self, n: usize, grad_provisional: &mut [T]) {
-        let Shape { hidden, attention, .. } = self.call.inputs.shape;
+        let Dims { hidden, attention, .. } = self.call.dims;
         let scale = match self.call.inputs.score {
             Score::Additive { .. } => return,
             Score::Mlp { .. } => T::ONE,
@@ -99,7 +89,7 @@ impl<'a, T: Float> ScoreSweep<'a, T> {
     /// What the last `n` keys' gradients give to their slots, `[n, H]`.
     #[inline(always)]
     pub fn keys_to_slots(&self, n: usize, grad_slots: &mut [T]) {
-        let Shape { hidden, attention, .. } = self.call.inputs.shape;
+        let Dims { hidden, attention, .. } = self.call.dims;
         let first = self.keys.len() - n;
         let grad_keys = self.keys.right_from(first);
         if let Score::Additive { v, .. } = self.call.inputs.score {
@@ -123,39 +113,49 @@ impl<'a, T: Float> ScoreSweep<'a, T> {
     }
 
     /// Adds the collected pairs to the parameters' gradients, if there are enough of them or `all`.
-    /// `out`: those gradients in the order of [`Score`]'s fields, or empty where they are not wanted.
+    /// `out`: those gradients, each empty where the parameter needs none.
     #[inline(always)]
-    pub fn settle(&mut self, all: bool, out: &mut [Vec<T>]) {
-        let Shape { hidden, attention, .. } = self.call.inputs.shape;
+    pub fn settle(&mut self, all: bool, out: &mut Score<Vec<T>>) {
+        let Dims { hidden, attention, .. } = self.call.dims;
         if self.queries.len() > 0 && (all || self.queries.is_full()) {
-            match (self.call.inputs.score, &mut *out) {
-                (Score::Mlp { .. }, [query, bias, ..]) => {
-                    self.queries.add_to(query, T::ONE);
-                    for row in self.queries.right_from(0).chunks(attention) {
-                        add(bias, row);
+            match out {
+                Score::Additive { .. } => {}
+                Score::Mlp { query, query_bias, .. } => {
+                    add_pairs(&self.queries, query, T::ONE);
+                    if !query_bias.is_empty() {
+                        for row in self.queries.right_from(0).chunks(attention) {
+                            add(query_bias, row);
+                        }
                     }
                 }
-                (Score::Dot { .. }, [query, _]) => {
-                    self.queries.add_to(query, dot_scale(attention));
+                Score::Dot { query, .. } => {
+                    add_pairs(&self.queries, query, dot_scale(attention));
                 }
-                _ => {}
             }
             self.queries.clear();
         }
         if self.keys.len() > 0 && (all || self.keys.is_full()) {
-            match (self.call.inputs.score, out) {
-                (Score::Additive { .. }, [_, v]) => {
+            match out {
+                Score::Additive { v, .. } => {
                     let slots = self.keys.left_from(0).chunks(hidden);
                     for (slot, grad_key) in slots.zip(self.keys.right_from(0)) {
                         add_scaled_tanh(v, *grad_key, slot);
                     }
                 }
-                (Score::Mlp { .. }, [_, _, memory, _]) => self.keys.add_to(memory, T::ONE),
-                (Score::Dot { .. }, [_, key]) => self.keys.add_to(key, T::ONE),
-                _ => {}
+                Score::Mlp { memory: weight, .. } | Score::Dot { key: weight, .. } => {
+                    add_pairs(&self.keys, weight, T::ONE);
+                }
             }
             self.keys.clear();
         }
+    }
+}
+
+/// Adds the pairs to the gradient of a matrix, unless it is empty.
+#[inline(always)]
+fn add_pairs<T: Float>(pairs: &RowPairs<T>, out: &mut [T], scale: T) {
+    if !out.is_empty() {
+        pairs.add_to(out, scale);
     }
 }
 
@@ -168,14 +168,15 @@ fn add_scaled_tanh<T: Float>(out: &mut [T], scale: T, x: &[T]) {
 }
 
 /// Adds to the gradients of a query and a key what comes from their `score`'s gradient. `out`: gradients
-/// of the score parameters, or empty. Additive scores have no queries: the caller sums `grad_score`.
+/// of the score parameters, each empty where it needs none. Additive scores have no queries: the caller sums
+/// `grad_score`.
 #[inline(always)]
 pub fn score<T: Float>(
-    score: &Score<'_, T>,
+    score: &Score<&[T]>,
     grad_score: T,
     (query, grad_query): (&[T], &mut [T]),
     (key, grad_key): (&[T], &mut [T]),
-    out: &mut [Vec<T>],
+    out: &mut Score<Vec<T>>,
 ) {
     match *score {
         Score::Additive { .. } => grad_key[0] += grad_score,
@@ -185,7 +186,7 @@ pub fn score<T: Float>(
         }
         Score::Mlp { v, .. } => {
             mlp(grad_score, v, query, key, grad_query, grad_key);
-            if let Some(out) = out.last_mut() {
+            if let Score::Mlp { v: out, .. } = out {
                 for ((out, q), k) in out.iter_mut().zip(query).zip(key) {
                     *out += grad_score * tanh(*q + *k);
                 }
@@ -214,20 +215,20 @@ fn mlp<T: Float>(
 }
 
 /// The additive query term, for the rule whose weights it changes: adds to the gradient of the
-/// provisional hidden state and, unless `out` is empty, to that of u.
+/// provisional hidden state and, unless it is empty, to that of u.
 #[inline(always)]
 pub fn additive_query<T: Float>(
-    score: &Score<'_, T>,
+    score: &Score<&[T]>,
     grad_score: T,
     provisional: &[T],
     grad_provisional: &mut [T],
-    out: &mut [Vec<T>],
+    out: &mut Score<Vec<T>>,
 ) {
     if let Score::Additive { u, .. } = *score {
         for ((out, u), h) in grad_provisional.iter_mut().zip(u).zip(provisional) {
             *out += grad_score * *u * tanh_and_slope(*h).1;
         }
-        if let Some(out) = out.first_mut() {
+        if let Score::Additive { u: out, .. } = out {
             add_scaled_tanh(out, grad_score, provisional);
         }
     }

@@ -34,7 +34,7 @@ impl<T: Float> SlotGradients<T> {
         }
     }
 
-    /// The gradient of a slot, nought at first.
+    /// The gradient of a slot, zero at first.
     #[inline(always)]
     pub fn entry(&mut self, lane: usize, row: usize, slot: usize) -> &mut [T] {
         let index = (lane * self.rows + row) * self.slots + slot;

@@ -1,8 +1,9 @@
 //! From the best scores to weights, and back.
 
-use super::super::options::{EPSILON, Sparsifier};
 use super::float::{Float, exp};
 use super::vector::dot;
+use crate::op::options::EPSILON;
+use crate::op::settings::Sparsifier;
 
 /// How the weights of one step follow from its ranked scores.
 #[derive(Clone, Copy, PartialEq, Eq)]

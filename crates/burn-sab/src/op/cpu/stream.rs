@@ -2,11 +2,13 @@
 
 use pulp::Arch;
 
-use super::super::options::SabOptions;
+use super::Outputs;
+use super::call::{Call, Inputs, tile_rows};
 use super::float::Float;
 use super::forward::forward_on;
 use super::score::Ranking;
-use super::{Call, Inputs, Outputs, Shape, tile_rows};
+use crate::op::options::SabOptions;
+use crate::op::tensors::{Dims, SabInputs};
 
 /// Slots in a buffer that grows, and their keys, computed once. What a call that carries the slots would
 /// copy and compute again.
@@ -45,15 +47,14 @@ impl<T: Float> Stream<T> {
         self.rankings.clear();
     }
 
-    /// One step (`inputs.shape.time` is 1) that sees the slots of this stream instead of those of `inputs`,
-    /// and stores its own. `options.k_top` and the score are those of all steps since the keys were
+    /// One step (`inputs.dims.time` is 1) that sees the slots of this stream instead of those of `inputs`,
+    /// and stores its own. `k_top` and the score are those of all steps since the keys were
     /// forgotten.
     pub fn step(&mut self, inputs: &Inputs<'_, T>, options: &SabOptions) -> Outputs<T> {
         let inputs = Inputs {
-            shape: Shape { carried: self.len, ..inputs.shape },
-            slots: &self.slots,
+            dims: Dims { carried: self.len, ..inputs.dims },
+            arrays: SabInputs { slots: Some(&self.slots[..]), ..inputs.arrays },
             capacity: self.capacity,
-            ..*inputs
         };
         if self.rankings.is_empty() && self.len > 0 {
             let call = Call::new(&inputs, options, Arch::new());

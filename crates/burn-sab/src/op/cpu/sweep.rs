@@ -1,12 +1,13 @@
 //! The reverse sweep over the steps of one tile.
 //!
 //! It carries the gradients of h and c for every row and lane (a lane counts the reminders used so
-//! far, see `max_hops` in [`SabOptions`](super::super::options::SabOptions)); one that no gradient
+//! far, see `max_hops` in [`SabSettings`](crate::op::SabSettings)); one that no gradient
 //! has entered is not live and costs nothing. At a step, gradient comes from above, from the next
 //! step, and from the slot that the step stored; it leaves to the slots that were retrieved and to
 //! the previous step, unless a window starts here.
 
-use super::backward::{Parameters, Shared, Tile};
+use super::call::augmented;
+use super::cell;
 use super::float::Float;
 use super::matrix::{Matrix, MatrixMut, Target, multiply};
 use super::pairs::RowPairs;
@@ -14,8 +15,9 @@ use super::replay::Replay;
 use super::score_backward::{self, ScoreSweep};
 use super::slot_gradients::SlotGradients;
 use super::sparsify::{self, Rule};
+use super::tile::{Parameters, Shared, Tile};
 use super::vector::{add, add_scaled, dot, is_zero, scratch};
-use super::{Shape, augmented, cell};
+use crate::op::tensors::Dims;
 
 /// Carried slots whose key gradients are passed on together: more than the 16 rows from which on the
 /// product runs at full speed (see `tile_rows`), and a small block.
@@ -59,7 +61,7 @@ pub(super) struct Sweep<'a, T: Float> {
     grad_x: Vec<T>,
 }
 
-/// Makes a path live, with gradients of nought, unless it is.
+/// Makes a path live, with gradients of zero, unless it is.
 #[inline(always)]
 fn wake<T: Float>(path: usize, live: &mut [bool], grad_h: &mut [T], grad_c: &mut [T]) {
     if !std::mem::replace(&mut live[path], true) {
@@ -77,7 +79,7 @@ impl<'a, T: Float> Sweep<'a, T> {
         parameters: &'a mut Parameters<T>,
     ) -> Self {
         let call = shared.call;
-        let Shape { hidden, carried, .. } = call.inputs.shape;
+        let Dims { hidden, carried, .. } = call.dims;
         let rows = tile.rows;
         let paths = rows * shared.lanes;
         let (slots, carried) =
@@ -94,7 +96,7 @@ impl<'a, T: Float> Sweep<'a, T> {
             stored: SlotGradients::new(shared.lanes, rows, slots, hidden + call.key_width()),
             carried_keys: vec![T::ZERO; rows * carried * call.key_width()],
             scores: ScoreSweep::new(call, &shared.score, paths.max(KEY_ROWS)),
-            cells: RowPairs::new(augmented(&call.inputs.shape), 4 * hidden, paths),
+            cells: RowPairs::new(augmented(&call.dims), 4 * hidden, paths),
             origins: Vec::new(),
             tanh_cell: scratch(paths * hidden),
             slope: scratch(paths * hidden),
@@ -109,7 +111,7 @@ impl<'a, T: Float> Sweep<'a, T> {
         }
     }
 
-    /// A row's part at `place` of a gradient from above (`[B, places, H]`), None where it is nought.
+    /// A row's part at `place` of a gradient from above (`[B, places, H]`), None where it is zero.
     #[inline(always)]
     fn upstream(
         &self,
@@ -118,7 +120,7 @@ impl<'a, T: Float> Sweep<'a, T> {
         places: usize,
         place: usize,
     ) -> Option<&'a [T]> {
-        let hidden = self.shared.call.inputs.shape.hidden;
+        let hidden = self.shared.call.dims.hidden;
         let part = &up?[((self.tile.first + row) * places + place) * hidden..][..hidden];
         (!is_zero(part)).then_some(part)
     }
@@ -126,12 +128,12 @@ impl<'a, T: Float> Sweep<'a, T> {
     /// The last step before `t` at which there is something to do.
     pub(super) fn before(&self, t: usize) -> Option<usize> {
         let Shared { call, up, .. } = self.shared;
-        if t == call.inputs.shape.time || self.live.contains(&true) {
+        if t == call.dims.time || self.live.contains(&true) {
             return t.checked_sub(1);
         }
         let given =
-            if up.h.is_some() || up.s.is_some() { call.options.readout.before(t) } else { None };
-        let slots = call.schedule.slots_before(t) - call.inputs.shape.carried;
+            if up.hidden.is_some() || up.summary.is_some() { call.options.readout.before(t) } else { None };
+        let slots = call.schedule.slots_before(t) - call.dims.carried;
         let slot = match up.stored {
             Some(_) => slots.checked_sub(1),
             None if call.attends() => self.stored.last_before(slots),
@@ -145,17 +147,17 @@ impl<'a, T: Float> Sweep<'a, T> {
     pub(super) fn step(&mut self, t: usize) {
         let shared = self.shared;
         let call = shared.call;
-        let Shape { time, hidden, .. } = call.inputs.shape;
+        let Dims { time, hidden, .. } = call.dims;
         let (given, place) = (call.options.readout.len(time), call.options.readout.place(t));
         for row in 0..self.tile.rows {
             let path = row * shared.lanes;
             let at = path * hidden..(path + 1) * hidden;
             let last = if t == time - 1 {
-                [self.upstream(shared.up.last, row, 1, 0), self.upstream(shared.up.c, row, 1, 0)]
+                [self.upstream(shared.up.last, row, 1, 0), self.upstream(shared.up.cell, row, 1, 0)]
             } else {
                 [None, None]
             };
-            let [given_h, given_s] = [shared.up.h, shared.up.s]
+            let [given_h, given_s] = [shared.up.hidden, shared.up.summary]
                 .map(|up| place.and_then(|place| self.upstream(up, row, given, place)));
             if [given_h, given_s, last[0], last[1]].iter().all(Option::is_none) {
                 continue;
@@ -169,7 +171,7 @@ impl<'a, T: Float> Sweep<'a, T> {
             }
         }
         if call.options.stores_slot(t) {
-            let slot = call.schedule.slots_before(t) - call.inputs.shape.carried;
+            let slot = call.schedule.slots_before(t) - call.dims.carried;
             self.enter_slot(slot);
             if call.attends() {
                 self.leave_slot(slot);
@@ -187,7 +189,7 @@ impl<'a, T: Float> Sweep<'a, T> {
     /// The gradient of an output slot enters at the step that stored it.
     #[inline(always)]
     fn enter_slot(&mut self, slot: usize) {
-        let (shared, hidden) = (self.shared, self.shared.call.inputs.shape.hidden);
+        let (shared, hidden) = (self.shared, self.shared.call.dims.hidden);
         for row in 0..self.tile.rows {
             let slots = shared.call.schedule.stored_slots();
             if let Some(up) = self.upstream(shared.up.stored, row, slots, slot) {
@@ -201,10 +203,10 @@ impl<'a, T: Float> Sweep<'a, T> {
     /// The gradient of a slot that was retrieved goes to the state that was stored.
     #[inline(always)]
     fn leave_slot(&mut self, slot: usize) {
-        let (shared, hidden) = (self.shared, self.shared.call.inputs.shape.hidden);
+        let (shared, hidden) = (self.shared, self.shared.call.dims.hidden);
         self.receivers.clear();
         for row in 0..self.tile.rows {
-            let carried = shared.call.inputs.shape.carried;
+            let carried = shared.call.dims.carried;
             let value =
                 shared.call.slot(self.tile.first + row, self.replay.past(row), carried + slot);
             for lane in 0..shared.lanes {
@@ -240,12 +242,13 @@ impl<'a, T: Float> Sweep<'a, T> {
     #[inline(always)]
     fn retrieval(&mut self, t: usize) {
         let (shared, call) = (self.shared, self.shared.call);
-        let Shape { time, hidden, carried, .. } = call.inputs.shape;
+        let settings = &call.options.settings;
+        let Dims { time, hidden, carried, .. } = call.dims;
         let (key_width, total) = (call.key_width(), call.schedule.total_slots());
         let slots = call.schedule.slots_before(t);
         let ranks = call.options.ranks(slots);
-        let rule = Rule::new(call.options.sparsifier, call.options.k_top, slots);
-        let scale = T::from_f64(call.options.summary_scale);
+        let rule = Rule::new(settings.sparsifier, settings.k_top, slots);
+        let scale = T::from_f64(settings.summary_scale);
         let paths = std::mem::take(&mut self.paths);
         let given = call.options.readout.len(time);
         let place = call.options.readout.place(t);
@@ -275,7 +278,7 @@ impl<'a, T: Float> Sweep<'a, T> {
             self.grad_s.fill(T::ZERO);
             add_scaled(&mut self.grad_s, scale, &self.grad_h[at]);
             if lane == 0
-                && let (Some(up), Some(place)) = (shared.up.s, place)
+                && let (Some(up), Some(place)) = (shared.up.summary, place)
             {
                 add(&mut self.grad_s, &up[(batch_row * given + place) * hidden..][..hidden]);
             }
@@ -305,7 +308,7 @@ impl<'a, T: Float> Sweep<'a, T> {
                     // Carried slots are tensors from outside: they take gradient from every lane.
                     None => {
                         let at = row * carried + slot;
-                        let grad_slot = if shared.needs.slots {
+                        let grad_slot = if shared.wanted.slots {
                             &mut self.tile.slots[at * hidden..(at + 1) * hidden]
                         } else {
                             &mut []
@@ -347,7 +350,7 @@ impl<'a, T: Float> Sweep<'a, T> {
     #[inline(always)]
     fn cell(&mut self, t: usize) {
         let (shared, call) = (self.shared, self.shared.call);
-        let hidden = call.inputs.shape.hidden;
+        let hidden = call.dims.hidden;
         let n = self.paths.len();
         let first = self.cells.len();
         for (k, &path) in self.paths.iter().enumerate() {
@@ -370,7 +373,7 @@ impl<'a, T: Float> Sweep<'a, T> {
             self.live.fill(false);
             return;
         }
-        if t == 0 && !shared.needs.state {
+        if t == 0 && !(shared.wanted.h0 || shared.wanted.c0) {
             return;
         }
         // Where all paths are live, the product is the next `grad_h`, in place.
@@ -391,8 +394,13 @@ impl<'a, T: Float> Sweep<'a, T> {
                 self.grad_h[at].copy_from_slice(grad_h);
             } else {
                 let row = path / shared.lanes;
-                add(&mut self.tile.h0[row * hidden..(row + 1) * hidden], grad_h);
-                add(&mut self.tile.c0[row * hidden..(row + 1) * hidden], &self.grad_c[at]);
+                let row = row * hidden..(row + 1) * hidden;
+                if shared.wanted.h0 {
+                    add(&mut self.tile.h0[row.clone()], grad_h);
+                }
+                if shared.wanted.c0 {
+                    add(&mut self.tile.c0[row], &self.grad_c[at]);
+                }
             }
         }
     }
@@ -400,16 +408,17 @@ impl<'a, T: Float> Sweep<'a, T> {
     /// Turns collected pairs into gradients, if there are enough of them or `all`.
     #[inline(always)]
     fn settle(&mut self, all: bool) {
-        let Shape { time, input, hidden, .. } = self.shared.call.inputs.shape;
+        let Dims { time, input, hidden, .. } = self.shared.call.dims;
         self.scores.settle(all, &mut self.parameters.score);
         let n = self.cells.len();
         if n == 0 || !(all || self.cells.is_full()) {
             return;
         }
-        if self.shared.needs.weights {
-            self.cells.add_to(&mut self.parameters.stacked, T::ONE);
+        let columns = self.shared.wanted.columns.clone();
+        if !columns.is_empty() {
+            self.cells.add_columns_to(columns, &mut self.parameters.stacked, T::ONE);
         }
-        if self.shared.needs.x {
+        if self.shared.wanted.x {
             self.grad_x.resize((n * input).max(self.grad_x.len()), T::ZERO);
             multiply(
                 MatrixMut::new(&mut self.grad_x, n, input),
@@ -430,7 +439,7 @@ impl<'a, T: Float> Sweep<'a, T> {
     #[inline(always)]
     pub(super) fn finish(&mut self) {
         let call = self.shared.call;
-        let Shape { hidden, carried, .. } = call.inputs.shape;
+        let Dims { hidden, carried, .. } = call.dims;
         let width = call.key_width();
         self.settle(true);
         // Carried slots, `row * M0 + slot`, whose keys have gradient.
@@ -443,7 +452,7 @@ impl<'a, T: Float> Sweep<'a, T> {
                 let slot = call.carried(self.tile.first + at / carried, at % carried, 1);
                 self.scores.key(slot, &self.carried_keys[at * width..(at + 1) * width]);
             }
-            if self.shared.needs.slots {
+            if self.shared.wanted.slots {
                 self.scores.keys_to_slots(some.len(), &mut self.block[..some.len() * hidden]);
                 for (&at, grad_slot) in some.iter().zip(self.block.chunks(hidden)) {
                     add(&mut self.tile.slots[at * hidden..(at + 1) * hidden], grad_slot);

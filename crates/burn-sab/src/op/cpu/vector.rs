@@ -81,7 +81,7 @@ pub fn add<T: Float>(out: &mut [T], row: &[T]) {
     }
 }
 
-/// Whether every element is nought. NaN is not.
+/// Whether every element is zero. NaN is not.
 #[inline(always)]
 pub fn is_zero<T: Float>(row: &[T]) -> bool {
     row.chunks(SUMS).all(|chunk| !chunk.iter().fold(false, |any, x| any | (*x != T::ZERO)))

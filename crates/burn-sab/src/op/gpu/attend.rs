@@ -7,8 +7,9 @@ use cubecl::prelude::*;
 use super::call::{Call, batch_row, is_row};
 use super::layout::Packed;
 use super::select::{LOWEST, NO_SLOT, best_of_row, sum_of_row};
-use super::variant::ScoreKind;
-use crate::op::options::{EPSILON, Sparsifier};
+use crate::op::options::EPSILON;
+use crate::op::score::ScoreKind;
+use crate::op::settings::Sparsifier;
 
 /// What a cube knows of the retrieval at the present step; all in shared memory.
 #[derive(CubeType)]

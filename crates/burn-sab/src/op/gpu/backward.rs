@@ -12,67 +12,13 @@ use cubecl::ir::ElemType;
 use cubecl::prelude::*;
 
 use super::call::{Call, batch_row, is_row};
+use super::flow::{Flow, Lane, Paths, Step};
 use super::layout::{Packed, falls_on, ranks};
 use super::recall::{Recall, through_key, to_keys, to_scores, to_slots};
 use super::replay::{leave_empty, through_cell, to_state_before};
 use super::sums::{clear, settle};
-use super::variant::ScoreKind;
-use crate::op::options::Sparsifier;
-
-/// What of the upstream gradients there is, and how gradients travel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Paths {
-    pub hidden: bool,
-    pub summary: bool,
-    /// Of h and c after the last step.
-    pub last: bool,
-    pub cell: bool,
-    /// Whether the number of hops is limited; then what a lane adds to slots goes to the next lane.
-    pub limited: bool,
-    /// Whether there is more than one lane.
-    pub lanes: bool,
-}
-
-/// Gradients on their way through a step, `[rows, H]` each, in shared memory.
-#[derive(CubeType)]
-pub(super) struct Flow {
-    pub h: Shared<[f32]>,
-    pub c: Shared<[f32]>,
-    /// Of the summary; between the steps, the second half of `h`.
-    pub s: Shared<[f32]>,
-    /// Of the pre-activations, `[rows, 4H]`, unless they pass through global memory.
-    pub gates: Shared<[f32]>,
-    /// Whether any gradient reaches the present step; the other of the two is cleared for the next.
-    pub alive: Shared<[u32]>,
-}
-
-/// The present step.
-#[derive(CubeType, Clone, Copy)]
-pub(super) struct Step {
-    pub t: usize,
-    /// Slots that it could retrieve; the slot that it stored, if it did, has this number.
-    pub m: usize,
-    /// Slots that decided the weights.
-    pub n: usize,
-    /// Whether the weights are the scores.
-    pub raw: bool,
-    pub stores: bool,
-    pub starts_window: bool,
-    pub lane: usize,
-}
-
-/// Where a lane takes the gradients of slots and keys from, and where it adds them.
-#[derive(CubeType, Clone, Copy)]
-pub(super) struct Lane {
-    pub slots_in: usize,
-    pub keys_in: usize,
-    pub slots_out: usize,
-    pub keys_out: usize,
-    /// Whether it takes any.
-    pub takes: bool,
-    /// Whether slots of this call get nothing from it.
-    pub last: bool,
-}
+use crate::op::score::ScoreKind;
+use crate::op::settings::Sparsifier;
 
 /// `up_h`, `up_s`: gradients of hidden states and summaries, `[B, T, H]`, or any buffer where there is
 /// none. `work`: see [`WorkAt`](super::layout::WorkAt).
@@ -104,7 +50,7 @@ pub(super) fn backward_kernel<F: Float>(
         } else {
             4 * v.rows * v.hidden
         })),
-        alive: Shared::<[u32]>::new_slice(2usize),
+        alive: Shared::<[Atomic<u32>]>::new_slice(2usize),
     };
     let mut recall = Recall {
         ranked: Shared::<[u32]>::new_slice(rows * capacity),
@@ -140,7 +86,7 @@ pub(super) fn backward_kernel<F: Float>(
             p += units;
         }
         if unit == 0 {
-            flow.alive[0] = 0;
+            flow.alive[0].store(0u32);
         }
         sync_cube();
 
@@ -180,7 +126,7 @@ pub(super) fn backward_kernel<F: Float>(
 
             // A step that no gradient reaches has nothing to pass on: a path through time ends where a
             // window begins, and starts anew where a slot was retrieved.
-            if workgroup_uniform_load(&flow.alive[back % 2]) == 0 {
+            if workgroup_uniform_load_atomic(&flow.alive[back % 2]) == 0 {
                 // With lanes the sums are zero as it is.
                 if comptime!(!paths.lanes) {
                     leave_empty(&mut call, t);
@@ -266,7 +212,7 @@ fn arrive<F: Float>(
     let capacity = comptime!(v.ranks);
     let unit = UNIT_POS as usize;
     if unit == 0 {
-        flow.alive[(back + 1) % 2] = 0;
+        flow.alive[(back + 1) % 2].store(0u32);
     }
     let mut p = unit;
     while p < rows * h_size {
@@ -302,7 +248,7 @@ fn arrive<F: Float>(
         }
         flow.s[p] = grad_s;
         if grad != 0.0f32 || grad_s != 0.0f32 || flow.c[p] != 0.0f32 {
-            flow.alive[back % 2] = 1;
+            flow.alive[back % 2].store(1u32);
         }
         p += units;
     }

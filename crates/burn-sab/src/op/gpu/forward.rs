@@ -12,8 +12,9 @@ use super::attend::{Finds, attend};
 use super::call::{Call, batch_row, is_row, sigmoid};
 use super::layout::{Packed, Wanted, falls_on, ranks};
 use super::slots::{add_key, carry};
-use super::variant::ScoreKind;
-use crate::op::options::{EPSILON, Sparsifier};
+use crate::op::options::EPSILON;
+use crate::op::score::ScoreKind;
+use crate::op::settings::Sparsifier;
 
 /// The states of a cube's rows, `[rows, H]` each, in shared memory.
 #[derive(CubeType)]

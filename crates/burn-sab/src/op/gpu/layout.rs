@@ -6,8 +6,11 @@
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 
-use super::variant::{ScoreKind, Shape, Variant};
-use crate::op::options::{SabOptions, Sparsifier};
+use super::variant::Variant;
+use crate::op::options::SabOptions;
+use crate::op::score::ScoreKind;
+use crate::op::settings::{SabSettings, Sparsifier};
+use crate::op::tensors::Dims;
 
 /// Numbers that go to a kernel when it is launched.
 macro_rules! numbers {
@@ -188,14 +191,16 @@ pub(super) struct Wanted {
 impl Layout {
     /// `alignment` of the device's memory and `size` of a number, in bytes.
     pub fn of(
-        shape: &Shape,
+        dims: &Dims,
+        places: usize,
         v: &Variant,
         wanted: Wanted,
         lanes: bool,
         alignment: usize,
         size: usize,
     ) -> (Self, Lengths) {
-        let Shape { batch, time, hidden, attention, carried, slots, places, .. } = *shape;
+        let Dims { batch, time, hidden, attention, carried, .. } = *dims;
+        let slots = dims.slots();
         let word = size_of::<u32>();
         let only = |given: bool, len: usize| if given { len } else { 0 };
         let steps = batch * time;
@@ -253,7 +258,7 @@ impl Layout {
         let work_len = regions.len();
 
         let mut regions = Regions::new(alignment, size);
-        regions.take(only(keep, steps * operand_width(hidden, shape.input)));
+        regions.take(only(keep, steps * operand_width(hidden, dims.input)));
         let provisional = regions.take(only(keep && matrices, steps * v.provisional_width()));
         let operands_len = regions.len();
 
@@ -290,10 +295,10 @@ pub(super) struct Packed {
     pub query_bias: usize,
     pub v: usize,
     /// `[4H, H]`
-    pub turned_w_hh: usize,
+    pub transposed_w_hh: usize,
     /// `[A, H]`; what a vector is turned is the vector.
-    pub turned_query: usize,
-    pub turned_key: usize,
+    pub transposed_query: usize,
+    pub transposed_key: usize,
     /// h and c before the first step, `[B, H]` each, and the carried slots, `[B, M0, H]`. Backward puts the
     /// gradients of h and c after the last step in the place of h and c.
     pub states: usize,
@@ -308,11 +313,11 @@ impl Packed {
         let key = query + h * a;
         let query_bias = key + h * a;
         let v_at = query_bias + vectors;
-        let turned_w_hh = v_at + vectors;
-        let (turned_query, turned_key, states) = if v.score == ScoreKind::Additive {
-            (query, key, turned_w_hh + 4 * h * h)
+        let transposed_w_hh = v_at + vectors;
+        let (transposed_query, transposed_key, states) = if v.score == ScoreKind::Additive {
+            (query, key, transposed_w_hh + 4 * h * h)
         } else {
-            let turned = turned_w_hh + 4 * h * h;
+            let turned = transposed_w_hh + 4 * h * h;
             (turned, turned + h * a, turned + 2 * h * a)
         };
         Self {
@@ -322,38 +327,37 @@ impl Packed {
             key,
             query_bias,
             v: v_at,
-            turned_w_hh,
-            turned_query,
-            turned_key,
+            transposed_w_hh,
+            transposed_query,
+            transposed_key,
             states,
         }
     }
 }
 
 impl Sizes {
-    pub fn new(shape: &Shape, options: &SabOptions) -> Self {
+    pub fn new(dims: &Dims, places: usize, options: &SabOptions) -> Self {
         // More than any length: in the kernels no sum of two of these overflows.
         let never = 1 << 30;
-        let phase = (options.first_step % options.k_trunc
-            + options.truncation_offset % options.k_trunc)
-            % options.k_trunc;
-        let first_window = match (options.k_trunc - phase) % options.k_trunc {
-            0 if !options.starts_window(0) => options.k_trunc,
+        let SabSettings { k_top, k_att, k_trunc, truncation_offset, .. } = options.settings;
+        let phase = (options.first_step % k_trunc + truncation_offset % k_trunc) % k_trunc;
+        let first_window = match (k_trunc - phase) % k_trunc {
+            0 if !options.starts_window(0) => k_trunc,
             first => first,
         };
         Self {
-            batch: shape.batch,
-            time: shape.time,
-            input: shape.input,
-            carried: shape.carried,
-            slots: shape.slots,
-            places: shape.places,
-            width: operand_width(shape.hidden, shape.input),
-            k_top: options.k_top.min(never),
-            first_store: (options.k_att - 1 - options.first_step % options.k_att).min(never),
-            k_att: options.k_att.min(never),
+            batch: dims.batch,
+            time: dims.time,
+            input: dims.input,
+            carried: dims.carried,
+            slots: dims.slots(),
+            places,
+            width: operand_width(dims.hidden, dims.input),
+            k_top: k_top.min(never),
+            first_store: (k_att - 1 - options.first_step % k_att).min(never),
+            k_att: k_att.min(never),
             first_window: first_window.min(never),
-            k_trunc: options.k_trunc.min(never),
+            k_trunc: k_trunc.min(never),
             lanes: options.lanes(),
         }
     }

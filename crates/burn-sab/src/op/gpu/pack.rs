@@ -21,13 +21,13 @@ pub(super) struct Part {
     pub rows: usize,
     pub columns: usize,
     /// Where to write it column by column as well.
-    pub turned_at: Option<usize>,
+    pub transposed_at: Option<usize>,
 }
 
 impl Part {
     /// `len` numbers in a row.
     pub fn list(tensor: CubeTensor, at: usize, len: usize) -> Self {
-        Self { tensor, at, rows: 1, columns: len, turned_at: None }
+        Self { tensor, at, rows: 1, columns: len, transposed_at: None }
     }
 }
 
@@ -49,8 +49,8 @@ pub(super) fn pack(parts: Vec<Part>, out: &CubeTensor, float: ElemType) {
                 part.at,
                 part.rows,
                 part.columns,
-                part.turned_at.unwrap_or(0),
-                part.turned_at.is_some(),
+                part.transposed_at.unwrap_or(0),
+                part.transposed_at.is_some(),
             ));
         }
         pack_kernel::launch(
@@ -72,7 +72,7 @@ struct Source<F: Float> {
     at: usize,
     rows: usize,
     columns: usize,
-    turned_at: usize,
+    transposed_at: usize,
     #[cube(comptime)]
     turned: bool,
 }
@@ -92,7 +92,7 @@ fn pack_kernel<F: Float>(
             out[source.at + from] = source.numbers[from];
             if comptime!(source.turned) {
                 let turned = (from % source.columns) * source.rows + from / source.columns;
-                out[source.turned_at + turned] = source.numbers[from];
+                out[source.transposed_at + turned] = source.numbers[from];
             }
             from += units;
         }

@@ -9,21 +9,24 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::CubeLaunch;
-use super::backward::{Paths, backward_kernel};
+use super::backward::backward_kernel;
 use super::call::CallLaunch;
+use super::dense::DenseUpstream;
+use super::flow::Paths;
 use super::forward::forward_kernel;
+use super::launch::CubeLaunch;
 use super::layout::Packed;
 use super::pack::{Part, pack};
 use super::plan::Plan;
-use super::variant::{ScoreKind, Shape};
-use crate::op::dense::{DenseOutputs, DenseReminders, DenseUpstream};
-use crate::op::primitives::Prim;
-use crate::op::{SabGrads, SabInputs, ScoreInputs};
+use crate::op::prim::Prim;
+use crate::op::score::{Score, ScoreKind};
+use crate::op::tensors::{
+    BackendInputs, BackendOutputs, Dims, Gradients, Needs, Reminders, SabInputs, SabOutputs,
+};
 
-/// What forward keeps for backward.
+/// The saved activations.
 #[derive(Clone, Debug)]
-pub struct SavedGpu<B: Backend> {
+pub(crate) struct SavedGpu<B: Backend> {
     plan: Box<Plan>,
     /// The gates after their activations, `[B, T, 4H]`.
     record: FloatTensor<B>,
@@ -89,12 +92,13 @@ fn owned(tensor: CubeTensor) -> CubeTensor {
     if tensor.can_mut() { tensor } else { tensor.copy() }
 }
 
-/// Runs the sequence; keeps what the backward pass needs if the plan says so.
-pub(crate) fn forward<B: CubeLaunch>(
-    inputs: &SabInputs<B>,
+/// Runs the sequence, and gives the outputs of every step; saves activations if the plan says so.
+pub(super) fn forward<B: CubeLaunch>(
+    inputs: &BackendInputs<B>,
     plan: Plan,
-) -> (DenseOutputs<B>, Option<SavedGpu<B>>) {
-    let Shape { batch, time, input, hidden, attention, carried, slots, places } = plan.shape;
+) -> (BackendOutputs<B>, Option<SavedGpu<B>>) {
+    let Dims { batch, time, input, hidden, attention, carried, stored } = plan.dims;
+    let places = plan.places;
     let projected = Prim::<B>(inputs.x.clone())
         .reshape([batch * time, input])
         .matmul(Prim(inputs.w_ih.clone()))
@@ -103,8 +107,9 @@ pub(crate) fn forward<B: CubeLaunch>(
     let int = get_device_settings::<B>(&device).int_dtype;
 
     let mut tensors = vec![projected.0, inputs.x.clone(), inputs.w_hh.clone(), inputs.bias.clone()];
-    tensors.extend(inputs.score.tensors().into_iter().cloned());
-    tensors.extend([inputs.h0.clone(), inputs.c0.clone(), inputs.slots.clone()]);
+    tensors.extend(inputs.score.iter().cloned());
+    tensors.extend([inputs.h0.clone(), inputs.c0.clone()]);
+    tensors.extend(inputs.slots.clone());
 
     let Plan { at, lengths, wanted, variant, dtype: float, element, .. } = plan;
     let mut results = vec![
@@ -113,7 +118,7 @@ pub(crate) fn forward<B: CubeLaunch>(
         (Sides::from([batch, hidden]), float),
     ];
     if wanted.stored {
-        results.push((Sides::from([batch, slots - carried, hidden]), float));
+        results.push((Sides::from([batch, stored, hidden]), float));
     }
     if wanted.reminders {
         results.push((Sides::from([batch, time, hidden]), float));
@@ -132,15 +137,15 @@ pub(crate) fn forward<B: CubeLaunch>(
         let mut next = || tensors.next().expect("as many as were given");
         let (record, x) = (owned(next()), into_contiguous(next()));
         let part = Packed::of(&variant);
-        let matrix = |tensor, at, columns, turned_at| Part {
+        let matrix = |tensor, at, columns, transposed_at| Part {
             tensor,
             at,
             rows: hidden,
             columns,
-            turned_at: wanted.keep.then_some(turned_at),
+            transposed_at: wanted.keep.then_some(transposed_at),
         };
         let mut parts = vec![
-            matrix(next(), part.w_hh, 4 * hidden, part.turned_w_hh),
+            matrix(next(), part.w_hh, 4 * hidden, part.transposed_w_hh),
             Part::list(next(), part.bias, 4 * hidden),
         ];
         match variant.score {
@@ -149,14 +154,14 @@ pub(crate) fn forward<B: CubeLaunch>(
                 parts.push(Part::list(next(), part.key, hidden));
             }
             ScoreKind::Mlp => {
-                parts.push(matrix(next(), part.query, attention, part.turned_query));
+                parts.push(matrix(next(), part.query, attention, part.transposed_query));
                 parts.push(Part::list(next(), part.query_bias, attention));
-                parts.push(matrix(next(), part.key, attention, part.turned_key));
+                parts.push(matrix(next(), part.key, attention, part.transposed_key));
                 parts.push(Part::list(next(), part.v, attention));
             }
             ScoreKind::Dot => {
-                parts.push(matrix(next(), part.query, attention, part.turned_query));
-                parts.push(matrix(next(), part.key, attention, part.turned_key));
+                parts.push(matrix(next(), part.query, attention, part.transposed_query));
+                parts.push(matrix(next(), part.key, attention, part.transposed_key));
             }
         }
         let state = batch * hidden;
@@ -189,7 +194,7 @@ pub(crate) fn forward<B: CubeLaunch>(
             view(&states, at.states.cell, [batch, hidden], float),
         ];
         if wanted.stored {
-            out.push(view(&states, at.states.stored, [batch, slots - carried, hidden], float));
+            out.push(view(&states, at.states.stored, [batch, stored, hidden], float));
         }
         if wanted.reminders {
             out.push(view(&states, at.states.summary, [batch, time, hidden], float));
@@ -204,8 +209,8 @@ pub(crate) fn forward<B: CubeLaunch>(
     let mut results = results.into_iter();
     let mut next = || results.next().expect("as many as were launched");
     let (states, last, cell) = (next(), next(), next());
-    let outputs = DenseOutputs {
-        stored: match slots - carried {
+    let outputs = SabOutputs {
+        stored: match stored {
             0 => None,
             _ if wanted.stored => Some(next()),
             // Every step stores one.
@@ -220,7 +225,7 @@ pub(crate) fn forward<B: CubeLaunch>(
                 burn::tensor::IntDType::I32 => slots,
                 _ => B::int_cast(slots, int),
             };
-            DenseReminders { summary, slots, weights }
+            Reminders { summary, slots, weights }
         }),
     };
     let saved = wanted.keep.then(|| SavedGpu {
@@ -234,17 +239,18 @@ pub(crate) fn forward<B: CubeLaunch>(
     (outputs, saved)
 }
 
-/// Gradients of all inputs from those of the outputs; that of `x` only if `needs_x`.
-pub(crate) fn backward<B: CubeLaunch>(
-    inputs: &SabInputs<B>,
+/// The gradients of the inputs that need one from those of the outputs.
+pub(super) fn backward<B: CubeLaunch>(
+    inputs: &BackendInputs<B>,
     saved: SavedGpu<B>,
-    upstream: DenseUpstream<B>,
-    needs_x: bool,
-) -> SabGrads<B> {
+    upstream: DenseUpstream<FloatTensor<B>>,
+    needs: &Needs,
+) -> Gradients<B> {
     let SavedGpu { plan, record, packed, kept, operands, notes } = saved;
     let plan = *plan;
-    let Plan { shape, variant, at, lengths, dtype: float, element, .. } = plan;
-    let Shape { batch, time, input, hidden, attention, carried, slots, .. } = shape;
+    let Plan { dims, variant, at, lengths, dtype: float, element, .. } = plan;
+    let Dims { batch, time, input, hidden, attention, carried, .. } = dims;
+    let slots = dims.slots();
     let vectors = variant.vectors();
     let steps = batch * time;
     let (width, provisional_width) = (plan.sizes.width, variant.provisional_width());
@@ -345,45 +351,63 @@ pub(crate) fn backward<B: CubeLaunch>(
     let sums = (vectors > 0).then(|| next().sum(0));
 
     let product = |left: Prim<B>, right: Prim<B>| left.swap(0, 1).matmul(right);
-    let part =
-        |sums: &Prim<B>, from: usize, len: usize| sums.narrow(1, from, from + len).reshape([len]).0;
-    let mut matrices = || {
-        let (provisional, queries) = (next(), next());
-        let query = product(provisional, queries);
-        let key = match attends {
-            true => product(next(), next()),
-            false => query.zeros([hidden, attention]),
-        };
-        (query, key)
+    // Of the score's vectors: one after another in the sums over the batch.
+    let vector = |needed: bool, from: usize, len: usize| {
+        let sums = sums.as_ref().filter(|_| needed)?;
+        Some(sums.narrow(1, from, from + len).reshape([len]).0)
     };
-    let score = match (&inputs.score, sums) {
-        (ScoreInputs::Additive { .. }, Some(sums)) => {
-            vec![part(&sums, 0, hidden), part(&sums, hidden, hidden)]
+    let mut pair = |given: bool| given.then(|| (next(), next()));
+    let (queries, keys) = (pair(matrices), pair(matrices && attends));
+    // Of W_q and, as its last row, of b; of W_k or W_m.
+    let query = |needed: bool| {
+        let (provisional, queries) = queries.clone().filter(|_| needed)?;
+        Some(product(provisional, queries))
+    };
+    let key = |needed: bool| {
+        needed.then(|| match keys.clone() {
+            Some((slots, keys)) => product(slots, keys).0,
+            None => h0.zeros([hidden, attention]).0,
+        })
+    };
+    let score = match needs.score {
+        Score::Additive { u, v } => {
+            Score::Additive { u: vector(u, 0, hidden), v: vector(v, hidden, hidden) }
         }
-        (ScoreInputs::Mlp { .. }, Some(sums)) => {
-            let (query, key) = matrices();
-            let bias = query.narrow(0, hidden, hidden + 1).reshape([attention]);
-            vec![query.narrow(0, 0, hidden).0, bias.0, key.0, part(&sums, 0, attention)]
+        Score::Mlp { query: weight, query_bias, memory, v } => {
+            let all = query(weight || query_bias);
+            let rows = |needed: bool, from: usize, to: usize| {
+                all.as_ref().filter(|_| needed).map(|all| all.narrow(0, from, to))
+            };
+            Score::Mlp {
+                query: rows(weight, 0, hidden).map(|rows| rows.0),
+                query_bias: rows(query_bias, hidden, hidden + 1)
+                    .map(|row| row.reshape([attention]).0),
+                memory: key(memory),
+                v: vector(v, 0, attention),
+            }
         }
-        (ScoreInputs::Dot { .. }, None) => {
-            let (query, key) = matrices();
-            vec![query.0, key.0]
+        Score::Dot { query: weight, key: other } => {
+            Score::Dot { query: query(weight).map(|query| query.0), key: key(other) }
         }
-        _ => unreachable!("additive and mlp scores have vectors, dot scores have none"),
     };
     // Of [h before | x | 1]: the gradients of all weights and of the bias in one product.
-    let weights = product(operand, gates.clone());
-    SabGrads {
-        x: needs_x.then(|| {
-            let turned = Prim::<B>(inputs.w_ih.clone()).swap(0, 1);
-            gates.matmul(turned).reshape([batch, time, input]).0
+    let any = needs.w_hh || needs.w_ih || needs.bias;
+    let weights = any.then(|| product(operand, gates.clone()));
+    let rows = |needed: bool, from: usize, to: usize| {
+        weights.as_ref().filter(|_| needed).map(|all| all.narrow(0, from, to))
+    };
+    SabInputs {
+        x: needs.x.then(|| {
+            let transposed = Prim::<B>(inputs.w_ih.clone()).swap(0, 1);
+            gates.matmul(transposed).reshape([batch, time, input]).0
         }),
-        w_hh: weights.narrow(0, 0, hidden).0,
-        w_ih: weights.narrow(0, hidden, hidden + input).0,
-        bias: weights.narrow(0, hidden + input, hidden + input + 1).reshape([4 * hidden]).0,
-        h0: h0.0,
-        c0: c0.0,
-        slots: carried_grad.map(|grad| grad.0),
+        w_ih: rows(needs.w_ih, hidden, hidden + input).map(|rows| rows.0),
+        w_hh: rows(needs.w_hh, 0, hidden).map(|rows| rows.0),
+        bias: rows(needs.bias, hidden + input, hidden + input + 1)
+            .map(|row| row.reshape([4 * hidden]).0),
+        h0: needs.h0.then(|| h0.0.clone()),
+        c0: needs.c0.then_some(c0.0),
+        slots: needs.slots.map(|needed| carried_grad.filter(|_| needed).map(|grad| grad.0)),
         score,
     }
 }

@@ -8,13 +8,18 @@ use burn_cubecl::cubecl::ir::{DeviceProperties, ElemType, FloatKind, HardwarePro
 
 use super::CubeLaunch;
 use super::layout::{Layout, Lengths, Sizes, Wanted};
-use super::variant::{ScoreKind, Shape, Variant};
-use crate::op::{Dims, SabInputs, SabOptions, ScoreInputs};
+use super::variant::Variant;
+use crate::op::coverage::NotCovered;
+use crate::op::options::SabOptions;
+use crate::op::score::ScoreKind;
+use crate::op::tensors::{BackendInputs, Dims};
 
 /// A call, planned.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
-    pub(super) shape: Shape,
+    pub(super) dims: Dims,
+    /// Places per step in the list of retrieved slots, K.
+    pub(super) places: usize,
     pub(super) variant: Variant,
     pub(super) sizes: Sizes,
     pub(super) summary_scale: f32,
@@ -43,10 +48,10 @@ pub(super) struct Limits {
 
 /// Rounds after which Mesa's llvmpipe ends the loops of a shader, all loops together, without a word
 /// (LP_MAX_TGSI_LOOP_ITERATIONS in its sources). No GPU has such a limit.
-const LLVMPIPE_ROUNDS: usize = 65_535;
+const LLVMPIPE_ITERATIONS: usize = 65_535;
 
 /// Numbers in a buffer: the kernels count in 32 bits, and go a little beyond the end before they stop.
-const MOST_NUMBERS: usize = 1 << 31;
+const MOST_ELEMENTS: usize = 1 << 31;
 
 impl Limits {
     fn of(properties: &DeviceProperties, element: Option<ElemType>) -> Self {
@@ -72,122 +77,94 @@ fn element(dtype: DType) -> Option<ElemType> {
     Some(ElemType::Float(kind))
 }
 
-/// Plans a call that keeps what backward needs if `keep`, or says why the kernels do not cover it.
-pub(crate) fn plan<B: CubeLaunch<Device = CubeDevice>>(
-    inputs: &SabInputs<B>,
+/// Plans a call that saves activations if `keep`.
+///
+/// # Errors
+///
+/// Why the kernels do not cover it.
+pub(super) fn plan<B: CubeLaunch<Device = CubeDevice>>(
+    inputs: &BackendInputs<B>,
     options: &SabOptions,
     keep: bool,
-) -> Result<Plan, String> {
+) -> Result<Plan, NotCovered> {
     let dtype = inputs.x.dtype();
-    let SabInputs { w_ih, w_hh, bias, h0, c0, .. } = inputs;
-    let slots = (inputs.carried > 0).then_some(&inputs.slots);
-    let others = [w_ih, w_hh, bias, h0, c0].into_iter().chain(slots).chain(inputs.score.tensors());
-    if let Some(other) = others.map(|tensor| tensor.dtype()).find(|other| *other != dtype) {
-        return Err(format!(
-            "inputs in {dtype:?} and parameters, states or slots in {other:?}: cast them to one data type"
-        ));
-    }
-    let dims = Dims::of(inputs, options);
-    let (score, attention) = match &inputs.score {
-        ScoreInputs::Additive { .. } => (ScoreKind::Additive, 1),
-        ScoreInputs::Mlp { query, .. } => (ScoreKind::Mlp, query.shape()[1]),
-        ScoreInputs::Dot { query, .. } => (ScoreKind::Dot, query.shape()[1]),
-    };
-    let shape = Shape {
-        batch: dims.batch,
-        time: dims.time,
-        input: dims.input,
-        hidden: dims.hidden,
-        attention,
-        carried: inputs.carried,
-        slots: dims.total_slots,
-        places: dims.width(options),
-    };
     let client = inputs.x.device().client();
     let limits = Limits::of(client.properties(), element(dtype));
-    Plan::choose(shape, score, options, dtype, keep, &limits)
+    let dims = Dims::of::<B>(inputs, options);
+    Plan::choose(dims, inputs.score.kind(), options, dtype, keep, &limits)
 }
 
 impl Plan {
     pub(super) fn choose(
-        shape: Shape,
+        dims: Dims,
         score: ScoreKind,
         options: &SabOptions,
         dtype: DType,
         keep: bool,
         limits: &Limits,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, NotCovered> {
         let Some(element) = element(dtype) else {
-            return Err(format!("the GPU kernels store F32, F16 and BF16, not {dtype:?}"));
+            return Err(NotCovered::DataType { dtype, supported: "F32, F16 and BF16" });
         };
         if !limits.has_type {
-            return Err(format!("the device does not compute with {dtype:?}"));
+            return Err(NotCovered::DeviceDataType { dtype });
         }
-        let variant = Variant::choose(&shape, score, options, &limits.hardware)?;
-        let stored = shape.slots - shape.carried;
+        let variant = Variant::choose(&dims, score, options, &limits.hardware)?;
+        let Dims { batch, time, hidden, stored, .. } = dims;
+        let places = dims.places(options);
         let wanted = Wanted {
             keep,
             reminders: options.reminders,
-            stored: stored > 0 && stored < shape.time,
+            stored: stored > 0 && stored < time,
         };
         let lanes = options.lanes() > 1;
         if lanes && variant.gates_in_global {
-            return Err(format!("max_hops at H {}: shared memory is too small", shape.hidden));
+            return Err(NotCovered::HopsSharedMemory { hidden });
         }
         let size = dtype.size();
-        let (at, lengths) = Layout::of(&shape, &variant, wanted, lanes, limits.alignment, size);
+        let (at, lengths) = Layout::of(&dims, places, &variant, wanted, lanes, limits.alignment, size);
         let plan = Self {
-            shape,
+            dims,
+            places,
             variant,
-            sizes: Sizes::new(&shape, options),
-            summary_scale: options.summary_scale as f32,
+            sizes: Sizes::new(&dims, places, options),
+            summary_scale: options.settings.summary_scale as f32,
             wanted,
             at,
             lengths,
             dtype,
             element,
-            limited: options.max_hops.is_some(),
+            limited: options.settings.max_hops.is_some(),
         };
-        if plan.cubes() > limits.hardware.max_cube_count.0 as usize {
-            return Err(format!(
-                "a batch of {} takes {} cubes; the device starts {} at a time",
-                shape.batch,
-                plan.cubes(),
-                limits.hardware.max_cube_count.0
-            ));
+        let (cubes, most) = (plan.cubes(), limits.hardware.max_cube_count.0 as usize);
+        if cubes > most {
+            return Err(NotCovered::Batch { batch, cubes, most });
         }
-        if limits.llvmpipe && plan.rounds() > LLVMPIPE_ROUNDS {
-            return Err(format!(
-                "{} rounds of loops; Mesa's software Vulkan ends a shader's loops after {LLVMPIPE_ROUNDS}",
-                plan.rounds()
-            ));
+        let iterations = plan.iterations();
+        if limits.llvmpipe && iterations > LLVMPIPE_ITERATIONS {
+            return Err(NotCovered::Iterations { iterations, most: LLVMPIPE_ITERATIONS });
         }
-        let record = shape.batch * shape.time * 4 * shape.hidden;
-        let remedy = "take a shorter sequence or a smaller batch";
+        let record = batch * time * 4 * hidden;
         let bytes = lengths.largest_bytes(record, size);
         if bytes as u64 > limits.largest_buffer {
-            return Err(format!(
-                "a buffer of {bytes} bytes; the device allows {}: {remedy}",
-                limits.largest_buffer
-            ));
+            return Err(NotCovered::Buffer { bytes, most: limits.largest_buffer });
         }
-        let numbers = lengths.largest(record);
-        if numbers > MOST_NUMBERS {
-            return Err(format!(
-                "a buffer of {numbers} numbers; the kernels count to {MOST_NUMBERS}: {remedy}"
-            ));
+        let elements = lengths.largest(record);
+        if elements > MOST_ELEMENTS {
+            return Err(NotCovered::Elements { elements, most: MOST_ELEMENTS });
         }
         Ok(plan)
     }
 
     pub(super) fn cubes(&self) -> usize {
-        self.shape.batch.div_ceil(self.variant.rows)
+        self.dims.batch.div_ceil(self.variant.rows)
     }
 
     /// Rounds of all loops together in one unit of the longer kernel, rather too many than too few. In the order
     /// of the kernels' sources.
-    fn rounds(&self) -> usize {
-        let Shape { time, hidden, attention, carried, slots, places, .. } = self.shape;
+    fn iterations(&self) -> usize {
+        let Dims { time, hidden, attention, carried, .. } = self.dims;
+        let (slots, places) = (self.dims.slots(), self.places);
         let v = &self.variant;
         let (rows, ranks, parts) = (v.rows, v.ranks, v.parts());
         let each = |items: usize| items.div_ceil(v.units);

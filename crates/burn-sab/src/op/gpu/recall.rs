@@ -3,11 +3,11 @@
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 
-use super::backward::{Lane, Paths, Step};
 use super::call::{Call, batch_row, is_row};
+use super::flow::{Lane, Paths, Step};
 use super::layout::Packed;
-use super::variant::ScoreKind;
-use crate::op::options::Sparsifier;
+use crate::op::score::ScoreKind;
+use crate::op::settings::Sparsifier;
 
 /// What a cube knows of the retrieval at the present step; all in shared memory.
 #[derive(CubeType)]
@@ -291,7 +291,7 @@ pub(super) fn through_key<F: Float>(
 ) -> f32 {
     let v = comptime!(call.v);
     let h_size = comptime!(v.hidden);
-    let key_at = comptime!(Packed::of(&v).turned_key);
+    let key_at = comptime!(Packed::of(&v).transposed_key);
     let mut sum = 0.0f32;
     if comptime!(v.score == ScoreKind::Additive) {
         let tanh = f32::cast_from(call.kept[slot * h_size + j]).tanh();

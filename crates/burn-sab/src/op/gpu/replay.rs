@@ -3,11 +3,11 @@
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 
-use super::backward::{Flow, Paths, Step};
 use super::call::{Call, batch_row, is_row};
+use super::flow::{Flow, Paths, Step};
 use super::layout::Packed;
 use super::recall::Recall;
-use super::variant::ScoreKind;
+use crate::op::score::ScoreKind;
 
 /// From h and c of a step to its pre-activations and the c before: a unit per hidden unit and row.
 #[cube]
@@ -23,7 +23,7 @@ pub(super) fn through_cell<F: Float>(
     let h_size = comptime!(v.hidden);
     let a_size = comptime!(v.attention);
     let columns = comptime!(4 * v.hidden);
-    let query_at = comptime!(Packed::of(&v).turned_query);
+    let query_at = comptime!(Packed::of(&v).transposed_query);
     let mut p = UNIT_POS as usize;
     while p < comptime!(v.rows * v.hidden) {
         let r = p / h_size;
@@ -93,7 +93,7 @@ pub(super) fn to_state_before<F: Float>(call: &Call<F>, flow: &mut Flow, step: &
     let h_size = comptime!(v.hidden);
     let rows = comptime!(v.rows);
     let columns = comptime!(4 * v.hidden);
-    let w_hh_at = comptime!(Packed::of(&v).turned_w_hh);
+    let w_hh_at = comptime!(Packed::of(&v).transposed_w_hh);
     let mut p = UNIT_POS as usize;
     while p < comptime!(v.hidden * v.halves()) {
         let half = p / h_size;

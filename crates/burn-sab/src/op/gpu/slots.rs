@@ -7,7 +7,7 @@ use super::attend::Finds;
 use super::call::{Call, batch_row, is_row};
 use super::layout::Packed;
 use super::select::sum_of_row;
-use super::variant::ScoreKind;
+use crate::op::score::ScoreKind;
 
 /// The carried slots and their keys.
 #[cube]

@@ -3,10 +3,11 @@
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 
-use super::backward::Paths;
 use super::call::Call;
+use super::flow::Paths;
 use super::layout::Sizes;
-use super::variant::{ScoreKind, Variant};
+use super::variant::Variant;
+use crate::op::score::ScoreKind;
 
 /// Fills the sums of this cube's rows with zeros.
 #[cube]

@@ -9,8 +9,12 @@ use burn_cubecl::tensor::CubeTensor;
 
 use super::layout::operand_width;
 use super::plan::{Limits, Plan};
-use super::variant::{self, ScoreKind, Variant};
-use crate::op::{Readout, Recompute, SabOptions, Sparsifier, Strategy};
+use super::variant::Variant;
+use crate::op::coverage::NotCovered;
+use crate::op::options::SabOptions;
+use crate::op::score::ScoreKind;
+use crate::op::settings::{SabSettings, Sparsifier};
+use crate::op::tensors::Dims;
 
 /// WebGPU's default limits: 16 KiB of shared memory, 256 units, 8 storage buffers, of which wgpu keeps one, and
 /// 128 MiB in a buffer.
@@ -48,42 +52,26 @@ fn with_shared(kib: usize) -> Limits {
 }
 
 fn options() -> SabOptions {
-    SabOptions {
-        k_top: 5,
-        k_att: 1,
-        k_trunc: 10,
-        truncation_offset: 0,
-        sparsifier: Sparsifier::Softmax,
-        summary_scale: 1.0,
-        max_hops: None,
-        first_step: 0,
-        readout: Readout::All,
-        reminders: false,
-        recompute: Recompute::Auto,
-        strategy: Strategy::Auto,
-    }
+    with(|_| {})
+}
+
+fn with(change: impl FnOnce(&mut SabSettings)) -> SabOptions {
+    let mut settings = SabSettings { k_top: 5, truncation_offset: 0, ..Default::default() };
+    change(&mut settings);
+    SabOptions { settings, ..Default::default() }
 }
 
 /// Dot scores of A 64, B rows, T steps.
-fn shape(batch: usize, time: usize, hidden: usize) -> variant::Shape {
-    variant::Shape {
-        batch,
-        time,
-        input: 10,
-        hidden,
-        attention: 64,
-        carried: 0,
-        slots: time,
-        places: 5,
-    }
+fn dims(batch: usize, time: usize, hidden: usize) -> Dims {
+    Dims { batch, time, input: 10, hidden, attention: 64, carried: 0, stored: time }
 }
 
-fn choose(shape: variant::Shape, options: &SabOptions, limits: &Limits) -> Result<Plan, String> {
-    Plan::choose(shape, ScoreKind::Dot, options, DType::F32, true, limits)
+fn choose(dims: Dims, options: &SabOptions, limits: &Limits) -> Result<Plan, NotCovered> {
+    Plan::choose(dims, ScoreKind::Dot, options, DType::F32, true, limits)
 }
 
-fn why(shape: variant::Shape, options: &SabOptions, limits: &Limits) -> String {
-    choose(shape, options, limits).expect_err("not covered")
+fn why(dims: Dims, options: &SabOptions, limits: &Limits) -> String {
+    choose(dims, options, limits).expect_err("not covered").to_string()
 }
 
 /// Rows of a cube and whether the gates pass through global memory, for a batch that fills any cube; `None`
@@ -101,8 +89,8 @@ fn variants_follow_the_shared_memory() {
     for (kib, variants) in expected {
         for (hidden, expected) in [16, 128, 512, 1024, 2048].into_iter().zip(variants) {
             let hardware = with_shared(kib).hardware;
-            let shape = shape(128, 10, hidden);
-            let variant = Variant::choose(&shape, ScoreKind::Dot, &options(), &hardware);
+            let dims = dims(128, 10, hidden);
+            let variant = Variant::choose(&dims, ScoreKind::Dot, &options(), &hardware);
             let got = variant.as_ref().ok().map(|v| (v.rows, v.gates_in_global));
             assert_eq!(got, expected, "{kib} KiB, H {hidden}: {variant:?}");
         }
@@ -115,7 +103,7 @@ fn variants_follow_the_batch_and_the_units() {
     let rows = |batch, multiprocessors| {
         let mut limits = with_shared(48);
         limits.hardware.num_streaming_multiprocessors = multiprocessors;
-        choose(shape(batch, 10, 128), &options(), &limits).expect("covered").variant.rows
+        choose(dims(batch, 10, 128), &options(), &limits).expect("covered").variant.rows
     };
     // wgpu does not tell the number of multiprocessors: 32 are assumed.
     assert_eq!([1, 32, 63, 64, 127, 128].map(|batch| rows(batch, None)), [1, 1, 2, 2, 4, 4]);
@@ -124,7 +112,7 @@ fn variants_follow_the_batch_and_the_units() {
         let mut limits = webgpu();
         limits.hardware.max_units_per_cube = most;
         limits.hardware.max_cube_dim.0 = most;
-        let plan = choose(shape(1, 10, 128), &options(), &limits).expect("covered");
+        let plan = choose(dims(1, 10, 128), &options(), &limits).expect("covered");
         assert_eq!(plan.variant.units, units, "of {most}");
     }
 }
@@ -133,14 +121,14 @@ fn variants_follow_the_batch_and_the_units() {
 #[test]
 fn a_curriculum_compiles_one_variant() {
     let variant =
-        |time| choose(shape(16, time, 128), &options(), &webgpu()).expect("covered").variant;
+        |time| choose(dims(16, time, 128), &options(), &webgpu()).expect("covered").variant;
     let first: Variant = variant(8);
     assert!([9, 100, 1000].iter().all(|time| variant(*time) == first));
 }
 
 #[test]
 fn what_is_not_covered_is_said() {
-    let usual = shape(128, 10, 128);
+    let usual = dims(128, 10, 128);
     let all = options();
     assert!(choose(usual, &all, &webgpu()).is_ok());
 
@@ -149,30 +137,30 @@ fn what_is_not_covered_is_said() {
     let few = "the device binds 6 storage buffers at a time and the kernels need 7";
     assert_eq!(why(usual, &all, &limits), few);
 
-    let many = SabOptions { k_top: 129, ..options() };
+    let many = with(|settings| settings.k_top = 129);
     let told = "129 slots decide a step; the kernels rank 128";
-    assert_eq!(why(shape(1, 200, 128), &many, &webgpu()), told);
-    assert!(choose(shape(1, 128, 128), &many, &webgpu()).is_ok(), "fewer slots than k_top");
+    assert_eq!(why(dims(1, 200, 128), &many, &webgpu()), told);
+    assert!(choose(dims(1, 128, 128), &many, &webgpu()).is_ok(), "fewer slots than k_top");
 
     let told = "H 2048 and A 64 take 25564 bytes of shared memory; the device has 16384";
-    assert_eq!(why(shape(1, 10, 2048), &all, &webgpu()), told);
-    let hops = SabOptions { max_hops: Some(1), ..options() };
+    assert_eq!(why(dims(1, 10, 2048), &all, &webgpu()), told);
+    let hops = with(|settings| settings.max_hops = Some(1));
     let told = "max_hops at H 1024: shared memory is too small";
-    assert_eq!(why(shape(128, 10, 1024), &hops, &webgpu()), told);
+    assert_eq!(why(dims(128, 10, 1024), &hops, &webgpu()), told);
 
-    let told = why(shape(64, 2000, 128), &all, &webgpu());
+    let told = why(dims(64, 2000, 128), &all, &webgpu());
     assert!(told.starts_with("a buffer of ") && told.contains("allows 134217728: take"), "{told}");
     let mut limits = webgpu();
     limits.largest_buffer = u64::MAX;
-    let told = why(shape(64, 100_000, 128), &all, &limits);
+    let told = why(dims(64, 100_000, 128), &all, &limits);
     assert!(told.contains("the kernels count to 2147483648"), "{told}");
 
-    let told = why(shape(1 << 19, 1, 1), &all, &limits);
+    let told = why(dims(1 << 19, 1, 1), &all, &limits);
     assert_eq!(told, "a batch of 524288 takes 131072 cubes; the device starts 65535 at a time");
 
     let mut limits = webgpu();
     limits.llvmpipe = true;
-    let told = why(shape(1, 300, 128), &all, &limits);
+    let told = why(dims(1, 300, 128), &all, &limits);
     assert!(told.contains("Mesa's software Vulkan ends a shader's loops after 65535"), "{told}");
 
     let of = |dtype, limits: &Limits| {
@@ -181,9 +169,12 @@ fn what_is_not_covered_is_said() {
     assert_eq!(of(DType::BF16, &webgpu()), Ok(()));
     let mut limits = webgpu();
     limits.has_type = false;
-    assert_eq!(of(DType::BF16, &limits), Err("the device does not compute with BF16".to_owned()));
-    let told = "the GPU kernels store F32, F16 and BF16, not F64".to_owned();
-    assert_eq!(of(DType::F64, &webgpu()), Err(told));
+    assert_eq!(
+        of(DType::BF16, &limits),
+        Err(NotCovered::DeviceDataType { dtype: DType::BF16 })
+    );
+    let error = of(DType::F64, &webgpu()).expect_err("not covered").to_string();
+    assert_eq!(error, "the kernel computes in F32, F16 and BF16, not in F64");
 }
 
 /// Stored numbers take half the bytes in f16: twice the steps fit a buffer.
@@ -191,7 +182,7 @@ fn what_is_not_covered_is_said() {
 fn half_precision_halves_the_buffers() {
     let bytes = |dtype: DType| {
         let plan =
-            Plan::choose(shape(64, 300, 128), ScoreKind::Dot, &options(), dtype, true, &webgpu());
+            Plan::choose(dims(64, 300, 128), ScoreKind::Dot, &options(), dtype, true, &webgpu());
         let lengths = plan.expect("covered").lengths;
         [lengths.kept, lengths.operands, lengths.states].map(|numbers| numbers * dtype.size())
     };
@@ -224,7 +215,7 @@ pub(super) fn poisoned(like: &CubeTensor, len: usize, dtype: DType) -> CubeTenso
 #[cfg(all(feature = "wgpu", feature = "flex", feature = "autodiff"))]
 mod on_wgpu {
     use super::*;
-    use crate::{SabLstm, SabLstmConfig, SabLstmState, ScoreConfig};
+    use crate::{SabLstm, SabLstmConfig, SabLstmState, ScoreConfig, Strategy};
     use burn::module::{Module, ModuleMapper, Param};
     use burn::tensor::{Device, Tensor, TensorData};
 
@@ -334,7 +325,7 @@ mod on_wgpu {
                 let single = layer.clone().map(&mut Fixed { phase: 0.0, dtype: DType::F32 });
                 let double = layer.map(&mut Fixed { phase: 0.0, dtype: DType::F64 });
                 let mut on_gpu = single.clone().fork(&device);
-                on_gpu.strategy = Strategy::Fused;
+                on_gpu.settings.strategy = Strategy::Fused;
                 for everywhere in [true, false] {
                     let before = POISONED.load(Ordering::Relaxed);
                     let got = run(&on_gpu, everywhere, &device);

@@ -2,32 +2,11 @@
 
 use burn_cubecl::cubecl::ir::HardwareProperties;
 
-use crate::op::options::{SabOptions, Sparsifier};
-
-/// The score function, as far as the kernels have to know it when they are compiled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum ScoreKind {
-    Additive,
-    Mlp,
-    Dot,
-}
-
-/// The sizes of a call, all at least 1 but `carried` and `slots`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Shape {
-    pub batch: usize,
-    pub time: usize,
-    pub input: usize,
-    pub hidden: usize,
-    /// Size of a key; 1 for additive scores, whose keys are numbers.
-    pub attention: usize,
-    /// Slots before the call, M0.
-    pub carried: usize,
-    /// Slots at its end, M.
-    pub slots: usize,
-    /// Places in the user's list of retrieved slots, K.
-    pub places: usize,
-}
+use crate::op::coverage::NotCovered;
+use crate::op::options::SabOptions;
+use crate::op::score::ScoreKind;
+use crate::op::settings::Sparsifier;
+use crate::op::tensors::Dims;
 
 /// What is fixed when a kernel is compiled. Lengths, batch and number of slots are not: a curriculum over
 /// lengths compiles once.
@@ -68,29 +47,27 @@ pub(super) const BINDINGS: usize = 7;
 impl Variant {
     /// The variant for a call, or why there is none.
     pub fn choose(
-        shape: &Shape,
+        dims: &Dims,
         score: ScoreKind,
         options: &SabOptions,
         hardware: &HardwareProperties,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, NotCovered> {
         if (hardware.max_bindings as usize) < BINDINGS {
-            return Err(format!(
-                "the device binds {} storage buffers at a time and the kernels need {BINDINGS}",
-                hardware.max_bindings
-            ));
+            let available = hardware.max_bindings as usize;
+            return Err(NotCovered::Bindings { available, needed: BINDINGS });
         }
-        let needed = options.ranks(shape.slots);
+        let needed = options.ranks(dims.slots());
         if needed > MOST_RANKS {
-            return Err(format!("{needed} slots decide a step; the kernels rank {MOST_RANKS}"));
+            return Err(NotCovered::Ranks { ranks: needed, most: MOST_RANKS });
         }
         let most_units = hardware.max_units_per_cube.min(hardware.max_cube_dim.0).max(1);
         // Growing sequences have ever more slots until there are k_top: a power of two compiles seldom.
         let ranks = options.ranks(usize::MAX).min(needed.max(1).next_power_of_two());
         let base = Self {
             score,
-            sparsifier: options.sparsifier,
-            hidden: shape.hidden,
-            attention: shape.attention,
+            sparsifier: options.settings.sparsifier,
+            hidden: dims.hidden,
+            attention: dims.attention,
             ranks,
             // A power of two, so that the rows share the units evenly.
             units: UNITS.min(1 << most_units.ilog2()),
@@ -105,20 +82,18 @@ impl Variant {
         while rows > 1 {
             let variant = Self { rows, ..base };
             // Fewer rows than multiprocessors: rather leave none of these idle.
-            let busy = shape.batch.div_ceil(rows) >= multiprocessors.min(shape.batch);
-            if busy && rows <= shape.batch && fits(&variant) {
+            let busy = dims.batch.div_ceil(rows) >= multiprocessors.min(dims.batch);
+            if busy && rows <= dims.batch && fits(&variant) {
                 return Ok(variant);
             }
             rows /= 2;
         }
-        [base, Self { gates_in_global: true, ..base }].into_iter().find(fits).ok_or_else(|| {
-            format!(
-                "H {} and A {} take {} bytes of shared memory; the device has {}",
-                shape.hidden,
-                shape.attention,
-                Self { gates_in_global: true, ..base }.shared_bytes(),
-                hardware.max_shared_memory_size
-            )
+        let smallest = Self { gates_in_global: true, ..base };
+        [base, smallest].into_iter().find(fits).ok_or_else(|| NotCovered::SharedMemory {
+            hidden: dims.hidden,
+            attention: dims.attention,
+            needed: smallest.shared_bytes(),
+            available: hardware.max_shared_memory_size,
         })
     }
 

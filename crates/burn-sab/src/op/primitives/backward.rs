@@ -7,12 +7,15 @@
 //! slot from lane d leaves in lane d + 1, and lane D gives the slots of this call nothing.
 
 use burn::backend::Backend;
+use burn::backend::tensor::FloatTensor;
 
-use super::forward::{SavedSteps, Step, slot_rows};
-use super::score::{Scorer, outer, through_matrix};
+use super::forward::{SavedStep, SavedSteps, slot_rows};
+use super::score::{outer, through_matrix};
 use super::sparsify;
-use super::tensor::Prim;
-use crate::op::{Dims, SabGrads, SabInputs, SabOptions, UpstreamGrads};
+use crate::op::options::SabOptions;
+use crate::op::prim::Prim;
+use crate::op::score::Score;
+use crate::op::tensors::{BackendInputs, Dims, Gradients, Needs, SabInputs, Upstream};
 
 /// Gradients of the slots and of their keys, `[l * b * m, _]`: rows so that each step adds to a few.
 struct MemoryGrads<B: Backend> {
@@ -20,17 +23,18 @@ struct MemoryGrads<B: Backend> {
     keys: Prim<B>,
 }
 
-/// Gradients of all inputs from those of the outputs; that of `x` only if `needs_x`.
-pub(crate) fn backward<B: Backend>(
-    inputs: &SabInputs<B>,
+/// The gradients of the inputs that need one from those of the outputs.
+pub(super) fn backward<B: Backend>(
+    inputs: &BackendInputs<B>,
     saved: SavedSteps<B>,
-    upstream: UpstreamGrads<B>,
+    upstream: Upstream<FloatTensor<B>>,
     options: &SabOptions,
-    needs_x: bool,
-) -> SabGrads<B> {
-    let dims = Dims::of(inputs, options);
-    let Dims { batch: b, time, input, hidden, total_slots: m_end, .. } = dims;
-    let scorer = Scorer::new(&inputs.score);
+    needs: &Needs,
+) -> Gradients<B> {
+    let dims = Dims::of::<B>(inputs, options);
+    let Dims { batch: b, time, input, hidden, carried, .. } = dims;
+    let m_end = dims.slots();
+    let scorer = inputs.score.clone().map(Prim::<B>);
     let (l, a) = (options.lanes(), scorer.size());
     let h0 = Prim::<B>(inputs.h0.clone());
     let w_hh = Prim::<B>(inputs.w_hh.clone());
@@ -43,23 +47,22 @@ pub(crate) fn backward<B: Backend>(
     };
     let at = |grad: &Option<Prim<B>>, n: usize| grad.as_ref().map(|g| enter(g.narrow(1, n, n + 1)));
     let given = |grad: &Option<Prim<B>>, t: usize| at(grad, options.readout.place(t)?);
-    let up_h = upstream.hidden.map(Prim::<B>);
-    let up_s = upstream.summary.map(Prim::<B>);
-    let up_stored = upstream.stored.map(Prim::<B>);
+    let Upstream { hidden: up_h, last: up_last, cell: up_cell, stored: up_stored, summary: up_s } =
+        upstream.map(Prim::<B>);
 
     let mut memory_grads = memory.as_ref().map(|_| MemoryGrads {
         slots: h0.zeros([l * b * m_end, hidden]),
         keys: h0.zeros([l * b * m_end, a]),
     });
     let mut m = m_end;
-    let mut grad_h: Option<Prim<B>> = upstream.last.map(|g| enter(Prim(g)));
-    let mut grad_c: Option<Prim<B>> = upstream.cell.map(|g| enter(Prim(g)));
+    let mut grad_h: Option<Prim<B>> = up_last.map(enter);
+    let mut grad_c: Option<Prim<B>> = up_cell.map(enter);
     let (mut gate_grads, mut states, mut query_grads) = (vec![], vec![], vec![]);
     let mut grad_v: Option<Prim<B>> = None;
     let zero = h0.zeros([l, b, hidden]);
 
     for (t, step) in steps.into_iter().enumerate().rev() {
-        let Step { gates: [i, f, g, o], cell_tanh, cell_before, recall } = step;
+        let SavedStep { gates: [i, f, g, o], cell_tanh, cell_before, retrieval } = step;
         let mut grad = add(grad_h.take(), given(&up_h, t));
 
         if options.stores_slot(t)
@@ -67,26 +70,28 @@ pub(crate) fn backward<B: Backend>(
         {
             m -= 1;
             let slot = slots.narrow(1, m, m + 1).reshape([b, hidden]);
-            grad = add(grad, at(&up_stored, m - inputs.carried));
+            grad = add(grad, at(&up_stored, m - carried));
             grad = add(grad, passed_on(grads, &scorer, slot, m, [l, b, m_end], options));
         }
 
         // ĥ passes the gradient of h on; the summary takes its share too, to the slots and to the scores.
         let provisional = o.clone() * cell_tanh.clone();
         let mut grad_provisional = grad.clone();
-        let through_h = grad.map(|grad| grad.scaled(options.summary_scale));
-        let reached = recall.and_then(|recall| Some((recall, add(through_h, given(&up_s, t))?)));
-        if let (Some((recall, grad_s)), Some((slots, keys))) = (reached, &memory) {
-            let [_, n] = recall.values.dims();
-            let rows = slot_rows(recall.indices.clone(), m_end).to_int();
+        let through_h = grad.map(|grad| grad.scaled(options.settings.summary_scale));
+        let reached =
+            retrieval.and_then(|retrieval| Some((retrieval, add(through_h, given(&up_s, t))?)));
+        if let (Some((retrieval, grad_s)), Some((slots, keys))) = (reached, &memory) {
+            let [_, n] = retrieval.values.dims();
+            let rows = slot_rows(retrieval.indices.clone(), m_end, &grad_s);
             let ranked = slots.clone().reshape([b * m_end, hidden]).rows(rows.clone());
             let ranked_keys = keys.clone().reshape([b * m_end, a]).rows(rows).reshape([b, n, a]);
             let grad_s = grad_s.reshape([l, b, 1, hidden]);
 
             let grad_w =
                 (grad_s.clone() * ranked.reshape([1, b, n, hidden])).sum(3).reshape([l, b, n]);
-            let w = sparsify::weights(options, recall.values.clone(), recall.slots);
-            let grad_a = sparsify::weights_backward(options, recall.values, recall.slots, grad_w);
+            let w = sparsify::weights(options, retrieval.values.clone(), retrieval.slots);
+            let grad_a =
+                sparsify::weights_backward(options, retrieval.values, retrieval.slots, grad_w);
             let query = scorer.query(provisional.clone());
             let (grad_q, grad_k, grad_v_step) = scorer.combine_backward(query, ranked_keys, grad_a);
             grad_provisional = add(
@@ -98,8 +103,8 @@ pub(crate) fn backward<B: Backend>(
             query_grads.push(grad_q.sum(0).reshape([b, a]));
 
             if let Some(grads) = memory_grads.take() {
-                let lanes = recall.indices.reshape([1, b, n]).expand([l, b, n]).reshape([l * b, n]);
-                let rows = slot_rows(lanes, m_end).to_int();
+                let lanes = retrieval.indices.reshape([1, b, n]).expand([l, b, n]);
+                let rows = slot_rows(lanes.reshape([l * b, n]), m_end, &grad_s);
                 let to_slots = (grad_s * w.reshape([1, b, n, 1])).reshape([l * b * n, hidden]);
                 memory_grads = Some(MemoryGrads {
                     slots: grads.slots.add_rows(rows.clone(), to_slots),
@@ -132,16 +137,17 @@ pub(crate) fn backward<B: Backend>(
     // Parameters and inputs, in one product each.
     gate_grads.reverse();
     let gate_grads = Prim::cat(gate_grads, 1).reshape([b * time, 4 * hidden]);
-    let before = match time {
-        1 => h0.clone().reshape([b, 1, hidden]),
-        _ => Prim::cat(vec![h0.clone().reshape([b, 1, hidden]), hs.narrow(1, 0, time - 1)], 1),
+    let before = || {
+        let first = h0.clone().reshape([b, 1, hidden]);
+        match time {
+            1 => first,
+            _ => Prim::cat(vec![first, hs.narrow(1, 0, time - 1)], 1),
+        }
     };
-    let x = Prim::<B>(inputs.x.clone()).reshape([b * time, input]);
-    let w_ih = Prim::<B>(inputs.w_ih.clone());
     let all_lanes =
         |grad: Option<Prim<B>>| grad.unwrap_or_else(|| zero.clone()).sum(0).reshape([b, hidden]);
 
-    let (carried, score) = match (memory, memory_grads) {
+    let (slots_grad, score) = match (memory, memory_grads) {
         (Some((slots, _)), Some(grads)) => {
             let keys = grads.keys.clone().reshape([l, b * m_end, a]).sum(0).reshape([b * m_end, a]);
             let queries = match states.is_empty() {
@@ -149,26 +155,36 @@ pub(crate) fn backward<B: Backend>(
                 false => (Prim::cat(states, 0), Prim::cat(query_grads, 0)),
             };
             let memory = (slots.clone().reshape([b * m_end, hidden]), keys);
-            let score = scorer.parameter_grads(queries, memory, grad_v);
-            (carried(&grads, &scorer, inputs, [l, b, m_end], hidden), score)
+            let score = scorer.parameter_grads(&needs.score, queries, memory, grad_v);
+            let of_slots = |slots: Prim<B>| {
+                carried_grad(&grads, &scorer, slots, [l, b, m_end, carried, hidden])
+            };
+            (inputs.slots.clone().map(Prim).map(of_slots), score)
         }
         _ => {
             let none = |n| (h0.zeros([1, hidden]), h0.zeros([1, n]));
-            (None, scorer.parameter_grads(none(a), none(a), None))
+            (None, scorer.parameter_grads(&needs.score, none(a), none(a), None))
         }
     };
 
-    SabGrads {
-        x: needs_x.then(|| {
-            let grads = gate_grads.clone().reshape([1, b * time, 4 * hidden]);
-            through_matrix(grads, &w_ih).reshape([b, time, input]).0
+    let wanted = |needed: bool, gradient: &dyn Fn() -> Prim<B>| needed.then(|| gradient().0);
+    let steps = b * time;
+    SabInputs {
+        x: wanted(needs.x, &|| {
+            let grads = gate_grads.clone().reshape([1, steps, 4 * hidden]);
+            through_matrix(grads, &Prim(inputs.w_ih.clone())).reshape([b, time, input])
         }),
-        w_ih: outer(x, gate_grads.clone()).0,
-        w_hh: outer(before.reshape([b * time, hidden]), gate_grads.clone()).0,
-        bias: gate_grads.sum(0).reshape([4 * hidden]).0,
-        h0: all_lanes(grad_h).0,
-        c0: all_lanes(grad_c).0,
-        slots: carried,
+        w_ih: wanted(needs.w_ih, &|| {
+            let x = Prim::<B>(inputs.x.clone()).reshape([steps, input]);
+            outer(x, gate_grads.clone())
+        }),
+        w_hh: wanted(needs.w_hh, &|| {
+            outer(before().reshape([steps, hidden]), gate_grads.clone())
+        }),
+        bias: wanted(needs.bias, &|| gate_grads.clone().sum(0).reshape([4 * hidden])),
+        h0: wanted(needs.h0, &|| all_lanes(grad_h.clone())),
+        c0: wanted(needs.c0, &|| all_lanes(grad_c.clone())),
+        slots: needs.slots.map(|needed| slots_grad.filter(|_| needed).map(|grad| grad.0)),
         score,
     }
 }
@@ -176,7 +192,7 @@ pub(crate) fn backward<B: Backend>(
 /// What slot `m` hands to the step that stored it: its own gradient and that of its key, one lane on.
 fn passed_on<B: Backend>(
     grads: &MemoryGrads<B>,
-    scorer: &Scorer<B>,
+    scorer: &Score<Prim<B>>,
     slot: Prim<B>,
     m: usize,
     [l, b, m_end]: [usize; 3],
@@ -184,7 +200,8 @@ fn passed_on<B: Backend>(
 ) -> Option<Prim<B>> {
     let [_, hidden] = slot.dims();
     let a = scorer.size();
-    let lanes = if options.max_hops.is_some() { l - 1 } else { l };
+    let limited = options.settings.max_hops.is_some();
+    let lanes = if limited { l - 1 } else { l };
     if lanes == 0 {
         return None;
     }
@@ -197,30 +214,25 @@ fn passed_on<B: Backend>(
     };
     let from_key = scorer.key_backward(slot, of_slot(&grads.keys, a));
     let grad = of_slot(&grads.slots, hidden) + from_key;
-    Some(match options.max_hops {
-        None => grad,
-        Some(_) => Prim::cat(vec![grad.zeros([1, b, hidden]), grad], 0),
+    Some(match limited {
+        false => grad,
+        true => Prim::cat(vec![grad.zeros([1, b, hidden]), grad], 0),
     })
 }
 
 /// Gradient of the carried slots, `[b, m0, h]`: tensors from outside, so every lane counts.
-fn carried<B: Backend>(
+fn carried_grad<B: Backend>(
     grads: &MemoryGrads<B>,
-    scorer: &Scorer<B>,
-    inputs: &SabInputs<B>,
-    [l, b, m_end]: [usize; 3],
-    hidden: usize,
-) -> Option<burn::backend::tensor::FloatTensor<B>> {
-    let (m, a) = (inputs.carried, scorer.size());
-    if m == 0 {
-        return None;
-    }
+    scorer: &Score<Prim<B>>,
+    slots: Prim<B>,
+    [l, b, m_end, m, hidden]: [usize; 5],
+) -> Prim<B> {
     let first = |rows: &Prim<B>, size: usize| {
         rows.clone().reshape([l, b, m_end, size]).narrow(2, 0, m).sum(0).reshape([1, b * m, size])
     };
-    let slots = Prim::<B>(inputs.slots.clone()).reshape([b * m, hidden]);
-    let grad = first(&grads.slots, hidden) + scorer.key_backward(slots, first(&grads.keys, a));
-    Some(grad.reshape([b, m, hidden]).0)
+    let keys = first(&grads.keys, scorer.size());
+    let from_keys = scorer.key_backward(slots.reshape([b * m, hidden]), keys);
+    (first(&grads.slots, hidden) + from_keys).reshape([b, m, hidden])
 }
 
 fn add<B: Backend>(lhs: Option<Prim<B>>, rhs: Option<Prim<B>>) -> Option<Prim<B>> {

@@ -2,14 +2,14 @@
 
 use burn::backend::Backend;
 
-use super::score::Scorer;
 use super::sparsify;
-use super::tensor::Prim;
-use crate::op::{Dims, Readout, RetrievedSlots, SabInputs, SabOptions, SabOutputs, StoredSlots};
+use crate::op::options::{Readout, SabOptions};
+use crate::op::prim::{Ints, Prim};
+use crate::op::tensors::{BackendInputs, BackendOutputs, Dims, Reminders, SabOutputs};
 
-/// What the backward pass needs of one step. `b` rows, `h` units, `n` ranks.
+/// The saved activations of one step. `b` rows, `h` units, `n` ranks.
 #[derive(Clone, Debug)]
-pub(super) struct Step<B: Backend> {
+pub(super) struct SavedStep<B: Backend> {
     /// Input, forget, cell and output gate after their activations, `[b, h]` each.
     pub gates: [Prim<B>; 4],
     /// tanh of the cell state, `[b, h]`.
@@ -17,24 +17,24 @@ pub(super) struct Step<B: Backend> {
     /// The cell state before the step, `[b, h]`.
     pub cell_before: Prim<B>,
     /// Absent while there are no slots.
-    pub recall: Option<Recall<B>>,
+    pub retrieval: Option<Retrieval<B>>,
 }
 
 /// What was retrieved at one step.
 #[derive(Clone, Debug)]
-pub(super) struct Recall<B: Backend> {
-    /// Slots that were stored when the step looked back.
+pub(super) struct Retrieval<B: Backend> {
+    /// Slots that were stored before the step.
     pub slots: usize,
     /// Scores of the ranked slots, `[b, n]`.
     pub values: Prim<B>,
-    /// Indices of the ranked slots, `[b, n]`, as floats.
-    pub indices: Prim<B>,
+    /// Indices of the ranked slots, `[b, n]`.
+    pub indices: Ints<B>,
 }
 
-/// All that the backward pass needs beside the inputs.
+/// The saved activations of all steps.
 #[derive(Clone, Debug)]
-pub struct SavedSteps<B: Backend> {
-    pub(super) steps: Vec<Step<B>>,
+pub(crate) struct SavedSteps<B: Backend> {
+    pub(super) steps: Vec<SavedStep<B>>,
     /// Hidden states after each step, `[b, t, h]`.
     pub(super) hidden: Prim<B>,
     /// Every slot, carried and stored, `[b, m, h]`, and its key, `[b, m, a]`; absent if there are none.
@@ -42,22 +42,23 @@ pub struct SavedSteps<B: Backend> {
 }
 
 /// Row numbers in a `[rows * m, _]` matrix of the slots `indices` `[rows, n]`.
-pub(super) fn slot_rows<B: Backend>(indices: Prim<B>, m: usize) -> Prim<B> {
+pub(super) fn slot_rows<B: Backend>(indices: Ints<B>, m: usize, like: &Prim<B>) -> Ints<B> {
     let [rows, n] = indices.dims();
-    let first = indices.iota(rows).reshape([rows, 1]).scale(m as f64);
+    let first = like.iota(rows).scale(m).reshape([rows, 1]).expand([rows, n]);
     (indices + first).reshape([rows * n])
 }
 
-/// Runs the sequence; keeps what the backward pass needs if `keep`.
-pub(crate) fn forward<B: Backend>(
-    inputs: &SabInputs<B>,
+/// Runs the sequence; saves activations if `keep`.
+pub(super) fn forward<B: Backend>(
+    inputs: &BackendInputs<B>,
     options: &SabOptions,
     keep: bool,
-) -> (SabOutputs<B>, Option<SavedSteps<B>>) {
-    let dims = Dims::of(inputs, options);
-    let Dims { batch: b, time, input, hidden, total_slots: m_end, .. } = dims;
-    let scorer = Scorer::new(&inputs.score);
-    let width = dims.width(options);
+) -> (BackendOutputs<B>, Option<SavedSteps<B>>) {
+    let dims = Dims::of::<B>(inputs, options);
+    let Dims { batch: b, time, input, hidden, carried, .. } = dims;
+    let m_end = dims.slots();
+    let scorer = inputs.score.clone().map(Prim::<B>);
+    let places = dims.places(options);
 
     let x = Prim::<B>(inputs.x.clone()).reshape([b * time, input]);
     let bias = Prim::<B>(inputs.bias.clone()).reshape([1, 4 * hidden]);
@@ -66,14 +67,13 @@ pub(crate) fn forward<B: Backend>(
 
     let mut h = Prim::<B>(inputs.h0.clone());
     let mut c = Prim::<B>(inputs.c0.clone());
-    let mut m = inputs.carried;
+    let mut m = carried;
     let mut memory = (m_end > 0).then(|| {
         let slots = h.zeros([b, m_end, hidden]);
         let keys = h.zeros([b, m_end, scorer.size()]);
-        if m == 0 {
+        let Some(carried) = inputs.slots.clone().map(Prim::<B>) else {
             return (slots, keys);
-        }
-        let carried = Prim::<B>(inputs.slots.clone());
+        };
         let carried_keys = scorer.key(carried.clone().reshape([b * m, hidden]));
         (
             slots.assign(1, 0, m, carried),
@@ -81,8 +81,9 @@ pub(crate) fn forward<B: Backend>(
         )
     });
 
-    let nothing = h.zeros([b, hidden]);
-    let no_weights = h.zeros([b, width]);
+    let no_summary = h.zeros([b, hidden]);
+    let no_weights = h.zeros([b, places]);
+    let no_slots = h.integers(0, [b, places]);
     let (mut hs, mut ss, mut slots, mut weights) = (vec![], vec![], vec![], vec![]);
     let mut steps = Vec::with_capacity(if keep { time } else { 0 });
 
@@ -96,25 +97,24 @@ pub(crate) fn forward<B: Backend>(
         let cell_tanh = c.clone().tanh();
         let provisional = o.clone() * cell_tanh.clone();
 
-        let mut summary = nothing.clone();
-        let mut recall = None;
-        let (mut step_slots, mut step_weights) = (no_weights.clone(), no_weights.clone());
+        let mut summary = no_summary.clone();
+        let mut retrieval = None;
+        let (mut step_slots, mut step_weights) = (no_slots.clone(), no_weights.clone());
         if let Some((slots, keys)) = memory.as_ref().filter(|_| m > 0) {
             let scores = scorer.combine(scorer.query(provisional.clone()), keys.narrow(1, 0, m));
             let (values, indices) = sparsify::select(scores, options.ranks(m));
             let [_, n] = values.dims();
             let w = sparsify::weights(options, values.clone(), m);
             let rows = slots.clone().reshape([b * m_end, hidden]);
-            let ranked =
-                rows.rows(slot_rows(indices.clone(), m_end).to_int()).reshape([b, n, hidden]);
+            let ranked = rows.rows(slot_rows(indices.clone(), m_end, &w)).reshape([b, n, hidden]);
             summary = w.clone().reshape([b, 1, n]).matmul(ranked).reshape([b, hidden]);
 
-            let live = n.min(width);
+            let live = n.min(places);
             step_slots = step_slots.assign(1, 0, live, indices.narrow(1, 0, live));
             step_weights = step_weights.assign(1, 0, live, w.narrow(1, 0, live));
-            recall = Some(Recall { slots: m, values, indices });
+            retrieval = Some(Retrieval { slots: m, values, indices });
         }
-        h = provisional + summary.clone().scaled(options.summary_scale);
+        h = provisional + summary.clone().scaled(options.settings.summary_scale);
 
         if let Some((slots, keys)) = memory.take_if(|_| options.stores_slot(t)) {
             let key = scorer.key(h.clone()).reshape([b, 1, scorer.size()]);
@@ -125,11 +125,11 @@ pub(crate) fn forward<B: Backend>(
         hs.push(h.clone().reshape([b, 1, hidden]));
         if options.reminders && options.readout.place(t).is_some() {
             ss.push(summary.reshape([b, 1, hidden]));
-            slots.push(step_slots.reshape([b, 1, width]));
-            weights.push(step_weights.reshape([b, 1, width]));
+            slots.push(step_slots.reshape([b, 1, places]));
+            weights.push(step_weights.reshape([b, 1, places]));
         }
         if keep {
-            steps.push(Step { gates: [i, f, g, o], cell_tanh, cell_before, recall });
+            steps.push(SavedStep { gates: [i, f, g, o], cell_tanh, cell_before, retrieval });
         }
     }
 
@@ -142,20 +142,15 @@ pub(crate) fn forward<B: Backend>(
         hidden: given.or_else(|| every.clone()).expect("one of the two").0,
         last: h.0,
         cell: c.0,
-        stored: match &memory {
-            Some((slots, _)) if m > inputs.carried => {
-                StoredSlots::Some(slots.narrow(1, inputs.carried, m).0)
-            }
-            _ => StoredSlots::None,
-        },
-        reminders: match options.reminders {
-            false => RetrievedSlots::None,
-            true => RetrievedSlots::Some {
-                summary: Prim::cat(ss, 1).0,
-                slots: Prim::cat(slots, 1).to_int(),
-                weights: Prim::cat(weights, 1).0,
-            },
-        },
+        stored: memory
+            .as_ref()
+            .filter(|_| m > carried)
+            .map(|(slots, _)| slots.narrow(1, carried, m).0),
+        reminders: options.reminders.then(|| Reminders {
+            summary: Prim::cat(ss, 1).0,
+            slots: Ints::cat(slots, 1).0,
+            weights: Prim::cat(weights, 1).0,
+        }),
     };
     let saved = every.filter(|_| keep).map(|hidden| SavedSteps { steps, hidden, memory });
     (outputs, saved)

@@ -5,10 +5,45 @@ mod backward;
 mod forward;
 mod score;
 mod sparsify;
-mod tensor;
 
-pub(crate) use backward::backward;
-pub use forward::SavedSteps;
-pub(crate) use forward::forward;
-#[cfg(feature = "cube")]
-pub(crate) use tensor::Prim;
+use burn::backend::Backend;
+use burn::backend::tensor::FloatTensor;
+
+use super::coverage::NotCovered;
+use super::kernel::Kernel;
+use super::options::SabOptions;
+use super::tensors::{BackendInputs, BackendOutputs, Gradients, Needs, Upstream};
+use forward::SavedSteps;
+
+/// The op in backend primitives, as a kernel that covers every call.
+#[derive(Debug)]
+pub(crate) struct Primitives;
+
+impl<B: Backend> Kernel<B> for Primitives {
+    const NAME: &'static str = "backend primitives";
+    type Plan = ();
+    type Saved = SavedSteps<B>;
+
+    fn plan(_: &BackendInputs<B>, _: &SabOptions, _: bool) -> Result<(), NotCovered> {
+        Ok(())
+    }
+
+    fn forward(
+        (): (),
+        inputs: &BackendInputs<B>,
+        options: &SabOptions,
+        keep: bool,
+    ) -> (BackendOutputs<B>, Option<SavedSteps<B>>) {
+        forward::forward(inputs, options, keep)
+    }
+
+    fn backward(
+        inputs: &BackendInputs<B>,
+        saved: SavedSteps<B>,
+        upstream: Upstream<FloatTensor<B>>,
+        options: &SabOptions,
+        needs: &Needs,
+    ) -> Gradients<B> {
+        backward::backward(inputs, saved, upstream, options, needs)
+    }
+}

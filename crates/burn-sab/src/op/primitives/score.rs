@@ -10,35 +10,18 @@
 use burn::backend::Backend;
 use burn::backend::tensor::FloatTensor;
 
-use super::tensor::Prim;
-use crate::op::ScoreInputs;
+use crate::op::prim::Prim;
+use crate::op::score::Score;
 
-pub(super) enum Scorer<B: Backend> {
-    Additive { u: Prim<B>, v: Prim<B> },
-    Mlp { query: Prim<B>, query_bias: Prim<B>, memory: Prim<B>, v: Prim<B> },
-    Dot { query: Prim<B>, key: Prim<B>, scale: f64 },
+/// 1/sqrt(A), from W_q `[H, A]`.
+fn dot_scale<B: Backend>(query: &Prim<B>) -> f64 {
+    let [_, a] = query.dims();
+    (a as f64).sqrt().recip()
 }
 
-impl<B: Backend> Scorer<B> {
-    pub fn new(score: &ScoreInputs<B>) -> Self {
-        match score.clone() {
-            ScoreInputs::Additive { u, v } => Self::Additive { u: Prim(u), v: Prim(v) },
-            ScoreInputs::Mlp { query, query_bias, memory, v } => Self::Mlp {
-                query: Prim(query),
-                query_bias: Prim(query_bias),
-                memory: Prim(memory),
-                v: Prim(v),
-            },
-            ScoreInputs::Dot { query, key } => {
-                let query = Prim(query);
-                let [_, a] = query.dims();
-                Self::Dot { query, key: Prim(key), scale: (a as f64).sqrt().recip() }
-            }
-        }
-    }
-
+impl<B: Backend> Score<Prim<B>> {
     /// Size a of a query or key vector.
-    pub fn size(&self) -> usize {
+    pub(super) fn size(&self) -> usize {
         match self {
             Self::Additive { .. } => 1,
             Self::Mlp { query, .. } | Self::Dot { query, .. } => query.dims::<2>()[1],
@@ -46,19 +29,19 @@ impl<B: Backend> Scorer<B> {
     }
 
     /// `[n, h] -> [n, a]`
-    pub fn query(&self, state: Prim<B>) -> Prim<B> {
+    pub(super) fn query(&self, state: Prim<B>) -> Prim<B> {
         match self {
             Self::Additive { u, .. } => state.tanh().matmul(column(u)),
             Self::Mlp { query, query_bias, .. } => {
                 let [a] = query_bias.dims();
                 state.matmul(query.clone()) + query_bias.clone().reshape([1, a])
             }
-            Self::Dot { query, scale, .. } => state.matmul(query.clone()).scale(*scale),
+            Self::Dot { query, .. } => state.matmul(query.clone()).scale(dot_scale(query)),
         }
     }
 
     /// `[n, h] -> [n, a]`
-    pub fn key(&self, slot: Prim<B>) -> Prim<B> {
+    pub(super) fn key(&self, slot: Prim<B>) -> Prim<B> {
         match self {
             Self::Additive { v, .. } => slot.tanh().matmul(column(v)),
             Self::Mlp { memory, .. } => slot.matmul(memory.clone()),
@@ -67,7 +50,7 @@ impl<B: Backend> Scorer<B> {
     }
 
     /// Scores of `[b, m, a]` keys for `[b, a]` queries: `[b, m]`.
-    pub fn combine(&self, query: Prim<B>, keys: Prim<B>) -> Prim<B> {
+    pub(super) fn combine(&self, query: Prim<B>, keys: Prim<B>) -> Prim<B> {
         let [b, m, a] = keys.dims();
         match self {
             Self::Additive { .. } => query + keys.reshape([b, m]),
@@ -81,7 +64,7 @@ impl<B: Backend> Scorer<B> {
 
     /// From the gradient `[l, b, n]` of the scores of the ranked keys `[b, n, a]`: the gradients
     /// `[l, b, a]` of the query and `[l, b, n, a]` of the keys, and that of mlp's `v`.
-    pub fn combine_backward(
+    pub(super) fn combine_backward(
         &self,
         query: Prim<B>,
         keys: Prim<B>,
@@ -107,16 +90,16 @@ impl<B: Backend> Scorer<B> {
     }
 
     /// From the gradient `[l, b, a]` of the query of `state` `[b, h]`: that of the state, `[l, b, h]`.
-    pub fn query_backward(&self, state: Prim<B>, grad: Prim<B>) -> Prim<B> {
+    pub(super) fn query_backward(&self, state: Prim<B>, grad: Prim<B>) -> Prim<B> {
         match self {
             Self::Additive { u, .. } => through_tanh(state, grad, u),
             Self::Mlp { query, .. } => through_matrix(grad, query),
-            Self::Dot { query, scale, .. } => through_matrix(grad, query).scale(*scale),
+            Self::Dot { query, .. } => through_matrix(grad, query).scale(dot_scale(query)),
         }
     }
 
     /// From the gradient `[l, b, a]` of the key of `slot` `[b, h]`: that of the slot, `[l, b, h]`.
-    pub fn key_backward(&self, slot: Prim<B>, grad: Prim<B>) -> Prim<B> {
+    pub(super) fn key_backward(&self, slot: Prim<B>, grad: Prim<B>) -> Prim<B> {
         match self {
             Self::Additive { v, .. } => through_tanh(slot, grad, v),
             Self::Mlp { memory, .. } => through_matrix(grad, memory),
@@ -124,32 +107,45 @@ impl<B: Backend> Scorer<B> {
         }
     }
 
-    /// Gradients of the score's parameters, in the order of [`ScoreInputs`], from all states `[n, h]`
-    /// with the gradients of their queries `[n, a]`, and all slots `[m, h]` with those of their keys.
-    pub fn parameter_grads(
+    /// Gradients of the parameters that need one, from all states `[n, h]` with the gradients of their
+    /// queries `[n, a]`, and all slots `[m, h]` with those of their keys.
+    pub(super) fn parameter_grads(
         &self,
+        needs: &Score<bool>,
         (states, grad_queries): (Prim<B>, Prim<B>),
         (slots, grad_keys): (Prim<B>, Prim<B>),
         grad_v: Option<Prim<B>>,
-    ) -> Vec<FloatTensor<B>> {
+    ) -> Score<Option<FloatTensor<B>>> {
+        let query = || outer(states.clone(), grad_queries.clone());
+        let key = || outer(slots.clone(), grad_keys.clone());
+        let mut needs = needs.iter().copied();
+        let mut wanted = |gradient: &dyn Fn() -> Prim<B>| {
+            (needs.next() == Some(true)).then(|| gradient().0)
+        };
         match self {
             Self::Additive { u, .. } => {
                 let [h] = u.dims();
-                let vector = |inputs: Prim<B>, grad| outer(inputs.tanh(), grad).reshape([h]).0;
-                vec![vector(states, grad_queries), vector(slots, grad_keys)]
+                let vector = |inputs: &Prim<B>, grad: &Prim<B>| {
+                    outer(inputs.clone().tanh(), grad.clone()).reshape([h])
+                };
+                Score::Additive {
+                    u: wanted(&|| vector(&states, &grad_queries)),
+                    v: wanted(&|| vector(&slots, &grad_keys)),
+                }
             }
             Self::Mlp { query_bias, v, .. } => {
                 let [a] = query_bias.dims();
-                vec![
-                    outer(states, grad_queries.clone()).0,
-                    grad_queries.sum(0).reshape([a]).0,
-                    outer(slots, grad_keys).0,
-                    grad_v.unwrap_or_else(|| v.zeros([a])).0,
-                ]
+                Score::Mlp {
+                    query: wanted(&query),
+                    query_bias: wanted(&|| grad_queries.clone().sum(0).reshape([a])),
+                    memory: wanted(&key),
+                    v: wanted(&|| grad_v.clone().unwrap_or_else(|| v.zeros([a]))),
+                }
             }
-            Self::Dot { scale, .. } => {
-                vec![outer(states, grad_queries).scale(*scale).0, outer(slots, grad_keys).0]
-            }
+            Self::Dot { query: weight, .. } => Score::Dot {
+                query: wanted(&|| query().scale(dot_scale(weight))),
+                key: wanted(&key),
+            },
         }
     }
 }

@@ -2,41 +2,41 @@
 
 use burn::backend::Backend;
 
-use super::tensor::Prim;
-use crate::op::options::{EPSILON, SabOptions, Sparsifier};
+use crate::op::options::{EPSILON, SabOptions};
+use crate::op::prim::{Ints, Prim};
+use crate::op::settings::Sparsifier;
 
-/// The best `n` of the scores `[b, m]` in falling order, among equals the older first: their values
-/// and their indices as floats (exact below 2^24), both `[b, n]`.
+/// The best `n` of the scores `[b, m]` in falling order, of equal ones the older first, NaN last: their
+/// values and their indices, both `[b, n]`.
 ///
 /// Repeated "first position of the maximum": exact about ties on every backend, and nothing is read
 /// back to the host, which Burn's default sort would do.
-pub(super) fn select<B: Backend>(mut scores: Prim<B>, n: usize) -> (Prim<B>, Prim<B>) {
+pub(super) fn select<B: Backend>(scores: Prim<B>, n: usize) -> (Prim<B>, Ints<B>) {
     let [b, m] = scores.dims();
-    let position = scores.iota(m).reshape([1, m]).expand([b, m]);
-    let outside = scores.zeros([b, m]).shift(m as f64);
-    let (mut values, mut indices) = (Vec::with_capacity(n), Vec::with_capacity(n));
+    // Slots that are still to be had; a taken one has position m, beyond all others.
+    let mut position = scores.iota(m).reshape([1, m]).expand([b, m]);
+    let outside = scores.integers(m, [b, m]);
+    let mut left = scores.clone().fill(scores.clone().is_nan(), f64::NEG_INFINITY);
+    let mut indices = Vec::with_capacity(n);
     for _ in 0..n {
-        let best = scores.clone().max(1);
-        let first = scores
-            .clone()
-            .select_equal(best.clone().expand([b, m]), position.clone(), outside.clone())
-            .min(1)
-            // A row of NaN equals nothing; its values stay NaN, its indices must stay in range.
-            .clamp_max((m - 1) as f64);
-        scores =
-            scores.fill_equal(position.clone(), first.clone().expand([b, m]), f64::NEG_INFINITY);
-        values.push(best);
+        let best = left.clone().max(1).expand([b, m]);
+        let first = outside.clone().replace(left.clone().equal(best), position.clone()).min(1);
+        let taken = position.clone().equal(first.clone().expand([b, m]));
+        left = left.fill(taken.clone(), f64::NEG_INFINITY);
+        position = position.fill(taken, m);
         indices.push(first);
     }
-    (Prim::cat(values, 1), Prim::cat(indices, 1))
+    let indices = Ints::cat(indices, 1);
+    (scores.gather(indices.clone()), indices)
 }
 
 /// Where the threshold of `n` ranked values comes from, given `m` slots: the rank and what is added.
 fn threshold(options: &SabOptions, n: usize, m: usize) -> Option<(usize, f64)> {
-    match options.sparsifier {
-        Sparsifier::Threshold if m > options.k_top => Some((n - 1, 0.0)),
+    let k_top = options.settings.k_top;
+    match options.settings.sparsifier {
+        Sparsifier::Threshold if m > k_top => Some((n - 1, 0.0)),
         Sparsifier::Threshold => Some((n - 1, -1.0)),
-        Sparsifier::Released if m > options.k_top => Some((n - 1, EPSILON)),
+        Sparsifier::Released if m > k_top => Some((n - 1, EPSILON)),
         Sparsifier::Released | Sparsifier::Softmax => None,
     }
 }
@@ -57,7 +57,7 @@ pub(super) fn weights<B: Backend>(options: &SabOptions, values: Prim<B>, m: usiz
             let (excess, sum) = excess(values, rank, shift);
             excess * sum.recip()
         }
-        None if options.sparsifier == Sparsifier::Softmax => {
+        None if options.settings.sparsifier == Sparsifier::Softmax => {
             let best = values.narrow(1, 0, 1);
             let exp = (values - best).exp();
             exp.clone() * exp.sum(1).recip()
@@ -90,7 +90,7 @@ pub(super) fn weights_backward<B: Backend>(
             debug_assert_eq!(at_rank.dims::<3>(), [l, b, 1]);
             grad.assign(2, rank, rank + 1, at_rank)
         }
-        None if options.sparsifier == Sparsifier::Softmax => {
+        None if options.settings.sparsifier == Sparsifier::Softmax => {
             let mean = (grad.clone() * w.clone()).sum(2);
             (grad - mean) * w
         }

@@ -1,11 +1,12 @@
-//! A thin handle that lets backend primitives be written as arithmetic.
+//! Backend primitives written as arithmetic.
 //!
 //! Burn's `Tensor` speaks to the dispatch layer; inside a backend extension only the backend's own
-//! primitives and its static methods exist. This wraps the few that the op needs, ranks unchecked.
+//! primitives and its static methods exist. This wraps the few that the op needs, ranks unchecked. Indices
+//! are integers from end to end: floats of 16 bits are exact up to 2048 or 256 only.
 
 use core::ops::{Add, Mul, Sub};
 
-use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::tensor::{BoolTensor, FloatTensor, IntTensor};
 use burn::backend::{Backend, TensorMetadata, get_device_settings};
 use burn::tensor::{IndexingUpdateOp, Shape, Slice};
 
@@ -23,16 +24,18 @@ impl<B: Backend> Prim<B> {
         Self(B::float_zeros(Shape::from(dims), &self.0.device(), self.0.dtype().into()))
     }
 
-    /// `[0, 1, .., n - 1]` as floats, on the device and in the data type of `self`.
-    pub fn iota(&self, n: usize) -> Self {
+    /// `[0, 1, .., n - 1]` on the device of `self`.
+    pub fn iota(&self, n: usize) -> Ints<B> {
         let device = self.0.device();
-        let ints = B::int_arange(0..n as i64, &device, get_device_settings::<B>(&device).int_dtype);
-        Self(B::int_into_float(ints, self.0.dtype().into()))
+        let dtype = get_device_settings::<B>(&device).int_dtype;
+        Ints(B::int_arange(0..n as i64, &device, dtype))
     }
 
-    pub fn to_int(&self) -> IntTensor<B> {
-        let dtype = get_device_settings::<B>(&self.0.device()).int_dtype;
-        B::float_into_int(self.0.clone(), dtype)
+    /// Integers `value` on the device of `self`.
+    pub fn integers<const D: usize>(&self, value: usize, dims: [usize; D]) -> Ints<B> {
+        let device = self.0.device();
+        let dtype = get_device_settings::<B>(&device).int_dtype;
+        Ints(B::int_full(Shape::from(dims), (value as i64).into(), &device, dtype))
     }
 
     pub fn reshape<const D: usize>(self, dims: [usize; D]) -> Self {
@@ -49,31 +52,28 @@ impl<B: Backend> Prim<B> {
 
     /// `start..end` along `dim`.
     pub fn narrow(&self, dim: usize, start: usize, end: usize) -> Self {
-        Self(B::float_slice(self.0.clone(), &self.slices(dim, start, end)))
+        Self(B::float_slice(self.0.clone(), &slices(&self.0.shape(), dim, start, end)))
     }
 
     /// Overwrites `start..end` along `dim`.
     pub fn assign(self, dim: usize, start: usize, end: usize, value: Self) -> Self {
-        let slices = self.slices(dim, start, end);
+        let slices = slices(&self.0.shape(), dim, start, end);
         Self(B::float_slice_assign(self.0, &slices, value.0))
     }
 
-    fn slices(&self, dim: usize, start: usize, end: usize) -> Vec<Slice> {
-        let shape = self.0.shape();
-        let mut slices: Vec<Slice> =
-            (0..shape.num_dims()).map(|d| Slice::from(0..shape[d])).collect();
-        slices[dim] = Slice::from(start..end);
-        slices
+    /// Rows `indices` of a matrix.
+    pub fn rows(&self, indices: Ints<B>) -> Self {
+        Self(B::float_select(self.0.clone(), 0, indices.0))
     }
 
-    /// Rows `indices` of a matrix.
-    pub fn rows(&self, indices: IntTensor<B>) -> Self {
-        Self(B::float_select(self.0.clone(), 0, indices))
+    /// The elements `indices` `[b, n]` of each row of a matrix.
+    pub fn gather(self, indices: Ints<B>) -> Self {
+        Self(B::float_gather(1, self.0, indices.0))
     }
 
     /// Adds `value` to rows `indices` of a matrix.
-    pub fn add_rows(self, indices: IntTensor<B>, value: Self) -> Self {
-        Self(B::float_select_assign(self.0, 0, indices, value.0, IndexingUpdateOp::Add))
+    pub fn add_rows(self, indices: Ints<B>, value: Self) -> Self {
+        Self(B::float_select_assign(self.0, 0, indices.0, value.0, IndexingUpdateOp::Add))
     }
 
     pub fn cat(parts: Vec<Self>, dim: usize) -> Self {
@@ -139,22 +139,21 @@ impl<B: Backend> Prim<B> {
         Self(B::bool_into_float(B::float_greater_elem(self.0, 0.0.into(), dtype), float))
     }
 
-    /// `value` where `self == other` (same shape), `otherwise` elsewhere.
-    pub fn select_equal(self, other: Self, value: Self, otherwise: Self) -> Self {
+    /// Where `self == other` (same shape).
+    pub fn equal(self, other: Self) -> Mask<B> {
         let dtype = get_device_settings::<B>(&self.0.device()).bool_dtype;
-        let mask = B::float_equal(self.0, other.0, dtype);
-        Self(B::float_mask_where(otherwise.0, mask, value.0))
+        Mask(B::float_equal(self.0, other.0, dtype))
     }
 
-    /// `value` where `self == other` (same shape), `self_value` elsewhere.
-    pub fn fill_equal(self, index: Self, other: Self, value: f64) -> Self {
+    /// Where `self` is not a number.
+    pub fn is_nan(self) -> Mask<B> {
         let dtype = get_device_settings::<B>(&self.0.device()).bool_dtype;
-        let mask = B::float_equal(index.0, other.0, dtype);
-        Self(B::float_mask_fill(self.0, mask, value.into()))
+        Mask(B::float_is_nan(self.0, dtype))
     }
 
-    pub fn clamp_max(self, max: f64) -> Self {
-        Self(B::float_clamp_max(self.0, max.into()))
+    /// `value` where the mask says so, `self` elsewhere.
+    pub fn fill(self, mask: Mask<B>, value: f64) -> Self {
+        Self(B::float_mask_fill(self.0, mask.0, value.into()))
     }
 
     /// Sum along `dim`, which stays with size 1.
@@ -166,10 +165,80 @@ impl<B: Backend> Prim<B> {
     pub fn max(self, dim: usize) -> Self {
         Self(B::float_max_dim(self.0, dim))
     }
+}
+
+fn slices(shape: &Shape, dim: usize, start: usize, end: usize) -> Vec<Slice> {
+    let mut slices: Vec<Slice> = (0..shape.num_dims()).map(|d| Slice::from(0..shape[d])).collect();
+    slices[dim] = Slice::from(start..end);
+    slices
+}
+
+/// A boolean tensor primitive of backend `B`.
+#[derive(Clone, Debug)]
+pub(crate) struct Mask<B: Backend>(BoolTensor<B>);
+
+/// An integer tensor primitive of backend `B`.
+#[derive(Clone, Debug)]
+pub(crate) struct Ints<B: Backend>(pub IntTensor<B>);
+
+impl<B: Backend> Ints<B> {
+    pub fn dims<const D: usize>(&self) -> [usize; D] {
+        self.0.shape().dims()
+    }
+
+    pub fn reshape<const D: usize>(self, dims: [usize; D]) -> Self {
+        Self(B::int_reshape(self.0, Shape::from(dims)))
+    }
+
+    pub fn expand<const D: usize>(self, dims: [usize; D]) -> Self {
+        Self(B::int_expand(self.0, Shape::from(dims)))
+    }
+
+    /// `start..end` along `dim`.
+    pub fn narrow(&self, dim: usize, start: usize, end: usize) -> Self {
+        Self(B::int_slice(self.0.clone(), &slices(&self.0.shape(), dim, start, end)))
+    }
+
+    /// Overwrites `start..end` along `dim`.
+    pub fn assign(self, dim: usize, start: usize, end: usize, value: Self) -> Self {
+        let slices = slices(&self.0.shape(), dim, start, end);
+        Self(B::int_slice_assign(self.0, &slices, value.0))
+    }
+
+    pub fn cat(parts: Vec<Self>, dim: usize) -> Self {
+        Self(B::int_cat(parts.into_iter().map(|p| p.0).collect(), dim))
+    }
+
+    pub fn scale(self, factor: usize) -> Self {
+        Self(B::int_mul_scalar(self.0, (factor as i64).into()))
+    }
+
+    /// Where `self == other` (same shape).
+    pub fn equal(self, other: Self) -> Mask<B> {
+        let dtype = get_device_settings::<B>(&self.0.device()).bool_dtype;
+        Mask(B::int_equal(self.0, other.0, dtype))
+    }
+
+    /// `value` where the mask says so, `self` elsewhere.
+    pub fn fill(self, mask: Mask<B>, value: usize) -> Self {
+        Self(B::int_mask_fill(self.0, mask.0, (value as i64).into()))
+    }
+
+    /// `values` where the mask says so, `self` elsewhere.
+    pub fn replace(self, mask: Mask<B>, values: Self) -> Self {
+        Self(B::int_mask_where(self.0, mask.0, values.0))
+    }
 
     /// Smallest along `dim`, which stays with size 1.
     pub fn min(self, dim: usize) -> Self {
-        Self(B::float_min_dim(self.0, dim))
+        Self(B::int_min_dim(self.0, dim))
+    }
+}
+
+impl<B: Backend> Add for Ints<B> {
+    type Output = Self;
+    fn add(self, rhs: Self) -> Self {
+        Self(B::int_add(self.0, rhs.0))
     }
 }
 
