@@ -1,5 +1,6 @@
 //! Results as people read them.
 
+use burn_sab::SettingValue;
 
 use crate::case::Case;
 use crate::measured::{Measured, Results, kept, per_reached_step, ratio, work};
@@ -147,8 +148,7 @@ mod tests {
     use crate::measured::Figures;
     use crate::peer::{LSTM, REFERENCE, SAB, TORCH_LSTM, TORCH_SAB};
     use burn_sab::ScoreKind;
-    use burn_sab::SettingValue;
-use burn_sab_cli::backend::Backend;
+    use burn_sab_cli::backend::Backend;
 
     fn measured(peer: Peer, backend: Backend, ms: f64) -> Measured {
         let case = Case { batch: 2, time: 10, ..Case::main(backend, 1, 1) };

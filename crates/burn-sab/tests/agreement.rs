@@ -27,7 +27,7 @@ fn run(
         let mut rng = rand_chacha::rand_core::SeedableRng::seed_from_u64(seed ^ 0xCA);
         let slots = common::normal(&mut rng, [batch, carried, config.d_hidden], 1.0, dtype, device);
         setup.state = setup.state.with_slots(slots);
-        setup.state.step = carried * config.k_att;
+        setup.state.step = carried * config.settings.k_att;
     }
     setup.run()
 }
@@ -67,13 +67,9 @@ fn configs() -> impl Generate<Value = SabLstmConfig> {
     let hops = prop::option::of(0..4usize);
     let rest = (1..5usize, 1..7usize, any::<bool>(), hops, recomputes());
     (common::generate::configs(), rest).prop_map(
-        |(config, (d_input, d_hidden, bias, max_hops, recompute))| SabLstmConfig {
-            d_input,
-            d_hidden,
-            bias,
-            max_hops,
-            recompute,
-            ..config
+        |(mut config, (d_input, d_hidden, bias, max_hops, recompute))| {
+            (config.d_input, config.d_hidden, config.bias) = (d_input, d_hidden, bias);
+            config.with_max_hops(max_hops).with_recompute(recompute)
         },
     )
 }

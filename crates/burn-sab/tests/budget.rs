@@ -40,7 +40,7 @@ fn named(output: &SabLstmOutput) -> Named {
 /// The definition, step by step: a layer without a budget, and a memory that is thinned on the host.
 fn by_definition(setup: &Setup, x: Tensor<3>) -> (Tensor<3>, SabLstmState) {
     let mut layer = setup.layer.clone();
-    layer.slot_budget = None;
+    layer.settings.slot_budget = None;
     let mut state = setup.state.clone();
     let mut hidden = Vec::new();
     for t in 0..TIME {
@@ -113,7 +113,7 @@ fn a_budget_that_is_never_reached_changes_nothing() {
         let config = config(1, InitialSlot::Hidden).with_slot_budget(None);
         let setup = drawn(&config, &device);
         let mut bounded = setup.layer.clone();
-        bounded.slot_budget = Some(TIME);
+        bounded.settings.slot_budget = Some(TIME);
         let want = setup.layer.forward_with_reminders(setup.x.clone(), Some(setup.state.clone()));
         let got = bounded.forward_with_reminders(setup.x, Some(setup.state));
         assert_close("a large budget", &named(&got), &named(&want), 0.0);

@@ -75,10 +75,24 @@ fn config_file() {
 #[test]
 fn presets() {
     let paper = SabLstmConfig::paper(3, 5);
-    assert_eq!((paper.k_top, paper.k_att, paper.k_trunc, paper.truncation_offset), (5, 1, 5, 0));
-    assert_eq!((paper.score, paper.sparsifier), (ScoreConfig::Additive, Sparsifier::Threshold));
+    assert_eq!(
+        (
+            paper.settings.k_top,
+            paper.settings.k_att,
+            paper.settings.k_trunc,
+            paper.settings.truncation_offset
+        ),
+        (5, 1, 5, 0)
+    );
+    assert_eq!(
+        (paper.score, paper.settings.sparsifier),
+        (ScoreConfig::Additive, Sparsifier::Threshold)
+    );
     let released = SabLstmConfig::released(3, 5);
-    assert_eq!((released.truncation_offset, released.sparsifier), (1, Sparsifier::Released));
+    assert_eq!(
+        (released.settings.truncation_offset, released.settings.sparsifier),
+        (1, Sparsifier::Released)
+    );
 }
 
 #[test]
@@ -110,7 +124,9 @@ fn init_panics_clearly() {
 }
 
 #[test]
-#[should_panic(expected = "the input [2, 4, 7] has 7 features, the layer d_input = 3")]
+#[should_panic(
+    expected = "SabLstm: x has shape [2, 4, 7], expected [2, 4, 3] ([batch, time, d_input])"
+)]
 fn wrong_input_panics_clearly() {
     let device = &cpu_devices()[0];
     SabLstmConfig::new(3, 5, true).init(device).forward(Tensor::zeros([2, 4, 7], device), None);

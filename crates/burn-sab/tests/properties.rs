@@ -2,6 +2,7 @@
 
 mod common;
 
+use burn::module::Module;
 use burn::tensor::{DType, Tensor, TensorData};
 use burn_sab::{InitialSlot, SabLstmConfig, SabLstmState, ScoreConfig, Strategy};
 use common::generate::{configs, scores};
@@ -66,11 +67,13 @@ proptest! {
         for device in cpu_devices() {
             let setup = setup(&config, 2, time, seed, DType::F64, &device);
             let (hidden, last) = setup.layer.forward(setup.x.clone(), Some(setup.state.clone()));
+            // Steps run without gradient.
+            let layer = setup.layer.valid();
             let mut state = Some(setup.state.clone());
             let mut steps = vec![];
             for t in 0..time {
-                let x = setup.x.clone().narrow(1, t, 1).squeeze_dim(1);
-                let (h, next) = setup.layer.step(x, state.take());
+                let x = setup.x.clone().inner().narrow(1, t, 1).squeeze_dim(1);
+                let (h, next) = layer.step(x, state.take());
                 steps.push(h);
                 state = Some(next);
             }
@@ -144,7 +147,7 @@ fn reached(config: &SabLstmConfig, time: usize, seed: u64) -> (Vec<bool>, Vec<Ve
 /// Steps that the specification lets a loss at the last step reach, from what was retrieved. Slot j is the
 /// state after step j: k_att 1, nothing at the start.
 fn allowed(config: &SabLstmConfig, time: usize, live: &[Vec<usize>]) -> Vec<bool> {
-    let hops = config.max_hops.unwrap_or(usize::MAX);
+    let hops = config.settings.max_hops.unwrap_or(usize::MAX);
     // fewest[t]: fewest reminders on a path from the loss to step t.
     let mut fewest = vec![None; time];
     fewest[time - 1] = Some(0usize);
@@ -153,7 +156,8 @@ fn allowed(config: &SabLstmConfig, time: usize, live: &[Vec<usize>]) -> Vec<bool
         let lower = |slot: &mut Option<usize>, value: usize| {
             *slot = Some(slot.map_or(value, |old| old.min(value)))
         };
-        let cut = t == 0 || (t + config.truncation_offset).is_multiple_of(config.k_trunc);
+        let cut = t == 0
+            || (t + config.settings.truncation_offset).is_multiple_of(config.settings.k_trunc);
         if !cut {
             lower(&mut fewest[t - 1], used);
         }

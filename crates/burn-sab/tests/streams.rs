@@ -120,7 +120,7 @@ fn a_step_may_retrieve_more_than_the_one_before() {
         let (stepped, whole) = [2, 5].into_iter().enumerate().fold(
             (setup.state.clone(), setup.state),
             |(stepped, whole), (part, k_top)| {
-                layer.k_top = k_top;
+                layer.settings.k_top = k_top;
                 let x = setup.x.clone().narrow(1, part * 10, 10);
                 (steps(&layer, &x, 0..10, stepped), layer.forward(x, Some(whole)).1)
             },

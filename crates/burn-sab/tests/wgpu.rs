@@ -65,7 +65,7 @@ impl Case {
             let sides = [self.batch, self.carried, config.d_hidden];
             setup.state = setup.state.with_slots(normal(&mut rng, sides, 1.0, dtype, device));
             // Both calendars are then in the middle of something.
-            setup.state.step = self.carried * config.k_att + 1;
+            setup.state.step = self.carried * config.settings.k_att + 1;
         }
         setup
     }

@@ -208,7 +208,8 @@ fn shapes(
     let hidden = config.d_hidden;
     // A file can claim any number of columns where it has no rows.
     let gates = hidden.saturating_mul(4);
-    let slots = time / config.settings.k_att + usize::from(config.settings.initial_slot == InitialSlot::Hidden);
+    let slots = time / config.settings.k_att
+        + usize::from(config.settings.initial_slot == InitialSlot::Hidden);
     let scorer = match config.score {
         ScoreConfig::Additive => vec![("score.u", vec![hidden]), ("score.v", vec![hidden])],
         ScoreConfig::Mlp { d_attention } => vec![

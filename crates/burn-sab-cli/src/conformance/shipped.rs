@@ -62,20 +62,23 @@ mod tests {
                     ScoreConfig::Mlp { .. } => "mlp",
                     ScoreConfig::Dot { .. } => "dot",
                 };
-                format!("{score} {:?}", case.config.sparsifier)
+                format!("{score} {:?}", case.config.settings.sparsifier)
             })
             .collect();
         assert_eq!(pairs.len(), 9, "{pairs:?}");
         let count = |option: fn(&Case) -> bool| cases.iter().filter(|case| option(case)).count();
         for hops in [None, Some(0), Some(1), Some(2)] {
-            assert!(cases.iter().any(|case| case.config.max_hops == hops), "max_hops {hops:?}");
+            assert!(
+                cases.iter().any(|case| case.config.settings.max_hops == hops),
+                "max_hops {hops:?}"
+            );
         }
-        assert!(count(|case| case.config.k_att > 1) >= 3);
-        assert!(count(|case| case.config.truncation_offset > 0) >= 3);
-        assert!(count(|case| case.config.initial_slot == InitialSlot::Hidden) >= 3);
-        assert!(count(|case| case.config.summary_scale < 1.0) >= 3);
+        assert!(count(|case| case.config.settings.k_att > 1) >= 3);
+        assert!(count(|case| case.config.settings.truncation_offset > 0) >= 3);
+        assert!(count(|case| case.config.settings.initial_slot == InitialSlot::Hidden) >= 3);
+        assert!(count(|case| case.config.settings.summary_scale < 1.0) >= 3);
         let time = |case: &Case| case.values("in.x").shape[1];
-        assert!(cases.iter().any(|case| time(case) < case.config.k_trunc));
-        assert!(cases.iter().any(|case| time(case) < case.config.k_top));
+        assert!(cases.iter().any(|case| time(case) < case.config.settings.k_trunc));
+        assert!(cases.iter().any(|case| time(case) < case.config.settings.k_top));
     }
 }

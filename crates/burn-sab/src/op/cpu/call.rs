@@ -86,7 +86,7 @@ impl<'a, T: Float> Call<'a, T> {
         }
         let schedule = Schedule::new(options, time, carried);
         Self {
-            dims,
+            dims: Dims { stored: schedule.stored_slots(), ..dims },
             inputs: arrays,
             capacity,
             options,

@@ -8,47 +8,57 @@ mod problem;
 
 use pulp::Arch;
 
+use super::float::Float;
 use super::vector::{add, scratch};
-use super::*;
-use crate::op::options::{Recompute, Sparsifier, Strategy};
-use problem::{KINDS, Kind, Named, Problem, Results, past};
+use super::{UpGrads, backward, forward};
+use crate::op::options::{Readout, SabOptions};
+use crate::op::score::{Score, ScoreKind};
+use crate::op::settings::{Recompute, SabSettings, Sparsifier};
+use crate::op::tensors::{Needs, Reminders, SabInputs, SabOutputs};
+use problem::{KINDS, Named, Problem, Results, Sizes, past};
 
-const OPTIONS: SabOptions = SabOptions {
-    k_top: 3,
-    k_att: 2,
-    k_trunc: 4,
-    truncation_offset: 1,
-    sparsifier: Sparsifier::Softmax,
-    summary_scale: 1.0,
-    max_hops: None,
-    first_step: 0,
-    readout: Readout::All,
-    reminders: true,
-    recompute: Recompute::Auto,
-    strategy: Strategy::Auto,
-};
+/// Options with these changes to the settings that all tests begin with.
+fn options(change: impl FnOnce(&mut SabSettings)) -> SabOptions {
+    let mut settings = SabSettings { k_top: 3, k_att: 2, k_trunc: 4, ..Default::default() };
+    change(&mut settings);
+    SabOptions { settings, reminders: true, ..Default::default() }
+}
 
 /// Settings that take different ways through the kernel.
 fn settings() -> [SabOptions; 7] {
-    let with = |sparsifier, max_hops, k_top, k_trunc| SabOptions {
-        sparsifier,
-        max_hops,
-        k_top,
-        k_trunc,
-        ..OPTIONS
+    let with = |sparsifier, max_hops, k_top, k_trunc| {
+        options(|settings| {
+            *settings = SabSettings { sparsifier, max_hops, k_top, k_trunc, ..*settings };
+        })
     };
     [
-        OPTIONS,
+        options(|_| {}),
         with(Sparsifier::Softmax, Some(2), 3, 1),
         with(Sparsifier::Threshold, Some(0), 2, 40),
         with(Sparsifier::Threshold, None, 50, 4),
         with(Sparsifier::Released, None, 4, usize::MAX),
-        SabOptions { readout: Readout::At([0, 1, 3].into()), ..OPTIONS },
-        SabOptions { summary_scale: 0.6, recompute: Recompute::Always, ..OPTIONS },
+        SabOptions { readout: Readout::At([0, 1, 3].into()), ..options(|_| {}) },
+        options(|settings| {
+            *settings =
+                SabSettings { summary_scale: 0.6, recompute: Recompute::Always, ..*settings };
+        }),
     ]
 }
 
-const SHAPE: Shape = Shape { batch: 5, time: 75, input: 3, hidden: 7, carried: 2, attention: 5 };
+const SHAPE: Sizes = Sizes { batch: 5, time: 75, input: 3, hidden: 7, carried: 2, attention: 5 };
+
+/// Every input needs a gradient.
+const ALL: Needs = SabInputs {
+    x: true,
+    w_ih: true,
+    w_hh: true,
+    bias: true,
+    h0: true,
+    c0: true,
+    slots: Some(true),
+    // Of the three forms the one with all names; the others take what they have of it.
+    score: Score::Mlp { query: true, query_bias: true, memory: true, v: true },
+};
 
 /// Largest allowed `|got - want| / max(1, max |want|)`; NaN and infinity fail.
 const ROUNDING: f64 = 1e-12;
@@ -70,7 +80,7 @@ fn assert_close(what: &str, got: &Named, want: &Named, bound: f64) {
 }
 
 /// Every score function in every setting, and a name for it.
-fn for_all(mut test: impl FnMut(Kind, SabOptions, &str)) {
+fn for_all(mut test: impl FnMut(ScoreKind, SabOptions, &str)) {
     for kind in KINDS {
         for options in settings() {
             let what = format!("{kind:?}, {options:?}");
@@ -83,7 +93,7 @@ fn on_threads<T: Float + Into<f64>>() {
     // 529 rows make more tiles than there are jobs.
     for (batch, time) in [(1, 40), (5, 40), (33, 40), (529, 4)] {
         for_all(|kind, options, what| {
-            let problem = Problem::<T>::new(kind, Shape { batch, time, ..SHAPE });
+            let problem = Problem::<T>::new(kind, Sizes { batch, time, ..SHAPE });
             let run = |threads| {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
                 let pool = pool.expect("a thread pool");
@@ -110,7 +120,7 @@ fn on_instruction_sets<T: Float + Into<f64>>() {
     ];
     for_all(|kind, options, what| {
         let problem = Problem::<T>::new(kind, SHAPE);
-        let run = |arch| problem.run_on(arch, &options, Needs::ALL).named();
+        let run = |arch| problem.run_on(arch, &options, &ALL).named();
         let best = run(Arch::new());
         for arch in others {
             assert_close(&format!("{arch:?}, {what}"), &run(arch), &best, EXACT);
@@ -130,7 +140,11 @@ fn instruction_sets_change_no_bit() {
 fn recomputed_gates_equal_kept_ones() {
     for_all(|kind, options, what| {
         let problem = Problem::<f64>::new(kind, SHAPE);
-        let run = |recompute| problem.run(&SabOptions { recompute, ..options.clone() }).named();
+        let run = |recompute| {
+            let mut options = options.clone();
+            options.settings.recompute = recompute;
+            problem.run(&options).named()
+        };
         let (kept, recomputed) = (run(Recompute::Never), run(Recompute::Always));
         assert_close(what, &recomputed, &kept, ROUNDING);
     });
@@ -145,10 +159,10 @@ fn scratch_is_full_of_nan() {
 fn a_bad_row_keeps_to_itself() {
     const PER_ROW: [&str; 10] =
         ["h", "s", "c", "last", "stored", "weights", "grad x", "grad h0", "grad c0", "grad slots"];
-    let shape = Shape { batch: 3, ..SHAPE };
+    let shape = Sizes { batch: 3, ..SHAPE };
     let good_rows = |results: &Results<f64>| -> Named {
         let mut all = results.named();
-        all.retain(|(name, _)| PER_ROW.contains(name));
+        all.retain(|(name, _)| PER_ROW.contains(&name.as_str()));
         for (_, values) in &mut all {
             let row = values.len() / shape.batch;
             values.drain(row..2 * row);
@@ -177,11 +191,11 @@ fn no_gradient_gives_zeros() {
         let problem = Problem::<f64>::new(kind, SHAPE);
         let inputs = problem.inputs();
         let (outputs, saved) = forward(&inputs, &options, true);
-        let (saved, zeros) = (saved.expect("kept"), vec![0.0; outputs.h.len()]);
+        let (saved, zeros) = (saved.expect("saved"), vec![0.0; outputs.hidden.len()]);
         for up in [None, Some(&zeros[..])] {
-            let up = UpGrads { h: up, s: up, last: None, c: None, stored: None };
-            let grads =
-                backward(&inputs, &saved, past(&outputs, &options), &up, Needs::ALL, &options);
+            let up = UpGrads { hidden: up, summary: up, last: None, cell: None, stored: None };
+            let needs = problem.needs(&ALL);
+            let grads = backward(&inputs, &saved, past(&outputs, &options), &up, &needs, &options);
             let mut all = Results { outputs: outputs.clone(), grads }.named();
             all.retain(|(name, values)| {
                 name.starts_with("grad") && values.iter().any(|x| *x != 0.0)
@@ -191,25 +205,30 @@ fn no_gradient_gives_zeros() {
     });
 }
 
+/// Each input by itself: what needs no gradient comes back without one, and changes no other.
 #[test]
-fn unwanted_gradients_are_empty_and_change_no_other() {
-    const ALL: Needs = Needs::ALL;
-    for (needs, unwanted) in [
-        (Needs { x: false, ..ALL }, &["grad x"][..]),
-        (Needs { weights: false, ..ALL }, &["grad w_ih", "grad w_hh", "grad bias"]),
-        (Needs { state: false, ..ALL }, &["grad h0", "grad c0"]),
-        (Needs { slots: false, ..ALL }, &["grad slots"]),
-        (Needs { score: false, ..ALL }, &["grad score"]),
-    ] {
+fn gradients_that_nothing_needs_are_absent_and_change_no_other() {
+    let names = ["x", "w_ih", "w_hh", "bias", "h0", "c0", "slots", "u", "query", "query_bias"];
+    for name in names.into_iter().chain(["memory", "key", "v"]) {
         for_all(|kind, options, what| {
             let problem = Problem::<f64>::new(kind, SHAPE);
-            let mut want = problem.run(&options).named();
-            want.retain(|(name, _)| !unwanted.contains(name));
-            let got = problem.run_on(Arch::new(), &options, needs).named();
-            let (empty, got): (Named, Named) =
-                got.into_iter().partition(|(name, _)| unwanted.contains(name));
-            assert!(empty.iter().all(|(_, values)| values.is_empty()), "{needs:?}");
-            assert_close(&format!("{needs:?}, {what}"), &got, &want, EXACT);
+            if !problem.inputs().arrays.named().iter().any(|(other, _)| *other == name) {
+                return;
+            }
+            let want = problem.run(&options).named();
+            for alone in [true, false] {
+                // Only this one, or all but this one.
+                let mut names = problem.inputs().arrays.named().into_iter();
+                let needs = problem
+                    .needs(&ALL)
+                    .map(|_| names.next().is_some_and(|(other, _)| (other == name) == alone));
+                let mut want = want.clone();
+                want.retain(|(other, _)| {
+                    other.strip_prefix("grad ").is_none_or(|other| (other == name) == alone)
+                });
+                let got = problem.run_on(Arch::new(), &options, &needs).named();
+                assert_close(&format!("{name} alone: {alone}, {what}"), &got, &want, EXACT);
+            }
         });
     }
 }
@@ -218,17 +237,21 @@ fn unwanted_gradients_are_empty_and_change_no_other() {
 #[test]
 fn windows_of_one_step_are_calls_of_one_step() {
     let (time, hidden) = (6, SHAPE.hidden);
-    let mut options = SabOptions { k_att: 100, k_trunc: 1, truncation_offset: 0, ..OPTIONS };
-    let whole = Problem::<f64>::new(Kind::Dot, Shape { time, carried: 0, ..SHAPE });
+    let mut options = options(|settings| {
+        *settings = SabSettings { k_att: 100, k_trunc: 1, truncation_offset: 0, ..*settings };
+    });
+    let whole = Problem::<f64>::new(ScoreKind::Dot, Sizes { time, carried: 0, ..SHAPE });
     let want = whole.run(&options);
-    assert!(want.outputs.s.iter().chain(&want.outputs.weights).all(|x| *x == 0.0));
-    assert!(want.grads.h0.iter().all(|x| *x != 0.0), "the first step begins no window");
+    let reminders = want.outputs.reminders.as_ref().expect("asked for");
+    assert!(reminders.summary.iter().chain(&reminders.weights).all(|x| *x == 0.0));
+    let grads = want.grads.map(|grad| grad.expect("all are needed"));
+    assert!(grads.h0.iter().all(|x| *x != 0.0), "the first step begins no window");
 
-    let mut step = Problem::<f64>::new(Kind::Dot, Shape { time: 1, carried: 0, ..SHAPE });
+    let mut step = Problem::<f64>::new(ScoreKind::Dot, Sizes { time: 1, carried: 0, ..SHAPE });
     (step.w_ih, step.w_hh, step.bias) =
         (whole.w_ih.clone(), whole.w_hh.clone(), whole.bias.clone());
     (step.h0, step.c0) = (whole.h0.clone(), whole.c0.clone());
-    let mut w_hh = vec![0.0; want.grads.w_hh.len()];
+    let mut w_hh = vec![0.0; grads.w_hh.len()];
     for t in 0..time {
         let at = |values: &[f64], width: usize| {
             values.chunks(width).skip(t).step_by(time).collect::<Vec<_>>().concat()
@@ -242,18 +265,26 @@ fn windows_of_one_step_are_calls_of_one_step() {
         }
         let got = step.run(&options);
         let want = vec![
-            ("h", at(&want.outputs.h, hidden)),
-            ("grad x", at(&want.grads.x, SHAPE.input)),
+            ("h".to_owned(), at(&want.outputs.hidden, hidden)),
+            ("grad x".to_owned(), at(&grads.x, SHAPE.input)),
             // The first step alone is not cut off from the state before it.
-            ("grad h0", want.grads.h0.iter().map(|x| if t == 0 { *x } else { 0.0 }).collect()),
+            (
+                "grad h0".to_owned(),
+                grads.h0.iter().map(|x| if t == 0 { *x } else { 0.0 }).collect(),
+            ),
         ];
-        let one =
-            vec![("h", got.outputs.h.clone()), ("grad x", got.grads.x), ("grad h0", got.grads.h0)];
+        let got_grads = got.grads.map(|grad| grad.expect("all are needed"));
+        let one = vec![
+            ("h".to_owned(), got.outputs.hidden.clone()),
+            ("grad x".to_owned(), got_grads.x),
+            ("grad h0".to_owned(), got_grads.h0),
+        ];
         assert_close(&format!("step {t}"), &one, &want, ROUNDING);
-        add(&mut w_hh, &got.grads.w_hh);
-        (step.h0, step.c0) = (got.outputs.h, got.outputs.c);
+        add(&mut w_hh, &got_grads.w_hh);
+        (step.h0, step.c0) = (got.outputs.hidden, got.outputs.cell);
     }
-    let (got, want) = (vec![("grad w_hh", w_hh)], vec![("grad w_hh", want.grads.w_hh)]);
+    let name = "grad w_hh".to_owned();
+    let (got, want) = (vec![(name.clone(), w_hh)], vec![(name, grads.w_hh)]);
     assert_close("all steps", &got, &want, ROUNDING);
 }
 
@@ -283,21 +314,24 @@ fn given_steps_are_those_of_the_whole() {
             (0..rows).flat_map(at).flatten().copied().collect()
         };
         let stored = (0..rows * SHAPE.time).filter(|at| options.stores_slot(at % SHAPE.time));
-        let outputs = Outputs {
-            h: given(&outputs.h),
-            s: given(&outputs.s),
-            weights: given(&outputs.weights),
-            stored: stored.flat_map(|at| outputs.h[at * width..][..width].to_vec()).collect(),
-            slots: {
-                let slots: Vec<f64> = outputs.slots.iter().map(|slot| f64::from(*slot)).collect();
-                given(&slots).into_iter().map(|slot| slot as i32).collect()
-            },
+        let reminders = outputs.reminders.as_ref().expect("asked for");
+        let slots: Vec<f64> = reminders.slots.iter().map(|slot| f64::from(*slot)).collect();
+        let outputs = SabOutputs {
+            hidden: given(&outputs.hidden),
+            stored: Some(
+                stored.flat_map(|at| outputs.hidden[at * width..][..width].to_vec()).collect(),
+            ),
+            reminders: Some(Reminders {
+                summary: given(&reminders.summary),
+                weights: given(&reminders.weights),
+                slots: given(&slots).into_iter().map(|slot| slot as i32).collect(),
+            }),
             ..outputs.clone()
         };
         let want = Results { outputs, grads: want.grads }.named();
         for recompute in [Recompute::Never, Recompute::Always] {
-            let options =
-                SabOptions { readout: Readout::At(steps.into()), recompute, ..options.clone() };
+            let mut options = SabOptions { readout: Readout::At(steps.into()), ..options.clone() };
+            options.settings.recompute = recompute;
             let got = few.run(&options).named();
             assert_close(&format!("{recompute:?}, {what}"), &got, &want, ROUNDING);
         }
@@ -311,11 +345,8 @@ fn reminders_are_outputs_only_if_asked_for() {
         let mut problem = Problem::<f64>::new(kind, SHAPE);
         problem.up[1].fill(0.0);
         let mut want = problem.run(&options).named();
-        let mut got = problem.run(&SabOptions { reminders: false, ..options }).named();
-        let reminders = |(name, _): &(&str, Vec<f64>)| ["s", "slots", "weights"].contains(name);
-        assert!(got.iter().filter(|named| reminders(named)).all(|(_, values)| values.is_empty()));
-        want.retain(|named| !reminders(named));
-        got.retain(|named| !reminders(named));
+        let got = problem.run(&SabOptions { reminders: false, ..options }).named();
+        want.retain(|(name, _)| !["s", "slots", "weights"].contains(&name.as_str()));
         assert_close(what, &got, &want, EXACT);
     });
 }

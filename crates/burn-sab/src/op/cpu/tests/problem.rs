@@ -6,25 +6,33 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 use super::super::backward::backward_on;
+use super::super::call::Inputs;
 use super::super::forward::forward_on;
-use super::super::*;
+use super::super::{Float, Grads, Outputs, UpGrads};
+use super::ALL;
+use crate::op::options::{Readout, SabOptions};
+use crate::op::score::{Score, ScoreKind};
+use crate::op::tensors::{Dims, Needs, SabInputs};
 
 /// The score functions.
-#[derive(Debug, Clone, Copy)]
-pub enum Kind {
-    Additive,
-    Mlp,
-    Dot,
-}
+pub const KINDS: [ScoreKind; 3] = [ScoreKind::Additive, ScoreKind::Mlp, ScoreKind::Dot];
 
-/// All of them.
-pub const KINDS: [Kind; 3] = [Kind::Additive, Kind::Mlp, Kind::Dot];
+/// The sizes of a call, without the slots that it stores, which the options decide.
+#[derive(Debug, Clone, Copy)]
+pub struct Sizes {
+    pub batch: usize,
+    pub time: usize,
+    pub input: usize,
+    pub hidden: usize,
+    pub carried: usize,
+    pub attention: usize,
+}
 
 /// The memory of a call's inputs and of the gradients from above: of h, s, c, the last h, and stored
 /// slots; the first two and the last for as many places as there can be.
 pub struct Problem<T> {
-    shape: Shape,
-    kind: Kind,
+    shape: Sizes,
+    kind: ScoreKind,
     pub x: Vec<T>,
     pub w_ih: Vec<T>,
     pub w_hh: Vec<T>,
@@ -38,7 +46,7 @@ pub struct Problem<T> {
 
 impl<T: Float + Into<f64>> Problem<T> {
     /// Draws everything, always the same.
-    pub fn new(kind: Kind, shape: Shape) -> Self {
+    pub fn new(kind: ScoreKind, shape: Sizes) -> Self {
         let (batch, hidden, attention) = (shape.batch, shape.hidden, shape.attention);
         let mut rng = ChaCha8Rng::seed_from_u64(7);
         let mut uniform = |rows: usize, columns: usize| -> Vec<T> {
@@ -46,11 +54,11 @@ impl<T: Float + Into<f64>> Problem<T> {
             (0..rows * columns).map(|_| draw()).collect()
         };
         let parameters = match kind {
-            Kind::Additive => vec![(1, hidden), (1, hidden)],
-            Kind::Mlp => {
+            ScoreKind::Additive => vec![(1, hidden), (1, hidden)],
+            ScoreKind::Mlp => {
                 vec![(hidden, attention), (1, attention), (hidden, attention), (1, attention)]
             }
-            Kind::Dot => vec![(hidden, attention), (hidden, attention)],
+            ScoreKind::Dot => vec![(hidden, attention), (hidden, attention)],
         };
         Self {
             shape,
@@ -71,38 +79,60 @@ impl<T: Float + Into<f64>> Problem<T> {
     /// The inputs as the kernel takes them.
     pub fn inputs(&self) -> Inputs<'_, T> {
         let p = &self.score;
-        let score = match self.kind {
-            Kind::Additive => Score::Additive { u: &p[0], v: &p[1] },
-            Kind::Dot => Score::Dot { query: &p[0], key: &p[1] },
-            Kind::Mlp => Score::Mlp { query: &p[0], bias: &p[1], memory: &p[2], v: &p[3] },
+        let Sizes { batch, time, input, hidden, carried, attention } = self.shape;
+        let (score, attention) = match self.kind {
+            ScoreKind::Additive => (Score::Additive { u: &p[0][..], v: &p[1][..] }, 1),
+            ScoreKind::Dot => (Score::Dot { query: &p[0][..], key: &p[1][..] }, attention),
+            ScoreKind::Mlp => {
+                let [query, query_bias, memory, v] = [0, 1, 2, 3].map(|k| &p[k][..]);
+                (Score::Mlp { query, query_bias, memory, v }, attention)
+            }
         };
         Inputs {
-            shape: self.shape,
-            x: &self.x,
-            w_ih: &self.w_ih,
-            w_hh: &self.w_hh,
-            bias: &self.bias,
-            h0: &self.h0,
-            c0: &self.c0,
-            slots: &self.slots,
-            capacity: self.shape.carried,
-            score,
+            dims: Dims { batch, time, input, hidden, attention, carried, stored: 0 },
+            arrays: SabInputs {
+                x: &self.x,
+                w_ih: &self.w_ih,
+                w_hh: &self.w_hh,
+                bias: &self.bias,
+                h0: &self.h0,
+                c0: &self.c0,
+                slots: (carried > 0).then_some(&self.slots[..]),
+                score,
+            },
+            capacity: carried,
+        }
+    }
+
+    /// The needs that this problem's inputs have of these.
+    pub fn needs(&self, all: &Needs) -> Needs {
+        let Score::Mlp { query, query_bias, memory, v } = all.score else {
+            panic!("needs of every parameter are written as those of mlp scores");
+        };
+        Needs {
+            slots: all.slots.filter(|_| self.shape.carried > 0),
+            score: match self.kind {
+                ScoreKind::Additive => Score::Additive { u: query, v },
+                ScoreKind::Mlp => Score::Mlp { query, query_bias, memory, v },
+                ScoreKind::Dot => Score::Dot { query, key: memory },
+            },
+            ..*all
         }
     }
 
     /// Forward and backward.
-    pub fn run_on(&self, arch: Arch, options: &SabOptions, needs: Needs) -> Results<T> {
+    pub fn run_on(&self, arch: Arch, options: &SabOptions, needs: &Needs) -> Results<T> {
         let inputs = self.inputs();
         let (outputs, saved) = forward_on(arch, &inputs, options, true, &mut []);
         let saved = saved.expect("asked for");
-        let Shape { batch, time, hidden, .. } = self.shape;
+        let Sizes { batch, time, hidden, .. } = self.shape;
         let given = batch * options.readout.len(time) * hidden;
         let stored = batch * options.slots_stored(time) * hidden;
         let [h, s, c, last, slots] = &self.up;
         let up = UpGrads {
-            h: Some(&h[..given]),
-            s: Some(&s[..given]),
-            c: Some(c),
+            hidden: Some(&h[..given]),
+            summary: Some(&s[..given]),
+            cell: Some(c),
             last: Some(last),
             stored: Some(&slots[..stored]),
         };
@@ -113,15 +143,15 @@ impl<T: Float + Into<f64>> Problem<T> {
 
     /// The same as the product runs it, with all gradients.
     pub fn run(&self, options: &SabOptions) -> Results<T> {
-        self.run_on(Arch::new(), options, Needs::ALL)
+        self.run_on(Arch::new(), options, &self.needs(&ALL))
     }
 }
 
 /// The hidden states that the backward pass looks up.
 pub fn past<'a, T>(outputs: &'a Outputs<T>, options: &SabOptions) -> &'a [T] {
     match options.readout {
-        Readout::All => &outputs.h,
-        Readout::At(_) => &outputs.stored,
+        Readout::All => &outputs.hidden,
+        Readout::At(_) => outputs.stored.as_deref().expect("given by itself"),
     }
 }
 
@@ -132,31 +162,28 @@ pub struct Results<T> {
 }
 
 /// Arrays and what they are.
-pub type Named = Vec<(&'static str, Vec<f64>)>;
+pub type Named = Vec<(String, Vec<f64>)>;
 
 impl<T: Float + Into<f64>> Results<T> {
-    /// Every output and every gradient.
+    /// Every output and every gradient that there is.
     pub fn named(&self) -> Named {
-        let (outputs, grads) = (&self.outputs, &self.grads);
+        let outputs = &self.outputs;
         let numbers = |values: &[T]| values.iter().map(|x| (*x).into()).collect();
-        let slots = outputs.slots.iter().map(|slot| f64::from(*slot)).collect();
-        let mut all = vec![
-            ("h", numbers(&outputs.h)),
-            ("s", numbers(&outputs.s)),
-            ("c", numbers(&outputs.c)),
-            ("last", numbers(&outputs.last)),
-            ("stored", numbers(&outputs.stored)),
-            ("slots", slots),
-            ("weights", numbers(&outputs.weights)),
-            ("grad x", numbers(&grads.x)),
-            ("grad w_ih", numbers(&grads.w_ih)),
-            ("grad w_hh", numbers(&grads.w_hh)),
-            ("grad bias", numbers(&grads.bias)),
-            ("grad h0", numbers(&grads.h0)),
-            ("grad c0", numbers(&grads.c0)),
-            ("grad slots", numbers(&grads.slots)),
+        let mut all: Named = vec![
+            ("h".to_owned(), numbers(&outputs.hidden)),
+            ("c".to_owned(), numbers(&outputs.cell)),
+            ("last".to_owned(), numbers(&outputs.last)),
         ];
-        all.extend(grads.score.iter().map(|grad| ("grad score", numbers(grad))));
+        all.extend(outputs.stored.as_ref().map(|slots| ("stored".to_owned(), numbers(slots))));
+        if let Some(reminders) = &outputs.reminders {
+            let slots = reminders.slots.iter().map(|slot| f64::from(*slot)).collect();
+            all.push(("s".to_owned(), numbers(&reminders.summary)));
+            all.push(("slots".to_owned(), slots));
+            all.push(("weights".to_owned(), numbers(&reminders.weights)));
+        }
+        for (name, grad) in self.grads.as_ref().map_ranks(|g| g, |g| g, |g| g).named() {
+            all.extend(grad.as_ref().map(|grad| (format!("grad {name}"), numbers(grad))));
+        }
         all
     }
 }
