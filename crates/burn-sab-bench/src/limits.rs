@@ -122,6 +122,7 @@ pub fn traffic(case: &Case) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use burn_sab::SabSettings;
     use burn_sab_cli::backend::Backend;
 
     /// B 1, T 2, I 1, H 1, A 1, k_att 1: slots are the initial state and those after two steps.

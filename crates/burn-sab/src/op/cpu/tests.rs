@@ -205,7 +205,8 @@ fn no_gradient_gives_zeros() {
     });
 }
 
-/// Each input by itself: what needs no gradient comes back without one, and changes no other.
+/// Each input by itself: what needs no gradient comes back without one, and changes no other (but for rounding:
+/// the product of fewer columns adds in another order).
 #[test]
 fn gradients_that_nothing_needs_are_absent_and_change_no_other() {
     let names = ["x", "w_ih", "w_hh", "bias", "h0", "c0", "slots", "u", "query", "query_bias"];
@@ -227,7 +228,7 @@ fn gradients_that_nothing_needs_are_absent_and_change_no_other() {
                     other.strip_prefix("grad ").is_none_or(|other| (other == name) == alone)
                 });
                 let got = problem.run_on(Arch::new(), &options, &needs).named();
-                assert_close(&format!("{name} alone: {alone}, {what}"), &got, &want, EXACT);
+                assert_close(&format!("{name} alone: {alone}, {what}"), &got, &want, ROUNDING);
             }
         });
     }
