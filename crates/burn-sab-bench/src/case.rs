@@ -42,6 +42,7 @@ pub struct Case {
     pub hidden: usize,
     #[serde(flatten)]
     pub settings: SabSettings,
+    #[serde(serialize_with = "score_name")]
     pub score: ScoreKind,
     /// Without meaning for additive scores.
     pub attention: usize,
@@ -56,6 +57,10 @@ pub struct Case {
     /// Told as those that were made.
     #[serde(skip)]
     pub runs: usize,
+}
+
+fn score_name<S: Serializer>(score: &ScoreKind, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(score.name())
 }
 
 fn as_named<S: Serializer>(value: &impl ValueEnum, to: S) -> Result<S::Ok, S::Error> {

@@ -239,11 +239,10 @@ impl Settings {
 
     fn validate(&self) -> anyhow::Result<()> {
         self.train.validate()?;
-        let shortest = self.train.task.shortest_span();
-        if let Some(span) =
-            self.test_spans.iter().find(|span| !(shortest..=1 << 31).contains(*span))
-        {
-            return Err(usage!("--test-delays has {span}, but it has to be at least {shortest}"));
+        for span in &self.test_spans {
+            self.train
+                .check_test_span(*span)
+                .map_err(|error| usage!("--test-delays has {span}: {error}"))?;
         }
         if self.test_sequences == 0 {
             return Err(usage!("--test-sequences is 0, but it has to be at least 1"));

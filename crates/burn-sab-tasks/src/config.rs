@@ -1,11 +1,12 @@
 use std::path::PathBuf;
 
-use burn_sab::{SabLstmConfig, Sparsifier};
+use burn_sab::{SabLstmConfig, SabSettings, Sparsifier};
 use serde::{Deserialize, Serialize};
 
 use crate::curriculum::Curriculum;
 use crate::data::{DataError, Examples};
 use crate::error::TrainError;
+use crate::model::CHUNK;
 use crate::stream::Purpose;
 use crate::task::Task;
 use crate::transformer::HEADS;
@@ -90,9 +91,9 @@ pub struct TrainConfig {
 /// More slots than any sequence has; a round number in a configuration file.
 pub(crate) const ALL: usize = u32::MAX as usize;
 
-/// Most bytes that one batch may take by the estimate in [`TrainConfig::validate`]. Larger requests are
-/// almost surely slips of the keyboard, and a refused allocation would end the process without a word.
-const MOST_BATCH_BYTES: u128 = 64 << 30;
+/// Most bytes that an update or a test may take by the estimates below. Larger requests are almost surely slips of
+/// the keyboard, and a refused allocation would end the process without a word.
+const MOST_BYTES: u128 = 64 << 30;
 
 impl TrainConfig {
     /// The settings that train well on `task`, SAB with the layer's own defaults.
@@ -250,18 +251,78 @@ impl TrainConfig {
                 "a Transformer of four heads needs a multiple of 4",
             );
         }
-        // Input, gates, hidden states, summaries and slots, in f32: about 8 numbers per hidden unit.
-        let per_step = (self.layer.d_input as u128) + 8 * self.layer.d_hidden as u128;
-        let steps = self.task.steps(self.span) as u128;
-        if 4 * per_step * steps * self.batch as u128 > MOST_BATCH_BYTES {
-            return refuse(
-                "batch",
-                &self.batch,
-                "with this many steps and hidden units an update would need more than 64 GiB",
-            );
+        let bytes = self.training_bytes();
+        if bytes > MOST_BYTES {
+            return Err(TrainError::Memory {
+                what: "an update",
+                gib: gib(bytes),
+                most: gib(MOST_BYTES),
+                remedy: "take a smaller batch, fewer steps, fewer hidden units, or a smaller max_hops",
+            });
         }
         Ok(())
     }
+
+    /// Bytes that an update takes at least, in f32.
+    fn training_bytes(&self) -> u128 {
+        let layer = self.effective_layer();
+        let SabSettings { k_top, k_att, max_hops, .. } = layer.settings;
+        let [steps, rows] = [self.task.steps(self.span), self.batch].map(|n| n as u128);
+        // Inputs, gates, hidden states, summaries and slots: about 8 elements per hidden unit and step.
+        let linear = 4 * (layer.d_input as u128 + 8 * layer.d_hidden as u128) * steps;
+        let slots = steps / k_att as u128 + 1;
+        let pairs = match self.model {
+            // Per layer and head: scores, weights, and a gradient of each.
+            ModelKind::Transformer => 2 * HEADS as u128 * 4 * 4 * steps * steps,
+            // Per step and retrieved slot: its number and its weight. Per lane and slot: a place.
+            _ => 8 * steps * slots.min(k_top as u128) + 4 * lanes(max_hops, steps) * slots,
+        };
+        rows.saturating_mul(linear.saturating_add(pairs))
+    }
+
+    /// Checks that a test at `span` fits into memory, one sequence at a time.
+    ///
+    /// # Errors
+    ///
+    /// If the span is shorter than the task allows, or takes more than 64 GiB.
+    pub fn check_test_span(&self, span: usize) -> Result<(), TrainError> {
+        if span < self.task.shortest_span() || span > 1 << 31 {
+            let least = self.task.shortest_span();
+            return Err(TrainError::TestSpan { span, least });
+        }
+        let layer = self.effective_layer();
+        let SabSettings { k_top, k_att, slot_budget, .. } = layer.settings;
+        let steps = self.task.steps(span) as u128;
+        let slots = steps / k_att as u128 + 1;
+        let slots = slot_budget.map_or(slots, |budget| slots.min(2 * budget as u128));
+        let attention = layer.score.d_attention().unwrap_or(1) as u128;
+        let input = 4 * layer.d_input as u128 * steps;
+        let memory = 4 * slots * (layer.d_hidden as u128 + attention);
+        let pairs = match self.model {
+            ModelKind::Transformer => HEADS as u128 * 2 * 4 * steps * steps,
+            // A test goes in chunks: only one chunk's retrievals are there at a time.
+            _ => 8 * steps.min(CHUNK as u128) * slots.min(k_top as u128),
+        };
+        let bytes = input.saturating_add(memory).saturating_add(pairs);
+        if bytes > MOST_BYTES {
+            return Err(TrainError::Memory {
+                what: "a test of one sequence",
+                gib: gib(bytes),
+                most: gib(MOST_BYTES),
+                remedy: "test at shorter spans, or set slot_budget or a larger k_att",
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Gradients that the backward pass of `steps` steps keeps side by side.
+fn lanes(max_hops: Option<usize>, steps: u128) -> u128 {
+    max_hops.map_or(1, |hops| (hops as u128 + 1).min(steps))
+}
+
+fn gib(bytes: u128) -> u128 {
+    bytes >> 30
 }
 
 #[cfg(test)]
@@ -307,6 +368,10 @@ mod tests {
     #[case("curriculum", |c: &mut TrainConfig| { *c = TrainConfig::new(Task::PixelCifar); c.curriculum = Curriculum::Grow })]
     #[case("batch", |c: &mut TrainConfig| c.batch = 0)]
     #[case("64 GiB", |c: &mut TrainConfig| c.batch = 1 << 40)]
+    #[case("max_hops", |c: &mut TrainConfig| { c.span = 100_000; c.layer.settings.max_hops = Some(90_000) })]
+    // 64 rows, a number and a weight for each of 20,020² pairs: 191 GiB.
+    #[case("191 GiB", |c: &mut TrainConfig| { c.model = ModelKind::Attention; c.span = 20_000 })]
+    #[case("GiB", |c: &mut TrainConfig| { c.model = ModelKind::Transformer; c.span = 20_000 })]
     #[case("updates", |c: &mut TrainConfig| c.updates = 0)]
     #[case("lr is -1", |c: &mut TrainConfig| c.lr = -1.0)]
     #[case("lr is NaN", |c: &mut TrainConfig| c.lr = f64::NAN)]
@@ -327,6 +392,21 @@ mod tests {
         config.layer.settings.k_trunc = 0;
         let error = config.validate().unwrap_err().to_string();
         assert!(error.contains("k_trunc"), "{error}");
+    }
+
+    #[test]
+    fn tests_that_do_not_fit_are_refused() {
+        let mut config = TrainConfig::new(Task::copying());
+        for span in [1, 100, 1_000_000] {
+            config.check_test_span(span).unwrap();
+        }
+        assert!(config.check_test_span(0).unwrap_err().to_string().contains("at least 1"));
+        let long = config.check_test_span(1 << 30).unwrap_err().to_string();
+        assert!(long.contains("slot_budget"), "{long}");
+        config.layer = config.layer.with_slot_budget(Some(64));
+        config.check_test_span(1 << 27).unwrap();
+        config.model = ModelKind::Transformer;
+        assert!(config.check_test_span(1_000_000).is_err());
     }
 
     #[test]

@@ -24,6 +24,26 @@ pub enum TrainError {
         /// What the value has to be.
         rule: &'static str,
     },
+    /// More memory than any request that is meant.
+    #[error("{what} would take at least {gib} GiB, more than {most}: {remedy}")]
+    Memory {
+        /// What takes it.
+        what: &'static str,
+        /// GiB that it takes.
+        gib: u128,
+        /// Most GiB.
+        most: u128,
+        /// What to change.
+        remedy: &'static str,
+    },
+    /// A span of a test out of its range.
+    #[error("a test at {span}: it has to be at least {least}, and at most 2147483648")]
+    TestSpan {
+        /// The span.
+        span: usize,
+        /// The shortest span of the task.
+        least: usize,
+    },
     /// A file or folder could not be read or written.
     #[error("{}: {source}", path.display())]
     Io {

@@ -41,7 +41,7 @@ struct Steps {
 /// Steps that are handed to the layer at once when gradients are not needed. What the layer puts out
 /// for a chunk is dropped before the next one, so a test at a delay of 10,000 needs little more memory
 /// than its slots; at 1,000 steps the cost of carrying those over is far below that of the steps.
-const CHUNK: usize = 1000;
+pub(crate) const CHUNK: usize = 1000;
 
 impl TaskModel {
     /// The network of `config`, its weights drawn from the configuration's seed.

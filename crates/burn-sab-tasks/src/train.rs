@@ -240,12 +240,13 @@ impl Trainer {
         let batch = examples.training_batch(&mut progress.stream, span, config.batch, &device);
         let answers = self.model.forward(batch.input, task.answers(span));
         let loss_tensor = task.loss(answers, batch.target);
-        let loss = loss_tensor.clone().into_scalar::<f64>();
+        let mut grads = GradientsParams::from_grads(loss_tensor.backward(), &self.model);
+        let gradient_norm = clip_by_global_norm(&mut grads, &self.model, config.clip_norm);
+        // Read after the backward pass is queued: a GPU would wait for the answer in between.
+        let loss = loss_tensor.into_scalar::<f64>();
         if !loss.is_finite() {
             return self.skip(span, "loss");
         }
-        let mut grads = GradientsParams::from_grads(loss_tensor.backward(), &self.model);
-        let gradient_norm = clip_by_global_norm(&mut grads, &self.model, config.clip_norm);
         if !gradient_norm.is_finite() {
             return self.skip(span, "gradient");
         }

@@ -134,3 +134,42 @@ fn ugly_shapes_agree(
         }
     }
 }
+
+/// Half types, on backend primitives: as far from f32 as the reference in the same type is, ten times over. Batches
+/// of rows beyond 256 and lengths beyond 2048 are where slot numbers in 8 or 11 bits would go wrong.
+#[cfg(feature = "flex")]
+#[rstest::rstest]
+#[case::rows_beyond_eight_bits(64, 100, 8)]
+#[case::small(8, 64, 8)]
+#[case::one_row(1, 30, 3)]
+fn half_types_agree(
+    #[case] batch: usize,
+    #[case] time: usize,
+    #[case] hidden: usize,
+    #[values(DType::F16, DType::BF16)] dtype: DType,
+    #[values(Sparsifier::Threshold, Sparsifier::Softmax)] sparsifier: Sparsifier,
+) {
+    let device = Device::flex().autodiff();
+    let config = SabLstmConfig::new(2, hidden, true)
+        .with_k_top(3)
+        .with_k_trunc(4)
+        .with_score(ScoreConfig::Dot { d_attention: 4 })
+        .with_sparsifier(sparsifier)
+        // Below 1 a state does not grow, and with it what rounding does.
+        .with_summary_scale(0.3);
+    let with = |strategy, dtype| {
+        let config = config.clone().with_strategy(strategy);
+        run(&config, [batch, time, 0], None, 5, dtype, &device)
+    };
+    let hidden_of = |(values, _): &(Named, Named)| values[..1].to_vec();
+    let single = hidden_of(&with(Strategy::Reference, DType::F32));
+    let reference = common::largest_error(&hidden_of(&with(Strategy::Reference, dtype)), &single);
+    let run = with(Strategy::Auto, dtype);
+    let error = common::largest_error(&hidden_of(&run), &single);
+    // Half a unit in the last place of 11 and of 8 bits, over some steps, is the least.
+    let rounding = if dtype == DType::F16 { 2e-2 } else { 1e-1 };
+    assert!(error < rounding + 2.0 * reference, "{dtype:?}: {error}, the reference {reference}");
+    assert!(error < 0.5, "{dtype:?}: {error} proves nothing");
+    // Gradients are there and finite: `run` would have failed otherwise.
+    assert_eq!(run.1.len(), 10);
+}

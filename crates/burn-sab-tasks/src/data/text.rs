@@ -90,13 +90,14 @@ impl Text {
         training: usize,
         validation: usize,
     ) -> Result<Self, DataError> {
+        let mut occurs = [false; 256];
+        for byte in bytes {
+            occurs[usize::from(*byte)] = true;
+        }
+        let alphabet: Vec<u8> = (0..=u8::MAX).filter(|byte| occurs[usize::from(*byte)]).collect();
         let mut places = [None; 256];
-        let mut alphabet = Vec::new();
-        for byte in 0..=u8::MAX {
-            if bytes.contains(&byte) {
-                places[usize::from(byte)] = Some(alphabet.len() as u8);
-                alphabet.push(byte);
-            }
+        for (place, byte) in (0..).zip(&alphabet) {
+            places[usize::from(*byte)] = Some(place);
         }
         if alphabet.len() < 2 {
             let what = "a text needs at least two different characters".to_owned();

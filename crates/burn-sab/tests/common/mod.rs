@@ -18,12 +18,17 @@ pub type Named = Vec<(String, Vec<f64>)>;
 /// The CPU backends of this build, each with autodiff.
 #[allow(deprecated)] // NdArray: users are still on it
 pub fn cpu_devices() -> Vec<Device> {
-    vec![
+    let devices = vec![
         #[cfg(feature = "flex")]
         Device::flex().autodiff(),
         #[cfg(feature = "ndarray")]
         Device::ndarray().autodiff(),
-    ]
+    ];
+    assert!(
+        !devices.is_empty(),
+        "a test without a backend proves nothing: build with feature flex or ndarray"
+    );
+    devices
 }
 
 /// One CPU device with autodiff.
@@ -60,6 +65,15 @@ impl ModuleMapper for Randomise<'_> {
         let fan_in = if D == 2 { dims[0] } else { 4 };
         let scale = 1.0 / (fan_in as f64).sqrt();
         Param::from_tensor(normal(self.rng, dims, scale, self.dtype, &device))
+    }
+}
+
+/// Gives every parameter another data type.
+pub struct Cast(pub DType);
+
+impl ModuleMapper for Cast {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        Param::from_tensor(param.val().detach().cast(self.0))
     }
 }
 
