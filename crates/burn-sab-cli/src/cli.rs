@@ -19,7 +19,7 @@ pub struct Cli {
 pub enum Command {
     /// Train a network on a task, test it, and leave a run folder with report and pictures
     Train(Box<TrainArgs>),
-    /// Check this build against a folder of conformance cases
+    /// Check this build against conformance cases
     Conformance(ConformanceArgs),
     /// Get the files of a data set
     Download(DownloadArgs),

@@ -187,7 +187,17 @@ mod tests {
     fn the_digits_of_sab_data_dir_are_mnist() {
         let made_folder = tempfile::tempdir().unwrap();
         let (folder, count, name) = match std::env::var_os("SAB_DATA_DIR") {
-            Some(folder) => (Path::new(&folder).join("mnist"), 10_000, "MNIST, 8500 / 500 / 1000"),
+            Some(folder) => {
+                let folder = Path::new(&folder).join("mnist");
+                // With the training images, or the test images alone.
+                let all = std::fs::read_dir(&folder).unwrap().any(|entry| {
+                    entry.unwrap().file_name().to_string_lossy().starts_with("train-images")
+                });
+                match all {
+                    true => (folder, 70_000, "MNIST, 55000 / 5000 / 10000"),
+                    false => (folder, 10_000, "MNIST, 8500 / 500 / 1000"),
+                }
+            }
             None => {
                 made::mnist(made_folder.path(), "t10k", 200);
                 (made_folder.path().to_owned(), 200, "images in MNIST's format, 162 / 18 / 20")
