@@ -30,7 +30,7 @@
 //! | `matrix`, `vector`, `float` | matrix products, loops over rows, the two element types |
 //!
 //! If all hidden states are outputs ([`Readout::All`](super::options::Readout::All)), the kernel copies
-//! no slot of this call: slot j *is* a row of the output `h`. Otherwise the slots are the output
+//! no slot of this call. Slot j then *is* a row of the output `h`. Otherwise the slots are the output
 //! `stored`, and no other array over all steps is wider than the retrievals.
 //!
 //! All arrays are dense and row-major, in the documented shapes. Weights are `[in, out]`, and gates are

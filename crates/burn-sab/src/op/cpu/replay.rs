@@ -31,8 +31,8 @@ struct Recompute<T> {
     longest: usize,
     /// Whether each row has its records of the current segment.
     done: Vec<bool>,
-    /// The rows to recompute together, and the scratch memory of one of their steps: `[rows, 1 + I +
-    /// H]`, `[rows, record]`, `[rows, H]`, `[rows, H]`.
+    /// The rows to recompute together, and the scratch memory of one of their steps: `[rows, 1 + I + H]`,
+    /// `[rows, record]`, `[rows, H]`, `[rows, H]`.
     todo: Vec<usize>,
     augmented: Vec<T>,
     step: Vec<T>,

@@ -88,8 +88,7 @@ impl<'a, T: Float> ScoreSweep<'a, T> {
         right.copy_from_slice(grad_key);
     }
 
-    /// Computes the contributions of the last `n` key gradients to the gradients of their slots, `[n,
-    /// H]`.
+    /// Computes the contributions of the last `n` key gradients to the gradients of their slots, `[n, H]`.
     #[inline(always)]
     pub fn keys_to_slots(&self, n: usize, grad_slots: &mut [T]) {
         let Dims { hidden, attention, .. } = self.call.dims;

@@ -70,8 +70,8 @@ scalars! {
 }
 
 scalars! {
-    /// Offsets in the buffer of saved activations, in the data type of the tensors; all slots, `[B, M,
-    /// H]`, come first.
+    /// Offsets in the buffer of saved activations, in the data type of the tensors; all slots,
+    /// `[B, M, H]`, come first.
     SavedAt, SavedAtLaunch {
         /// Keys, `[B, A, M]`: units that score neighbouring slots read neighbouring elements.
         keys,

@@ -156,8 +156,8 @@ fn column<B: Backend>(vector: &Prim<B>) -> Prim<B> {
     vector.clone().reshape([h, 1])
 }
 
-/// Gradient of `x` through `w·tanh(x)`. Shapes: `x` `[b, h]`, `grad` `[l, b, 1]`, `w` `[h]`, result `[l,
-/// b, h]`.
+/// Gradient of `x` through `w·tanh(x)`. Shapes: `x` `[b, h]`, `grad` `[l, b, 1]`, `w` `[h]`, result
+/// `[l, b, h]`.
 fn through_tanh<B: Backend>(x: Prim<B>, grad: Prim<B>, w: &Prim<B>) -> Prim<B> {
     let [b, h] = x.dims();
     let slope = x.tanh().tanh_slope() * w.clone().reshape([1, h]);

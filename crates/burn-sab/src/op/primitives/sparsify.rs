@@ -71,8 +71,8 @@ pub(super) fn weights<B: Backend>(options: &SabOptions, values: Prim<B>, m: usiz
 /// Returns the gradient of the ranked values, `[l, b, n]`, from that of their weights, for a fixed
 /// selection.
 ///
-/// Softmax: `g_a = w (g_w - Σ w g_w)`. Threshold sparsifiers, with `r = relu(a - δ)`, `S = Σ r + ε`, `w
-/// = r / S`: `g_r = (g_w - Σ w g_w) / S`. The values with `r > 0` receive `g_r`, and the rank that
+/// Softmax: `g_a = w (g_w - Σ w g_w)`. Threshold sparsifiers, with `r = relu(a - δ)`, `S = Σ r + ε`,
+/// `w = r / S`: `g_r = (g_w - Σ w g_w) / S`. The values with `r > 0` receive `g_r`, and the rank that
 /// supplies δ receives minus the sum of these.
 pub(super) fn weights_backward<B: Backend>(
     options: &SabOptions,
