@@ -1,26 +1,26 @@
-//! A bounded memory: of slots that are nearly alike, few are kept.
+//! A bounded memory (`slot_budget`): it drops slots that differ little from their predecessor.
 //!
-//! Whenever the memory holds twice the budget it is thinned: the slots that differ most from the one before
-//! them stay. So a memory of at most 2 · budget slots spans a sequence of any length, finely where the hidden
-//! state moved and coarsely where it stood still. When that happens depends on the number of steps alone,
-//! not on how a sequence is cut into calls.
+//! A memory that reaches twice the budget is thinned to the budget. The slots that differ most from
+//! their predecessors remain. At most 2 · budget slots thus span a sequence of any length. They are
+//! dense where the hidden state changed much, and sparse where it changed little. The time of thinning
+//! depends on the number of steps alone, not on the division of a sequence into calls.
 
 use burn::tensor::ops::PadMode;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use crate::op::{Readout, Reminders};
 
-/// Which slots a thinned memory holds, counted in the order in which they were stored.
+/// The origins of the slots in a thinned memory: their indices in the order of storage.
 #[derive(Clone, Debug)]
 pub(super) struct Origins {
-    /// For each slot that was left by the last thinning, `[B, budget]`.
+    /// The origin of each slot that the last thinning kept, `[B, budget]`.
     kept: Tensor<2, Int>,
-    /// Slots that had been stored by then; the following ones have all been kept.
+    /// Number of slots stored up to that thinning. All later slots are still in the memory.
     stored: usize,
 }
 
 impl Origins {
-    /// The counts of all `slots` slots that there are now, `[B, M]`.
+    /// The origins of all `slots` current slots, `[B, M]`.
     fn of_all(&self, slots: usize) -> Tensor<2, Int> {
         let [batch, kept] = self.kept.dims();
         let later = slots - kept;
@@ -32,12 +32,12 @@ impl Origins {
         Tensor::cat(vec![self.kept.clone(), counts.unsqueeze::<2>().expand([batch, later])], 1)
     }
 
-    /// The same counts on another device.
+    /// The same origins on another device.
     pub(super) fn to_device(self, device: &Device) -> Self {
         Self { kept: self.kept.to_device(device), ..self }
     }
 
-    /// The counts of these places in a memory of `slots` slots, `[B, N, K]`.
+    /// The origins of the slots at `places` (`[B, N, K]`) in a memory of `slots` slots, `[B, N, K]`.
     pub(super) fn of(&self, places: Tensor<3, Int>, slots: usize) -> Tensor<3, Int> {
         let [batch, steps, width] = places.dims();
         let places = places.reshape([batch, steps * width]);
@@ -45,19 +45,19 @@ impl Origins {
     }
 }
 
-/// Whether a memory of so many slots is to be thinned.
+/// Whether a memory of `slots` slots must be thinned.
 pub(super) fn is_full(slots: usize, budget: usize) -> bool {
     slots >= budget.saturating_mul(2)
 }
 
-/// Steps from step `step` on until a memory that holds `slots` slots now is full.
+/// Number of steps, from step `step` on, until a memory that now holds `slots` slots is full.
 fn steps_until_full(step: usize, slots: usize, k_att: usize, budget: usize) -> usize {
     let room = budget.saturating_mul(2).saturating_sub(slots).max(1);
     (k_att - step % k_att).saturating_add((room - 1).saturating_mul(k_att))
 }
 
-/// The ends of the parts of a sequence of `time` steps after each of which the memory is full, and its end;
-/// it begins at step `step` with `slots` slots.
+/// Divides a sequence of `time` steps, which begins at step `step` with `slots` slots, into parts after
+/// which the memory is full. Returns the ends of the parts and the end of the sequence.
 pub(super) fn ends_of_parts(
     time: usize,
     step: usize,
@@ -80,10 +80,10 @@ pub(super) fn ends_of_parts(
     ends
 }
 
-/// Cuts `x`, `[B, T, I]`, which begins at step `from`, at these ends, the last of which is its own.
+/// Splits `x`, `[B, T, I]`, which begins at step `from`, at `ends`. The last of these is the end of `x`.
 ///
-/// As a balanced tree: the gradient of each slice is padded to the length of what it was sliced from, and
-/// slices of the whole would be padded to the whole, a cost of O(T²).
+/// The splits form a balanced tree. Burn pads the gradient of each slice to the length of the tensor
+/// that it was sliced from. Slices of the whole sequence would cost O(T²).
 pub(super) fn cut(x: Tensor<3>, from: usize, ends: &[usize]) -> Vec<Tensor<3>> {
     let [_, time, _] = x.dims();
     if ends.len() < 2 {
@@ -96,8 +96,8 @@ pub(super) fn cut(x: Tensor<3>, from: usize, ends: &[usize]) -> Vec<Tensor<3>> {
     parts
 }
 
-/// The `budget` slots that are kept of `slots`, `[B, M, H]`, and which they are; `before` says which those
-/// were.
+/// Returns the `budget` slots to keep of `slots`, `[B, M, H]`, and their origins. `before` holds the
+/// origins of `slots`, if they were thinned before.
 pub(super) fn thin(
     slots: Tensor<3>,
     before: Option<&Origins>,
@@ -116,8 +116,9 @@ pub(super) fn thin(
     (slots.gather(1, places), origins)
 }
 
-/// Places of the `budget` slots that differ most from the one before them, rising, `[B, budget]`. The oldest
-/// slot stays; among equals the older one does.
+/// Returns the positions, in ascending order, of the `budget` slots that differ most from their
+/// predecessors, `[B, budget]`. The oldest slot always remains. Among equal differences the older slot
+/// remains.
 fn most_distinct(slots: &Tensor<3>, budget: usize) -> Tensor<2, Int> {
     let [batch, count, _] = slots.dims();
     let values = slots.clone().detach();
@@ -127,7 +128,7 @@ fn most_distinct(slots: &Tensor<3>, budget: usize) -> Tensor<2, Int> {
     let mut places = Vec::with_capacity(batch * budget);
     for row in distances.chunks(count - 1) {
         let mut by_distance: Vec<usize> = (1..count).collect();
-        // A stable sort: the older of two equals comes first.
+        // The sort is stable: the older of two equals comes first.
         by_distance.sort_by(|a, b| row[b - 1].total_cmp(&row[a - 1]));
         let mut kept = by_distance[..budget - 1].to_vec();
         kept.push(0);
@@ -137,7 +138,8 @@ fn most_distinct(slots: &Tensor<3>, budget: usize) -> Tensor<2, Int> {
     Tensor::from_data(TensorData::new(places, [batch, budget]), &slots.device())
 }
 
-/// The steps `from..to` of what a call is to give, counted from `from`; `None` if there are none.
+/// Restricts the readout of a call to the steps `from..to`, counted from `from`. Returns `None` if no
+/// step remains.
 pub(super) fn readout_of_part(readout: &Readout, from: usize, to: usize) -> Option<Readout> {
     let Readout::At(steps) = readout else { return Some(Readout::All) };
     let within = steps.iter().filter(|step| (from..to).contains(*step));
@@ -145,7 +147,7 @@ pub(super) fn readout_of_part(readout: &Readout, from: usize, to: usize) -> Opti
     (!within.is_empty()).then(|| Readout::At(within.into()))
 }
 
-/// Joins what parts of a sequence retrieved; early parts had fewer places.
+/// Joins the retrievals of the parts of a sequence. Earlier parts may have fewer places per step.
 pub(super) fn join_reminders(parts: Vec<Reminders>) -> Reminders {
     let places = |part: &Reminders| part.weights.dims()[2];
     let width = parts.iter().map(places).max().unwrap_or(0);

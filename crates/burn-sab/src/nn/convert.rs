@@ -1,4 +1,4 @@
-//! From `burn::nn::Lstm` and back, trained weights included.
+//! Conversion between `burn::nn::Lstm` and [`SabLstm`], with the trained weights.
 
 use burn::module::{Initializer, Param};
 use burn::nn::activation::{Activation, ActivationConfig};
@@ -11,13 +11,13 @@ use crate::error::ConfigError;
 use crate::op::Activations;
 
 impl SabLstmConfig {
-    /// Makes a layer that goes on from a trained `Lstm`: its weights, sizes and cell options, the memory
-    /// settings of this configuration.
+    /// Converts a trained `Lstm` into a [`SabLstm`]. The weights, sizes and cell options are those of
+    /// the `Lstm`, and the memory settings are those of this configuration.
     ///
     /// # Errors
     ///
-    /// If the memory settings are not [valid](Self::validate), or its strategy does not cover the options of
-    /// the `Lstm`'s cell.
+    /// Returns an error if the memory settings are not [valid](Self::validate), or if the strategy does
+    /// not cover the cell options of the `Lstm`.
     pub fn try_init_from(&self, lstm: Lstm) -> Result<SabLstm, ConfigError> {
         let weight = &lstm.input_gate.input_transform.weight;
         let ([d_input, d_hidden], device) = (weight.dims(), weight.device());
@@ -32,7 +32,7 @@ impl SabLstmConfig {
             gate_activation: ActivationConfig::Sigmoid,
             cell_activation: ActivationConfig::Tanh,
             hidden_activation: ActivationConfig::Tanh,
-            // Overwritten below: no need to draw random numbers.
+            // Overwritten below, so random initialisation is unnecessary.
             initializer: Initializer::Zeros,
             ..self.clone()
         };
@@ -45,7 +45,7 @@ impl SabLstmConfig {
         config.check_strategy(standard)?;
         let mut layer = SabLstm::from_config(&config, &device);
 
-        // The packed order: i, f, g, o.
+        // Order of the packed gates: i, f, g, o.
         let gates: Vec<GateController> =
             [Some(lstm.input_gate), lstm.forget_gate, Some(lstm.cell_gate), Some(lstm.output_gate)]
                 .into_iter()
@@ -73,15 +73,15 @@ impl SabLstmConfig {
     }
 }
 
-/// Goes on from a trained `Lstm` with the default memory settings; see
-/// [`SabLstmConfig::try_init_from`] for others.
+/// Converts a trained `Lstm`, with the default memory settings; see [`SabLstmConfig::try_init_from`] for
+/// other settings.
 impl From<Lstm> for SabLstm {
     fn from(lstm: Lstm) -> Self {
         SabLstmConfig::new(1, 1, true).try_init_from(lstm).expect("the defaults are valid")
     }
 }
 
-/// Keeps the weights and options of the cell; drops the memory and what scores it.
+/// Keeps the weights and options of the cell. Drops the memory settings and the score parameters.
 impl From<SabLstm> for Lstm {
     fn from(layer: SabLstm) -> Self {
         let [d_input, _] = layer.weight_ih.dims();

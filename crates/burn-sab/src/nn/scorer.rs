@@ -1,10 +1,12 @@
+//! The parameters of the score functions: additive, mlp and dot.
+
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Tensor};
 
 use super::config::ScoreConfig;
 use crate::op::Score;
 
-/// The parameters that score slots; weights as `[in, out]`.
+/// The trainable parameters of the score; weights are `[in, out]`.
 #[derive(Module, Debug)]
 pub enum Scorer {
     /// See [`ScoreConfig::Additive`].
@@ -15,7 +17,7 @@ pub enum Scorer {
     Dot(DotScorer),
 }
 
-/// `u·tanh(h) + v·tanh(m)`
+/// Additive score: `u·tanh(h) + v·tanh(m)`.
 #[derive(Module, Debug)]
 pub struct AdditiveScorer {
     /// `[H]`
@@ -24,7 +26,7 @@ pub struct AdditiveScorer {
     pub v: Param<Tensor<1>>,
 }
 
-/// `v·tanh(h W_q + b + m W_m)`
+/// Mlp score: `v·tanh(h W_q + b + m W_m)`.
 #[derive(Module, Debug)]
 pub struct MlpScorer {
     /// W_q, `[H, A]`
@@ -37,7 +39,7 @@ pub struct MlpScorer {
     pub v: Param<Tensor<1>>,
 }
 
-/// `(h W_q)·(m W_k) / sqrt(A)`
+/// Dot score: `(h W_q)·(m W_k) / sqrt(A)`.
 #[derive(Module, Debug)]
 pub struct DotScorer {
     /// W_q, `[H, A]`
@@ -47,9 +49,10 @@ pub struct DotScorer {
 }
 
 impl Scorer {
-    /// Parameters drawn from `gain · U(±1/sqrt(fan_in))`; a gain of 1 is what `torch.nn.Linear` does.
+    /// Draws the parameters from `gain · U(±1/sqrt(fan_in))`. A gain of 1 is the initialisation of
+    /// `torch.nn.Linear`.
     pub(super) fn new(score: ScoreConfig, gain: f64, hidden: usize, device: &Device) -> Self {
-        // Kaiming's bound is gain * sqrt(3 / fan_in).
+        // Burn's Kaiming bound is gain * sqrt(3 / fan_in).
         let uniform = Initializer::KaimingUniform { gain: gain / 3f64.sqrt(), fan_out_only: false };
         let vector =
             |size: usize, fan_in: usize| uniform.init_with([size], Some(fan_in), None, device);
@@ -71,7 +74,7 @@ impl Scorer {
         }
     }
 
-    /// Which score this is.
+    /// The configuration of this score.
     pub fn config(&self) -> ScoreConfig {
         match self {
             Self::Additive(_) => ScoreConfig::Additive,
@@ -80,7 +83,7 @@ impl Scorer {
         }
     }
 
-    /// The parameters in the form that the op takes, whatever the score.
+    /// The parameters in the form that the op accepts for every score.
     pub fn parameters(&self) -> Score<&Param<Tensor<1>>, &Param<Tensor<2>>> {
         match self {
             Self::Additive(AdditiveScorer { u, v }) => Score::Additive { u, v },

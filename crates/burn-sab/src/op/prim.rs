@@ -1,8 +1,9 @@
-//! Backend primitives written as arithmetic.
+//! Backend primitives with methods and operators: wrappers of float, integer and boolean tensors.
 //!
-//! Burn's `Tensor` speaks to the dispatch layer; inside a backend extension only the backend's own
-//! primitives and its static methods exist. This wraps the few that the op needs, ranks unchecked. Indices
-//! are integers from end to end: floats of 16 bits are exact up to 2048 or 256 only.
+//! Burn's `Tensor` calls the dispatch layer. A backend extension has only the primitives and static
+//! methods of its backend. This module wraps the few that the op needs, and does not check ranks.
+//! Indices are integers throughout, because 16-bit floats represent integers exactly only up to 2048
+//! (f16) or 256 (bf16).
 
 use core::ops::{Add, Mul, Sub};
 
@@ -19,7 +20,7 @@ impl<B: Backend> Prim<B> {
         self.0.shape().dims()
     }
 
-    /// Zeros on the device and in the data type of `self`.
+    /// Zeros with the device and data type of `self`.
     pub fn zeros<const D: usize>(&self, dims: [usize; D]) -> Self {
         Self(B::float_zeros(Shape::from(dims), &self.0.device(), self.0.dtype().into()))
     }
@@ -31,7 +32,7 @@ impl<B: Backend> Prim<B> {
         Ints(B::int_arange(0..n as i64, &device, dtype))
     }
 
-    /// Integers `value` on the device of `self`.
+    /// A tensor filled with the integer `value`, on the device of `self`.
     pub fn integers<const D: usize>(&self, value: usize, dims: [usize; D]) -> Ints<B> {
         let device = self.0.device();
         let dtype = get_device_settings::<B>(&device).int_dtype;
@@ -50,18 +51,18 @@ impl<B: Backend> Prim<B> {
         Self(B::float_swap_dims(self.0, dim1, dim2))
     }
 
-    /// `start..end` along `dim`.
+    /// The elements `start..end` along `dim`.
     pub fn narrow(&self, dim: usize, start: usize, end: usize) -> Self {
         Self(B::float_slice(self.0.clone(), &slices(&self.0.shape(), dim, start, end)))
     }
 
-    /// Overwrites `start..end` along `dim`.
+    /// Overwrites the elements `start..end` along `dim`.
     pub fn assign(self, dim: usize, start: usize, end: usize, value: Self) -> Self {
         let slices = slices(&self.0.shape(), dim, start, end);
         Self(B::float_slice_assign(self.0, &slices, value.0))
     }
 
-    /// Rows `indices` of a matrix.
+    /// The rows `indices` of a matrix.
     pub fn rows(&self, indices: Ints<B>) -> Self {
         Self(B::float_select(self.0.clone(), 0, indices.0))
     }
@@ -88,7 +89,7 @@ impl<B: Backend> Prim<B> {
         Self(B::float_mul_scalar(self.0, factor.into()))
     }
 
-    /// [`scale`](Self::scale) without an operation where the factor is 1.
+    /// [`scale`](Self::scale), without an operation if the factor is 1.
     pub fn scaled(self, factor: f64) -> Self {
         if factor == 1.0 { self } else { self.scale(factor) }
     }
@@ -113,17 +114,18 @@ impl<B: Backend> Prim<B> {
         Self(B::float_tanh(self.0))
     }
 
-    /// By way of tanh: Burn's default sigmoid computes in f32 whatever the data type is.
+    /// The logistic function, computed from tanh: Burn's default sigmoid computes in f32 for every data
+    /// type.
     pub fn sigmoid(self) -> Self {
         self.scale(0.5).tanh().shift(1.0).scale(0.5)
     }
 
-    /// `1 - self^2`: the derivative of tanh from its value.
+    /// The derivative of tanh from its value: `1 - self^2`.
     pub fn tanh_slope(self) -> Self {
         (self.clone() * self).neg().shift(1.0)
     }
 
-    /// `self (1 - self)`: the derivative of the sigmoid from its value.
+    /// The derivative of the sigmoid from its value: `self (1 - self)`.
     pub fn sigmoid_slope(self) -> Self {
         self.clone() * self.neg().shift(1.0)
     }
@@ -132,36 +134,36 @@ impl<B: Backend> Prim<B> {
         Self(B::relu(self.0))
     }
 
-    /// One where `self` is above zero, zero elsewhere.
+    /// One if an element is above zero, otherwise zero.
     pub fn positive(self) -> Self {
         let dtype = get_device_settings::<B>(&self.0.device()).bool_dtype;
         let float = self.0.dtype().into();
         Self(B::bool_into_float(B::float_greater_elem(self.0, 0.0.into(), dtype), float))
     }
 
-    /// Where `self == other` (same shape).
+    /// The mask of `self == other`, for equal shapes.
     pub fn equal(self, other: Self) -> Mask<B> {
         let dtype = get_device_settings::<B>(&self.0.device()).bool_dtype;
         Mask(B::float_equal(self.0, other.0, dtype))
     }
 
-    /// Where `self` is not a number.
+    /// The mask of NaN elements.
     pub fn is_nan(self) -> Mask<B> {
         let dtype = get_device_settings::<B>(&self.0.device()).bool_dtype;
         Mask(B::float_is_nan(self.0, dtype))
     }
 
-    /// `value` where the mask says so, `self` elsewhere.
+    /// Replaces the elements under the mask by `value`.
     pub fn fill(self, mask: Mask<B>, value: f64) -> Self {
         Self(B::float_mask_fill(self.0, mask.0, value.into()))
     }
 
-    /// Sum along `dim`, which stays with size 1.
+    /// The sum along `dim`, which remains with size 1.
     pub fn sum(self, dim: usize) -> Self {
         Self(B::float_sum_dim(self.0, dim))
     }
 
-    /// Largest along `dim`, which stays with size 1.
+    /// The maximum along `dim`, which remains with size 1.
     pub fn max(self, dim: usize) -> Self {
         Self(B::float_max_dim(self.0, dim))
     }
@@ -194,12 +196,12 @@ impl<B: Backend> Ints<B> {
         Self(B::int_expand(self.0, Shape::from(dims)))
     }
 
-    /// `start..end` along `dim`.
+    /// The elements `start..end` along `dim`.
     pub fn narrow(&self, dim: usize, start: usize, end: usize) -> Self {
         Self(B::int_slice(self.0.clone(), &slices(&self.0.shape(), dim, start, end)))
     }
 
-    /// Overwrites `start..end` along `dim`.
+    /// Overwrites the elements `start..end` along `dim`.
     pub fn assign(self, dim: usize, start: usize, end: usize, value: Self) -> Self {
         let slices = slices(&self.0.shape(), dim, start, end);
         Self(B::int_slice_assign(self.0, &slices, value.0))
@@ -213,23 +215,23 @@ impl<B: Backend> Ints<B> {
         Self(B::int_mul_scalar(self.0, (factor as i64).into()))
     }
 
-    /// Where `self == other` (same shape).
+    /// The mask of `self == other`, for equal shapes.
     pub fn equal(self, other: Self) -> Mask<B> {
         let dtype = get_device_settings::<B>(&self.0.device()).bool_dtype;
         Mask(B::int_equal(self.0, other.0, dtype))
     }
 
-    /// `value` where the mask says so, `self` elsewhere.
+    /// Replaces the elements under the mask by `value`.
     pub fn fill(self, mask: Mask<B>, value: usize) -> Self {
         Self(B::int_mask_fill(self.0, mask.0, (value as i64).into()))
     }
 
-    /// `values` where the mask says so, `self` elsewhere.
+    /// Replaces the elements under the mask by those of `values`.
     pub fn replace(self, mask: Mask<B>, values: Self) -> Self {
         Self(B::int_mask_where(self.0, mask.0, values.0))
     }
 
-    /// Smallest along `dim`, which stays with size 1.
+    /// The minimum along `dim`, which remains with size 1.
     pub fn min(self, dim: usize) -> Self {
         Self(B::int_min_dim(self.0, dim))
     }

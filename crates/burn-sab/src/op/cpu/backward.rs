@@ -1,4 +1,7 @@
-//! The backward pass: sparse replay. The work on each tile is in `sweep`.
+//! The backward pass: the gradients of a call's inputs, by sparse replay of the saved activations.
+//!
+//! This file splits the batch into tiles and adds up their weight gradients. The module `sweep`
+//! processes one tile.
 
 use std::ops::Range;
 
@@ -17,18 +20,19 @@ use super::{Grads, UpGrads};
 use crate::op::options::SabOptions;
 use crate::op::tensors::{Dims, Needs, SabInputs};
 
-/// Most copies of the parameters' gradients, one for each job that runs on its own. A bound on
-/// memory, set by judgement: enough jobs for the cores of a large machine. It may not depend on the
-/// number of threads, because it decides the order of sums. A job takes several tiles where there
-/// are more tiles.
+/// Maximum number of jobs, each with its own copy of the parameters' gradients. This bound on memory was
+/// set by judgement: enough jobs for the cores of a large machine. It determines the order of sums, so
+/// it must not depend on the number of threads. If there are more tiles than jobs, a job processes
+/// several tiles.
 const JOBS: usize = 32;
 
-/// The gradients of the inputs that need one. `past`: the call's hidden states, or where only some are given
-/// its stored slots; `saved`: its saved activations; inputs and options are those of the forward pass.
+/// Computes the gradients of the inputs that need one. `past` holds the call's hidden states or, if only
+/// some are outputs, its stored slots. `saved` holds the saved activations of the call. Inputs and
+/// options are those of the forward pass.
 ///
 /// # Panics
 ///
-/// Panics where a slice has not the number of elements that `inputs.dims` says.
+/// Panics if the length of a slice does not match `inputs.dims`.
 pub fn backward<T: Float>(
     inputs: &Inputs<'_, T>,
     saved: &Saved<T>,
@@ -40,7 +44,7 @@ pub fn backward<T: Float>(
     backward_on(Arch::new(), inputs, saved, past, up, needs, options)
 }
 
-/// [`backward()`] with a given instruction set; no result depends on it.
+/// Like [`backward()`], with a given instruction set. No result depends on it.
 pub(super) fn backward_on<T: Float>(
     arch: Arch,
     inputs: &Inputs<'_, T>,
@@ -52,7 +56,7 @@ pub(super) fn backward_on<T: Float>(
 ) -> Grads<T> {
     let call = Call::new(inputs, options, arch);
     let Dims { batch, time, input, hidden, carried, stored, .. } = call.dims;
-    assert_eq!(past.len(), batch * call.past_len() * hidden, "hidden states to look up");
+    assert_eq!(past.len(), batch * call.past_len() * hidden, "length of `past`");
     let given = batch * options.readout.len(time) * hidden;
     let stored = batch * stored * hidden;
     for (up, expected) in [
@@ -62,7 +66,7 @@ pub(super) fn backward_on<T: Float>(
         (up.cell, batch * hidden),
         (up.stored, stored),
     ] {
-        assert!(up.is_none_or(|up| up.len() == expected), "elements of an upstream gradient");
+        assert!(up.is_none_or(|up| up.len() == expected), "length of an upstream gradient");
     }
     let wanted = Wanted {
         x: needs.x,
@@ -79,7 +83,7 @@ pub(super) fn backward_on<T: Float>(
     let mut x = zeros(wanted.x, batch * time * input);
     let (mut h0, mut c0) = (zeros(wanted.h0, batch * hidden), zeros(wanted.c0, batch * hidden));
     let mut slots = zeros(wanted.slots, batch * carried * hidden);
-    // A path cannot use more reminders than there are slots to be reminded of.
+    // A path cannot pass through more reminders than there are stored slots.
     let hops = options.settings.max_hops.filter(|&hops| hops < call.schedule.stored_slots());
     let shared = Shared {
         call: &call,
@@ -115,7 +119,7 @@ pub(super) fn backward_on<T: Float>(
         if first % (per_tile * tiles_per_job) == 0 {
             jobs.push(Job { shared: &shared, tiles: Vec::new() });
         }
-        jobs.last_mut().expect("pushed for the first tile").tiles.push(tile);
+        jobs.last_mut().expect("a job was pushed for the first tile").tiles.push(tile);
     }
     let parameters: Vec<Parameters<T>> =
         jobs.into_par_iter().map(|job| call.arch.dispatch(job)).collect();
@@ -128,7 +132,7 @@ pub(super) fn backward_on<T: Float>(
             add(sum, part);
         }
     }
-    // Rows `rows` of `[bias; W_ih; W_hh]`, if they need a gradient.
+    // Returns the rows `rows` of `[bias; W_ih; W_hh]`, if they need a gradient.
     let weights = |needed: bool, rows: Range<usize>| {
         needed.then(|| {
             let at = |row: usize| (row - wanted.columns.start) * 4 * hidden;
@@ -148,13 +152,13 @@ pub(super) fn backward_on<T: Float>(
     }
 }
 
-/// The smallest range that holds the needed ones; these come in rising order.
+/// The smallest range that contains all needed ranges; `ranges` is in ascending order.
 fn hull<const N: usize>(ranges: [(bool, Range<usize>); N]) -> Range<usize> {
     let needed = ranges.into_iter().filter(|(needed, _)| *needed).map(|(_, range)| range);
     needed.reduce(|all, range| all.start..range.end).unwrap_or(0..0)
 }
 
-/// Tiles that one thread works through, adding to one copy of the parameters' gradients.
+/// Tiles that one thread processes in turn, with one copy of the parameters' gradients.
 struct Job<'a, T: Float> {
     shared: &'a Shared<'a, T>,
     tiles: Vec<Tile<'a, T>>,

@@ -1,8 +1,9 @@
-//! The LSTM cell on one row, between its matrix products.
+//! The LSTM cell on one row of the batch: gates and state, forward and backward, without the matrix
+//! products.
 
 use super::float::{Float, sigmoid, tanh, tanh_and_slope};
 
-/// Lengths of one row's gates, in their order in memory: input, forget, candidate, output.
+/// The four gates of one row, in memory order: input, forget, candidate, output.
 #[inline(always)]
 fn gates<T>(row: &[T], hidden: usize) -> [&[T]; 4] {
     let (i, rest) = row.split_at(hidden);
@@ -19,19 +20,19 @@ fn gates_mut<T>(row: &mut [T], hidden: usize) -> [&mut [T]; 4] {
     [i, f, g, &mut rest[..hidden]]
 }
 
-/// Turns pre-activations into gates, in place, and steps the cell: `cell` goes from c_{t-1} to c_t,
-/// `provisional` becomes the LSTM's output before retrieval. `record` holds the four gates and
-/// room for c_t behind them, `[5 H]`.
+/// Applies the activations to the gates in place and advances the cell. `cell` changes from c_{t-1} to
+/// c_t, and `provisional` becomes the LSTM's output before retrieval. `record`, `[5 H]`, holds the four
+/// gates, followed by room for c_t.
 #[inline(always)]
 pub fn forward<T: Float>(record: &mut [T], cell: &mut [T], provisional: &mut [T]) {
     let hidden = cell.len();
-    let (gates, kept_cell) = record.split_at_mut(4 * hidden);
+    let (gates, saved_cell) = record.split_at_mut(4 * hidden);
     let [i, f, g, o] = gates_mut(gates, hidden);
-    forward_loop(i, f, g, o, cell, &mut kept_cell[..hidden], provisional);
+    forward_loop(i, f, g, o, cell, &mut saved_cell[..hidden], provisional);
 }
 
-// Apart from `forward`, because the compiler learns from the parameters of a function, and from
-// nothing else, that slices do not overlap; without that it does not vectorise.
+// A function of its own, because the compiler infers from parameters alone that slices do not overlap.
+// Without that guarantee it does not vectorise the loop.
 #[inline(always)]
 fn forward_loop<T: Float>(
     i: &mut [T],
@@ -39,12 +40,12 @@ fn forward_loop<T: Float>(
     g: &mut [T],
     o: &mut [T],
     cell: &mut [T],
-    kept_cell: &mut [T],
+    saved_cell: &mut [T],
     provisional: &mut [T],
 ) {
     let n = cell.len();
     let (i, f, g, o) = (&mut i[..n], &mut f[..n], &mut g[..n], &mut o[..n]);
-    let (kept_cell, provisional) = (&mut kept_cell[..n], &mut provisional[..n]);
+    let (saved_cell, provisional) = (&mut saved_cell[..n], &mut provisional[..n]);
     for k in 0..n {
         i[k] = sigmoid(i[k]);
         f[k] = sigmoid(f[k]);
@@ -52,12 +53,12 @@ fn forward_loop<T: Float>(
         o[k] = sigmoid(o[k]);
         let c = f[k] * cell[k] + i[k] * g[k];
         cell[k] = c;
-        kept_cell[k] = c;
+        saved_cell[k] = c;
         provisional[k] = o[k] * tanh(c);
     }
 }
 
-/// From a record: tanh(c_t), its derivative, and the provisional hidden state o * tanh(c_t).
+/// Computes from a record: tanh(c_t), its derivative, and the provisional hidden state o * tanh(c_t).
 #[inline(always)]
 pub fn provisional<T: Float>(
     record: &[T],
@@ -87,8 +88,9 @@ fn provisional_loop<T: Float>(
     }
 }
 
-/// Gradients of the four pre-activations (`out`, `[4 H]`) from those of the provisional hidden state
-/// and of c_t, with what [`provisional`] gave; `grad_cell` becomes the gradient of c_{t-1}.
+/// Computes the gradients of the four pre-activations (`out`, `[4 H]`) from the gradients of the
+/// provisional hidden state and of c_t. `tanh_cell` and `slope` are outputs of [`provisional`].
+/// `grad_cell` changes from the gradient of c_t to that of c_{t-1}.
 #[inline(always)]
 pub fn backward<T: Float>(
     record: &[T],

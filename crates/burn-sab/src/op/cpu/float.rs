@@ -1,4 +1,4 @@
-//! The two element types of the kernel.
+//! The two element types of the kernel, f32 and f64, with fast sigmoid, tanh and exponential functions.
 
 use std::fmt::Debug;
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub, SubAssign};
@@ -6,8 +6,8 @@ use std::sync::Mutex;
 
 /// An element type: `f32` or `f64`.
 ///
-/// No method uses a fused multiply-add: where the processor has none, Rust's `mul_add` is a slow
-/// library call, and the matrix products, which do most of the work, choose their own.
+/// No method uses a fused multiply-add: on processors without one, Rust's `mul_add` is a slow library
+/// call. The matrix products, which dominate the run time, choose their own instructions.
 pub trait Float:
     Copy
     + Debug
@@ -30,19 +30,19 @@ pub trait Float:
     /// Not a number; fills scratch memory in tests.
     const NAN: Self;
 
-    /// Memory that waits for the next call ([`Pooled`](super::pool::Pooled)).
+    /// Freed memory that the next call reuses ([`Pooled`](super::pool::Pooled)).
     fn pool() -> &'static Mutex<Vec<Vec<Self>>>;
-    /// Rounds to the nearest representable number.
+    /// Rounds to the nearest representable value.
     fn from_f64(x: f64) -> Self;
-    /// The magnitude.
+    /// The absolute value.
     fn abs(self) -> Self;
-    /// The magnitude of `self` with the sign of `sign`.
+    /// The absolute value of `self` with the sign of `sign`.
     fn copysign(self, sign: Self) -> Self;
     /// The largest argument of [`Self::exp_parts`].
     const LARGEST_EXPONENT: Self;
-    /// `(scale, part)` such that `exp(x) = scale * (1 + part)`: `scale` is a power of two and
-    /// `part`, between -0.3 and 0.42, is accurate to the last bit or two even where it is tiny.
-    /// Arguments whose result is below the normal numbers are clamped; NaN gives a NaN `part`.
+    /// Returns `(scale, part)` such that `exp(x) = scale * (1 + part)`. `scale` is a power of two, and
+    /// `part` is between -0.3 and 0.42. `part` is accurate to the last bit or two, even if it is tiny.
+    /// Arguments whose result is below the normal range are clamped; NaN gives a NaN `part`.
     fn exp_parts(self) -> (Self, Self);
 }
 
@@ -78,16 +78,17 @@ macro_rules! float {
 
             #[inline(always)]
             fn exp_parts(self) -> (Self, Self) {
-                // A comparison instead of `max`: NaN passes through, and it is one instruction.
+                // A comparison instead of `max`: it propagates NaN and compiles to one instruction.
                 let x = if self < $low { $low } else { self };
-                // Adding 1.5 * 2^mantissa leaves the nearest integer in the lowest bits; with the bias
-                // of the exponent added, too, they are the bits of its power of two.
+                // Adding 1.5 * 2^mantissa leaves the nearest integer in the lowest bits. The constant
+                // also adds the bias of the exponent, so these bits encode the integer's power of two.
                 const ROUND: $float = $round + $bias;
                 let rounded = x * std::$float::consts::LOG2_E + ROUND;
                 let n = rounded - ROUND;
-                // ln 2 in two pieces, so that n times the first is exact.
+                // ln 2 is split into two terms, so that n times the first is exact.
                 let r = x - n * $ln2_high - n * $ln2_low;
-                // Even and odd powers apart: two short chains of operations instead of a long one.
+                // Even and odd powers are summed separately: two short dependency chains instead of a
+                // long one.
                 let square = r * r;
                 let (mut even, mut odd): (Self, Self) = ($even, $odd);
                 $(even = even * square + $evens;)*
@@ -99,9 +100,9 @@ macro_rules! float {
     };
 }
 
-// Coefficients of (exp(r) - 1 - r) / r^2, highest first, chosen (Lawson's algorithm, 45 digits) for the
-// smallest error relative to exp(r) - 1 over |r| <= ln(2) / 2: 1.3e-8 (f32) and 2.7e-18 (f64), far
-// below half a unit in the last place.
+// Coefficients of (exp(r) - 1 - r) / r^2, highest power first. They minimise the error relative to
+// exp(r) - 1 over |r| <= ln(2) / 2 (Lawson's algorithm, 45 digits). The error is 1.3e-8 (f32) and
+// 2.7e-18 (f64), far below half a unit in the last place.
 float!(f32, u32, mantissa: 23, bias: 127.0, round: 12_582_912.0, range: -87.0 ..= 88.0,
     ln2: 0.693_359_4 + -2.121_944_4e-4,
     even: [1.388_257_4e-3, 4.166_719_4e-2, 4.999_999_8e-1],
@@ -127,23 +128,23 @@ pub fn sigmoid<T: Float>(x: T) -> T {
     T::ONE / (T::ONE + exp(-x))
 }
 
-/// The hyperbolic tangent, to about three units in the last place (near zero, too).
+/// The hyperbolic tangent, to about three units in the last place, also near zero.
 #[inline(always)]
 pub fn tanh<T: Float>(x: T) -> T {
     tanh_and_slope(x).0
 }
 
-/// The hyperbolic tangent and its derivative, which has full relative accuracy where the tangent is
-/// near one: `1 - tanh(x)^2` would not.
+/// The hyperbolic tangent and its derivative. The derivative has full relative accuracy where the
+/// tangent is near one; `1 - tanh(x)^2` does not.
 #[inline(always)]
 pub fn tanh_and_slope<T: Float>(x: T) -> (T, T) {
     let magnitude = x.abs();
     let (scale, part) = (-(magnitude + magnitude)).exp_parts();
     let grown = scale * part;
     let e = scale + grown;
-    // exp(-2|x|) - 1 without cancellation: scale - 1 is exact, and zero where |x| is small.
+    // exp(-2|x|) - 1 without cancellation: scale - 1 is exact, and it is zero if |x| is small.
     let below_one = (scale - T::ONE) + grown;
-    // One division, and no choice between two formulas: the compiler would compute both.
+    // One division, and one formula for all arguments: given two, the compiler would compute both.
     let inverse = T::ONE / (T::ONE + e);
     let half_slope = (e + e) * inverse;
     ((below_one * inverse).copysign(x), (half_slope + half_slope) * inverse)
@@ -153,11 +154,12 @@ pub fn tanh_and_slope<T: Float>(x: T) -> (T, T) {
 mod tests {
     use super::*;
 
-    /// Largest error of sigmoid and tanh, relative to the exact value, over a grid of both signs.
+    /// Returns the largest error of sigmoid and tanh, relative to the exact value, over a grid of both
+    /// signs.
     fn worst<T: Float + Into<f64>>() -> f64 {
         let mut worst = 0.0f64;
         for i in -200_000..=200_000i32 {
-            // Dense near zero, reaching +-80.
+            // The grid is dense near zero and extends to +-80.
             let x = T::from_f64((f64::from(i) / 200_000.0).powi(3) * 80.0);
             let exact: f64 = x.into();
             for (got, want) in [(sigmoid(x), 1.0 / (1.0 + (-exact).exp())), (tanh(x), exact.tanh())]
@@ -185,7 +187,7 @@ mod tests {
             let x = f64::from(i) / 100.0;
             let want = x.cosh().powi(-2);
             let (single, double) = (f64::from(tanh_and_slope(x as f32).1), tanh_and_slope(x).1);
-            // The argument of the f32 one is rounded, which moves the result by up to 2 |x| half units.
+            // The f32 argument is rounded, which changes the result by up to 2 |x| half units.
             let bound = 1e-6 + x.abs() * 1.2e-7;
             assert!((single / want - 1.0).abs() < bound, "{x}: {single:e} against {want:e}");
             assert!((double / want - 1.0).abs() < 2e-15, "{x}: {double:e} against {want:e}");

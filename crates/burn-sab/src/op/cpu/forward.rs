@@ -1,4 +1,5 @@
-//! The forward pass.
+//! The forward pass of the CPU kernel: it splits the batch into tiles and runs the sequence of each
+//! tile.
 
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
@@ -16,22 +17,23 @@ use crate::op::options::SabOptions;
 use crate::op::settings::Recompute;
 use crate::op::tensors::{Dims, Reminders, SabOutputs};
 
-/// Keys of carried slots that are computed together: more than the 16 rows from which on the product
-/// runs at full speed (see `tile_rows`), and a small block.
+/// Carried slots whose keys one product computes. This is more than the 16 rows at which the product
+/// reaches full speed (see `tile_rows`), and still a small block.
 const KEY_ROWS: usize = 64;
 
-/// Most bytes of gates that [`Recompute::Auto`] keeps: a budget for one call, not a measured optimum.
-/// Kept gates grow with the sequence and are several times the hidden states, and memory for a long
-/// past is what the layer is there to save; without them the backward pass takes 44 ms instead of 30,
-/// the forward pass 20.5 instead of 23 (measured with B 64, T 120, I 10, H 128, A 64, f32, one thread). At
-/// those sizes the budget lasts for 1,489 steps.
+/// Maximum bytes of gates that [`Recompute::Auto`] saves: a budget for one call, not a measured optimum.
+/// Saved gates grow with the sequence and are several times as large as the hidden states. The layer is
+/// meant to save memory on long sequences. Without saved gates the backward pass takes 44 ms instead of
+/// 30, and the forward pass 20.5 instead of 23. Both were measured with B 64, T 120, I 10, H 128, A 64,
+/// f32, one thread. At those sizes the budget suffices for 1,489 steps.
 const AUTO_GATES: usize = 256 << 20;
 
-/// Runs the layer over a sequence; with the outputs comes what [`super::backward()`] needs, if `keep`.
+/// Runs the layer over a sequence. If `keep`, it also returns the saved activations for
+/// [`super::backward()`].
 ///
 /// # Panics
 ///
-/// Panics where a slice has not the number of elements that `inputs.dims` says.
+/// Panics if the length of a slice does not match `inputs.dims`.
 pub fn forward<T: Float>(
     inputs: &Inputs<'_, T>,
     options: &SabOptions,
@@ -40,8 +42,8 @@ pub fn forward<T: Float>(
     forward_on(Arch::new(), inputs, options, keep, &mut [])
 }
 
-/// [`forward()`] with a given instruction set, on which no result depends, and with the rankings of the
-/// carried slots, one a tile, if there are any yet.
+/// Like [`forward()`], with a given instruction set, on which no result depends. `rankings` holds one
+/// ranking of the carried slots per tile, if any exist yet.
 pub(super) fn forward_on<T: Float>(
     arch: Arch,
     inputs: &Inputs<'_, T>,
@@ -76,8 +78,8 @@ pub(super) fn forward_on<T: Float>(
         } else {
             vec![]
         },
-        trace: if keeps_gates(&call) {
-            // Each tile makes room for its own.
+        trace: if saves_gates(&call) {
+            // Each tile allocates its own.
             let tiles = batch.div_ceil(tile_rows(batch));
             Trace::Gates((0..tiles).map(|_| Pooled::new()).collect())
         } else {
@@ -94,14 +96,14 @@ pub(super) fn forward_on<T: Float>(
         }
         None => Default::default(),
     };
-    let mut rest = saved.as_mut().map(|saved| Kept {
+    let mut rest = saved.as_mut().map(|saved| SavedShare {
         ranks: &mut saved.ranks,
         weights: &mut saved.weights,
         sums: &mut saved.sums,
         keys: &mut saved.keys,
         trace: match &mut saved.trace {
-            Trace::Gates(gates) => KeptTrace::Gates(gates),
-            Trace::States(states) => KeptTrace::States(states),
+            Trace::Gates(gates) => TraceShare::Gates(gates),
+            Trace::States(states) => TraceShare::States(states),
         },
     });
     let mut tiles = Vec::new();
@@ -121,12 +123,12 @@ pub(super) fn forward_on<T: Float>(
             s: take(&mut s, rows * reminded * hidden),
             slots: take(&mut slots, rows * reminded * k_top),
             weights: take(&mut weights, rows * reminded * k_top),
-            kept: rest.as_mut().map(|rest| rest.take(&call, rows, segments.len())),
+            saved: rest.as_mut().map(|rest| rest.take(&call, rows, segments.len())),
             ranking: rankings.next(),
         });
     }
     if tiles.len() == 1 {
-        // Another thread would have to be woken for it.
+        // A single tile runs here: waking another thread would cost time.
         tiles.into_iter().for_each(|tile| call.arch.dispatch(tile));
     } else {
         tiles.into_par_iter().for_each(|tile| call.arch.dispatch(tile));
@@ -134,35 +136,35 @@ pub(super) fn forward_on<T: Float>(
     (outputs, saved)
 }
 
-/// Whether forward keeps the gates of every step ([`SabOptions::recompute`]).
-fn keeps_gates<T: Float>(call: &Call<'_, T>) -> bool {
+/// Whether the forward pass saves the gates of every step ([`SabOptions::recompute`]).
+fn saves_gates<T: Float>(call: &Call<'_, T>) -> bool {
     let Dims { batch, time, .. } = call.dims;
     match call.options.settings.recompute {
         Recompute::Never => true,
         Recompute::Always => false,
         Recompute::Auto => {
-            // From a few steps that are read out gradient goes back to few windows.
-            let most_are_read = call.is_dense() || call.options.settings.k_trunc >= time;
-            most_are_read && batch * time * call.record() * size_of::<T>() <= AUTO_GATES
+            // If only a few steps are outputs, gradient reaches few truncation windows.
+            let reaches_most_steps = call.is_dense() || call.options.settings.k_trunc >= time;
+            reaches_most_steps && batch * time * call.record() * size_of::<T>() <= AUTO_GATES
         }
     }
 }
 
-/// A tile's share of [`Saved`], or what is left of all.
-struct Kept<'a, T: Float> {
+/// A tile's share of [`Saved`], or the part that no tile has taken yet.
+struct SavedShare<'a, T: Float> {
     ranks: &'a mut [u32],
     weights: &'a mut [T],
     sums: &'a mut [T],
     keys: &'a mut [T],
-    trace: KeptTrace<'a, T>,
+    trace: TraceShare<'a, T>,
 }
 
-enum KeptTrace<'a, T: Float> {
+enum TraceShare<'a, T: Float> {
     Gates(&'a mut [Pooled<T>]),
     States(&'a mut [T]),
 }
 
-impl<'a, T: Float> Kept<'a, T> {
+impl<'a, T: Float> SavedShare<'a, T> {
     fn take(&mut self, call: &Call<'_, T>, rows: usize, segments: usize) -> Self {
         let time = call.dims.time;
         let keys = if call.attends() { call.schedule.total_slots() * call.key_width() } else { 0 };
@@ -172,16 +174,16 @@ impl<'a, T: Float> Kept<'a, T> {
             sums: take(&mut self.sums, rows * time),
             keys: take(&mut self.keys, rows * keys),
             trace: match &mut self.trace {
-                KeptTrace::Gates(tiles) => KeptTrace::Gates(take(tiles, 1)),
-                KeptTrace::States(states) => {
-                    KeptTrace::States(take(states, rows * segments * call.state()))
+                TraceShare::Gates(tiles) => TraceShare::Gates(take(tiles, 1)),
+                TraceShare::States(states) => {
+                    TraceShare::States(take(states, rows * segments * call.state()))
                 }
             },
         }
     }
 }
 
-/// Some rows of the batch, from `first`, and their share of every array of the call.
+/// Rows of the batch, from `first` on, and their share of every array of the call.
 struct Tile<'a, T: Float> {
     call: &'a Call<'a, T>,
     segments: &'a [usize],
@@ -194,8 +196,8 @@ struct Tile<'a, T: Float> {
     s: &'a mut [T],
     slots: &'a mut [i32],
     weights: &'a mut [T],
-    kept: Option<Kept<'a, T>>,
-    /// Of the stream that the call is a part of.
+    saved: Option<SavedShare<'a, T>>,
+    /// The ranking of the stream that the call belongs to.
     ranking: Option<&'a mut Ranking<T>>,
 }
 
@@ -220,7 +222,7 @@ impl<T: Float> Tile<'_, T> {
         let state = self.first * hidden..(self.first + rows) * hidden;
         let x = &call.inputs.x[self.first * time * input..];
 
-        // [1 | x_t | h_{t-1}], one row for each of the tile's.
+        // [1 | x_t | h_{t-1}], one row per row of the tile.
         let mut augmented: Vec<T> = scratch(rows * wide);
         for (row, h0) in
             augmented.chunks_mut(wide).zip(call.inputs.h0[state.clone()].chunks(hidden))
@@ -251,19 +253,19 @@ impl<T: Float> Tile<'_, T> {
                 row[1..1 + input].copy_from_slice(&x[(r * time + t) * input..][..input]);
             }
             let mut selection = None;
-            if let Some(Kept { ranks, weights, sums, trace, .. }) = &mut self.kept {
+            if let Some(SavedShare { ranks, weights, sums, trace, .. }) = &mut self.saved {
                 selection = Some((ranks, weights, sums));
-                if let KeptTrace::States(states) = trace
+                if let TraceShare::States(states) = trace
                     && self.segments.get(segment) == Some(&t)
                 {
                     for (r, (c, row)) in
                         self.c.chunks(hidden).zip(augmented.chunks(wide)).enumerate()
                     {
                         let at = (r * self.segments.len() + segment) * call.state();
-                        let (kept_c, kept_h) = states[at..][..call.state()].split_at_mut(hidden);
-                        kept_c.copy_from_slice(c);
+                        let (saved_c, saved_h) = states[at..][..call.state()].split_at_mut(hidden);
+                        saved_c.copy_from_slice(c);
                         if !dense {
-                            kept_h.copy_from_slice(&row[1 + input..]);
+                            saved_h.copy_from_slice(&row[1 + input..]);
                         }
                     }
                     segment += 1;
@@ -326,10 +328,10 @@ impl<T: Float> Tile<'_, T> {
                             (weight, call.slot(self.first + r, past, slot as usize))
                         })
                     });
-                    if let Some((kept_ranks, kept_weights, kept_sums)) = &mut selection {
-                        kept_ranks[at * call.width..][..ranks].copy_from_slice(best_slots);
-                        kept_weights[at * call.width..][..ranks].copy_from_slice(weights);
-                        kept_sums[at] = sum;
+                    if let Some((saved_ranks, saved_weights, saved_sums)) = &mut selection {
+                        saved_ranks[at * call.width..][..ranks].copy_from_slice(best_slots);
+                        saved_weights[at * call.width..][..ranks].copy_from_slice(weights);
+                        saved_sums[at] = sum;
                     }
                 }
                 let h = &mut augmented[r * wide + 1 + input..(r + 1) * wide];
@@ -358,7 +360,7 @@ impl<T: Float> Tile<'_, T> {
                 }
             }
 
-            if let Some(Kept { trace: KeptTrace::Gates(tile), .. }) = &mut self.kept {
+            if let Some(SavedShare { trace: TraceShare::Gates(tile), .. }) = &mut self.saved {
                 tile[0].reserve(time * rows * record);
                 tile[0].extend(&records);
             }
@@ -385,7 +387,7 @@ impl<T: Float> Tile<'_, T> {
         }
     }
 
-    /// Keys of the carried slots, for the first step to rank.
+    /// Computes the keys of the carried slots, for the first step to rank.
     #[inline(always)]
     fn rank_carried(&mut self, ranking: &mut Ranking<T>) {
         let call = self.call;
@@ -404,12 +406,12 @@ impl<T: Float> Tile<'_, T> {
         ranking.grow_to(carried);
     }
 
-    /// A slot's key goes to the ranking and to what is kept.
+    /// Adds a slot's key to the ranking and to the saved activations.
     #[inline(always)]
     fn set_key(&mut self, ranking: &mut Ranking<T>, row: usize, slot: usize, key: &[T]) {
         ranking.set(row, slot, key);
-        if let Some(kept) = &mut self.kept {
-            kept.keys[(row * self.call.schedule.total_slots() + slot) * key.len()..][..key.len()]
+        if let Some(saved) = &mut self.saved {
+            saved.keys[(row * self.call.schedule.total_slots() + slot) * key.len()..][..key.len()]
                 .copy_from_slice(key);
         }
     }

@@ -1,4 +1,5 @@
-//! Matrix products over slices: a checked front to the `gemm` crate.
+//! Matrix products over slices. Multi-row products use the `gemm` crate; every view is checked against
+//! its slice.
 
 use super::float::Float;
 use super::vector::add_scaled;
@@ -14,18 +15,18 @@ pub struct Matrix<'a, T> {
 }
 
 impl<'a, T> Matrix<'a, T> {
-    /// `[rows, cols]`, row after row.
+    /// A `[rows, cols]` view in row-major order.
     pub fn new(data: &'a [T], rows: usize, cols: usize) -> Self {
         Self::strided(data, rows, cols, cols)
     }
 
-    /// `[rows, cols]`; row `r` begins at `r * row_stride`.
+    /// A `[rows, cols]` view whose row `r` begins at `r * row_stride`.
     pub fn strided(data: &'a [T], rows: usize, cols: usize, row_stride: usize) -> Self {
         check(data.len(), rows, cols, row_stride);
         Self { data, rows, cols, row_stride, col_stride: 1 }
     }
 
-    /// The transposed matrix, over the same memory.
+    /// The transposed view of the same memory.
     pub fn transposed(self) -> Self {
         Self {
             rows: self.cols,
@@ -46,12 +47,12 @@ pub struct MatrixMut<'a, T> {
 }
 
 impl<'a, T> MatrixMut<'a, T> {
-    /// `[rows, cols]`, row after row.
+    /// A `[rows, cols]` view in row-major order.
     pub fn new(data: &'a mut [T], rows: usize, cols: usize) -> Self {
         Self::strided(data, rows, cols, cols)
     }
 
-    /// `[rows, cols]`; row `r` begins at `r * row_stride`.
+    /// A `[rows, cols]` view whose row `r` begins at `r * row_stride`.
     pub fn strided(data: &'a mut [T], rows: usize, cols: usize, row_stride: usize) -> Self {
         check(data.len(), rows, cols, row_stride);
         Self { data, rows, cols, row_stride }
@@ -65,24 +66,24 @@ fn check(len: usize, rows: usize, cols: usize, row_stride: usize) {
     );
 }
 
-/// What happens to the old values of the product's target.
+/// How a product treats the previous values of its target.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Target {
-    /// They are overwritten, unread.
+    /// The product overwrites them, unread.
     Replace,
     /// The product is added to them.
     Add,
 }
 
-/// Rows of a matrix that a product of one row takes at a time: streams that processors prefetch, and a
-/// quarter of the loads and stores of the sums.
+/// Rows of the matrix that a one-row product processes at a time. Processors can prefetch this many
+/// streams, and the sums need a quarter of the loads and stores.
 const STREAMS: usize = 4;
 
-/// `out = scale * a b`, or `out += scale * a b`, on the calling thread.
+/// Computes `out = scale * a b` or `out += scale * a b` on the calling thread.
 ///
-/// One row by a matrix that lies row after row reads that matrix once, at the speed of the cache it is in:
-/// such a product is part of the tile's own code (a million steps of a batch of one with H 128, I 8 and A 64
-/// take 8.6 s that way, 10.0 with `gemm`).
+/// A product of one row and a row-major matrix reads that matrix once, at the speed of the cache that
+/// holds it. Such a product is therefore inlined into the tile's code. A million steps then take 8.6 s,
+/// against 10.0 s with `gemm` (measured with B 1, H 128, I 8, A 64).
 #[inline(always)]
 pub fn multiply<T: Float>(
     out: MatrixMut<'_, T>,
@@ -104,7 +105,7 @@ pub fn multiply<T: Float>(
     }
 }
 
-/// [`multiply`] of one row; `b`: rows `stride` apart.
+/// [`multiply`] for one row. The rows of `b` are `stride` elements apart.
 #[inline(always)]
 fn multiply_row<T: Float>(
     out: &mut [T],
@@ -131,7 +132,7 @@ fn multiply_row<T: Float>(
     }
 }
 
-/// [`multiply`] by way of `gemm`.
+/// [`multiply`] with the `gemm` crate.
 fn multiply_blocks<T: Float>(
     out: MatrixMut<'_, T>,
     a: Matrix<'_, T>,
@@ -140,10 +141,10 @@ fn multiply_blocks<T: Float>(
     target: Target,
 ) {
     let stride = |stride: usize| isize::try_from(stride).expect("strides of slices fit in isize");
-    // SAFETY: the three views were checked against their slices when they were made (`check`; a
-    // transposed view spans the same elements), their shapes agree (asserted by `multiply`), and `out`
-    // borrows its slice mutably, so that it overlaps neither `a` nor `b`. `Float` is f32 or f64,
-    // which the crate supports.
+    // SAFETY: `check` verified the three views against their slices when they were constructed, and a
+    // transposed view spans the same elements. `multiply` asserts that their shapes agree. `out` borrows
+    // its slice mutably, so it overlaps neither `a` nor `b`. `Float` is f32 or f64, which `gemm`
+    // supports.
     unsafe {
         gemm::gemm(
             out.rows,
@@ -169,10 +170,10 @@ fn multiply_blocks<T: Float>(
     }
 }
 
-/// A copy of the `[rows, cols]` matrix `data` with rows and columns exchanged.
+/// Returns the transpose of the row-major `[rows, cols]` matrix `data`.
 ///
-/// The product is several times faster when its right factor lies row after row, and a copy that
-/// serves every step costs next to nothing.
+/// The product is several times faster if its right factor is row-major. One copy serves every step, so
+/// its cost is negligible.
 pub fn transpose<T: Float>(data: &[T], rows: usize, cols: usize) -> Vec<T> {
     let mut out = Vec::with_capacity(rows * cols);
     for c in 0..cols {
@@ -187,7 +188,7 @@ mod tests {
 
     #[test]
     fn products_with_strides_and_targets() {
-        // a [2, 3] with rows 4 apart, b [3, 2] given transposed.
+        // a is [2, 3] with rows 4 elements apart; b is [3, 2], given transposed.
         let a = [1.0, 2.0, 3.0, 99.0, 4.0, 5.0, 6.0];
         let b = [1.0, 0.0, 2.0, 0.0, 1.0, 3.0];
         let (a, b) = (Matrix::strided(&a, 2, 3, 4), Matrix::new(&b, 2, 3).transposed());
@@ -205,11 +206,11 @@ mod tests {
     #[test]
     fn one_row_is_what_blocks_give() {
         for (inner, cols, stride) in [(1, 1, 1), (3, 64, 64), (5, 63, 70), (4, 193, 200)] {
-            let numbers = |n: usize| (0..n).map(|i| (i % 7) as f64 - 2.5).collect::<Vec<_>>();
-            let (a, b) = (numbers(inner), numbers((inner - 1) * stride + cols));
+            let elements = |n: usize| (0..n).map(|i| (i % 7) as f64 - 2.5).collect::<Vec<_>>();
+            let (a, b) = (elements(inner), elements((inner - 1) * stride + cols));
             let (a, b) = (Matrix::new(&a, 1, inner), Matrix::strided(&b, inner, cols, stride));
             for target in [Target::Replace, Target::Add] {
-                let (mut row, mut blocks) = (numbers(cols), numbers(cols));
+                let (mut row, mut blocks) = (elements(cols), elements(cols));
                 multiply(MatrixMut::new(&mut row, 1, cols), a, b, 0.5, target);
                 multiply_blocks(MatrixMut::new(&mut blocks, 1, cols), a, b, 0.5, target);
                 assert_eq!(row, blocks);

@@ -1,4 +1,4 @@
-//! Weight gradients as large matrix products.
+//! Weight gradients as large matrix products: pairs of rows are collected and then multiplied together.
 
 use std::ops::Range;
 
@@ -6,13 +6,13 @@ use super::float::Float;
 use super::matrix::{Matrix, MatrixMut, Target, multiply};
 use super::vector::scratch;
 
-/// Pairs that are worth a product: from 64 pairs on its rate hardly changes (measured with H 128,
-/// f32: 107 GFLOP/s for 64, 109 for 128, 108 for 256), while more would push the weights out of the
+/// Minimum number of pairs for a product. The rate hardly changes from 64 pairs on: 107 GFLOP/s for 64,
+/// 109 for 128, 108 for 256 (measured with H 128, f32). More pairs would evict the weights from the
 /// second-level cache.
 const ENOUGH: usize = 128;
 
-/// Pairs of rows (inputs of a layer, gradients of its outputs) whose outer products sum up to a
-/// weight gradient. They are collected and multiplied many at a time.
+/// Pairs of rows: an input of a layer, and the gradient of the corresponding output. The sum of their
+/// outer products is a weight gradient. Many pairs are multiplied at a time.
 pub struct RowPairs<T> {
     left: Vec<T>,
     right: Vec<T>,
@@ -22,8 +22,8 @@ pub struct RowPairs<T> {
 }
 
 impl<T: Float> RowPairs<T> {
-    /// Rows of these widths, of which at most `batch` are added between two looks at
-    /// [`Self::is_full`].
+    /// Creates a collection for rows of these widths. At most `batch` pairs may be added between two
+    /// evaluations of [`Self::is_full`].
     pub fn new(left_width: usize, right_width: usize, batch: usize) -> Self {
         let capacity = ENOUGH + batch;
         Self {
@@ -35,7 +35,7 @@ impl<T: Float> RowPairs<T> {
         }
     }
 
-    /// Room for one more pair, whose content is undefined.
+    /// Adds a pair with undefined content and returns its two rows.
     #[inline(always)]
     pub fn push(&mut self) -> (&mut [T], &mut [T]) {
         let at = self.len;
@@ -46,7 +46,7 @@ impl<T: Float> RowPairs<T> {
         )
     }
 
-    /// Pairs so far.
+    /// The number of pairs.
     pub fn len(&self) -> usize {
         self.len
     }
@@ -61,12 +61,12 @@ impl<T: Float> RowPairs<T> {
         &self.right[first * self.right_width..self.len * self.right_width]
     }
 
-    /// Whether there are enough for a product.
+    /// Whether there are enough pairs for a product.
     pub fn is_full(&self) -> bool {
         self.len >= ENOUGH
     }
 
-    /// Forgets all pairs.
+    /// Removes all pairs.
     pub fn clear(&mut self) {
         self.len = 0;
     }
@@ -76,7 +76,7 @@ impl<T: Float> RowPairs<T> {
         self.add_columns_to(0..self.left_width, out, scale);
     }
 
-    /// The same for some columns of the left rows only; `out` is `[columns, right width]`.
+    /// The same for a range of columns of the left rows; `out` is `[columns, right width]`.
     pub fn add_columns_to(&self, columns: Range<usize>, out: &mut [T], scale: T) {
         let left = &self.left[columns.start..];
         let left = Matrix::strided(left, self.len, columns.len(), self.left_width).transposed();

@@ -1,4 +1,4 @@
-//! Gates and states for the backward pass: read back, or recomputed.
+//! Gates and states for the backward pass: read from the saved activations, or recomputed.
 
 use super::call::{Call, augmented, tile_rows};
 use super::cell;
@@ -7,32 +7,32 @@ use super::saved::{Saved, Trace};
 use super::vector::{add_scaled, prefetch, scratch};
 use crate::op::tensors::Dims;
 
-/// The records of one tile, for a sweep from the last step to the first.
+/// The records of one tile, for a reverse sweep over its steps.
 pub struct Replay<'a, T: Float> {
     call: &'a Call<'a, T>,
     saved: &'a Saved<T>,
     first: usize,
     rows: usize,
-    /// Hidden states that can be looked up, `[rows, past, H]`.
+    /// The hidden states that serve as slots, `[rows, past, H]`.
     past: &'a [T],
-    /// The tile's share of the trace: all records, or the states.
+    /// The tile's share of the trace: all records, or the states at the starts of segments.
     trace: &'a [T],
-    /// None: `trace` holds all records.
+    /// `None` if `trace` holds all records.
     recompute: Option<Recompute<T>>,
 }
 
 struct Recompute<T> {
-    /// First steps of the segments up to the current one, the last.
+    /// First steps of the segments up to and including the current one, which is the last element.
     segments: Vec<usize>,
-    /// Segments of the whole call.
+    /// Number of segments of the call.
     total: usize,
     /// The current segment's records, `[rows, longest segment, record]`.
     records: Vec<T>,
     longest: usize,
-    /// Rows whose records of the current segment are there.
+    /// Whether each row has its records of the current segment.
     done: Vec<bool>,
-    /// Rows that are recomputed together, and what one step of theirs needs: `[rows, 1 + I + H]`,
-    /// `[rows, record]`, `[rows, H]`.
+    /// The rows to recompute together, and the scratch memory of one of their steps: `[rows, 1 + I + H]`,
+    /// `[rows, record]`, `[rows, H]`, `[rows, H]`.
     todo: Vec<usize>,
     augmented: Vec<T>,
     step: Vec<T>,
@@ -41,7 +41,8 @@ struct Recompute<T> {
 }
 
 impl<'a, T: Float> Replay<'a, T> {
-    /// For the `rows` rows from `first`; `past`: hidden states of all rows that can be looked up.
+    /// Creates the replay of `rows` rows from row `first` on. `past` holds the slots' hidden states of
+    /// all rows.
     pub fn new(
         call: &'a Call<'a, T>,
         saved: &'a Saved<T>,
@@ -78,14 +79,14 @@ impl<'a, T: Float> Replay<'a, T> {
         Self { call, saved, first, rows, past, trace, recompute }
     }
 
-    /// A row's hidden states that can be looked up.
+    /// A row's hidden states that serve as slots.
     #[inline(always)]
     pub fn past(&self, row: usize) -> &'a [T] {
         let len = self.call.past_len() * self.call.dims.hidden;
         &self.past[row * len..(row + 1) * len]
     }
 
-    /// Makes the record of step `t` available for these rows. Steps must not rise from call to call.
+    /// Makes the record of step `t` available for these rows. `t` must not increase from call to call.
     #[inline(always)]
     pub fn prepare(&mut self, t: usize, rows: impl Iterator<Item = usize>) {
         let Some(mut recompute) = self.recompute.take() else {
@@ -155,7 +156,7 @@ impl<'a, T: Float> Replay<'a, T> {
         }
     }
 
-    /// Adds what was retrieved at step `t` to `h`.
+    /// Adds the summary of step `t` to `h`.
     #[inline(always)]
     fn add_summary(&self, t: usize, row: usize, h: &mut [T]) {
         let call = self.call;
@@ -186,7 +187,7 @@ impl<'a, T: Float> Replay<'a, T> {
         );
     }
 
-    /// Writes `[1 | x_t | h_{t-1}]`, if step `t` was prepared.
+    /// Writes `[1 | x_t | h_{t-1}]`. Step `t` must have been prepared.
     #[inline(always)]
     pub fn augment(&self, t: usize, row: usize, out: &mut [T]) {
         let Dims { input, hidden, .. } = self.call.dims;
@@ -201,8 +202,8 @@ impl<'a, T: Float> Replay<'a, T> {
         out[1 + input..].copy_from_slice(h);
     }
 
-    /// Announces that the record of the step before `t` is needed soon. Kept records come from main
-    /// memory, in an order that the processor does not foresee.
+    /// Prefetches the record of step `t - 1`. Saved records come from main memory, in an order that the
+    /// processor cannot predict.
     #[inline(always)]
     pub fn announce_previous(&self, t: usize, row: usize) {
         if t > 0 && self.recompute.is_none() {
@@ -210,7 +211,7 @@ impl<'a, T: Float> Replay<'a, T> {
         }
     }
 
-    /// The record of step `t`, which was prepared.
+    /// The record of step `t`, which must have been prepared.
     #[inline(always)]
     pub fn record(&self, t: usize, row: usize) -> &[T] {
         let record = self.call.record();
@@ -223,7 +224,7 @@ impl<'a, T: Float> Replay<'a, T> {
         }
     }
 
-    /// c_{t-1}, if step `t` was prepared.
+    /// c_{t-1}. Step `t` must have been prepared.
     #[inline(always)]
     pub fn previous_cell(&self, t: usize, row: usize) -> &[T] {
         let hidden = self.call.dims.hidden;
@@ -233,7 +234,7 @@ impl<'a, T: Float> Replay<'a, T> {
         }
     }
 
-    /// The state ([`Call::state`]) after step `t - 1`, if step `t >= 1` was prepared.
+    /// The state ([`Call::state`]) after step `t - 1`, for `t >= 1`. Step `t` must have been prepared.
     #[inline(always)]
     fn state_before(&self, t: usize, row: usize) -> &[T] {
         let (hidden, state) = (self.call.dims.hidden, self.call.state());

@@ -1,13 +1,14 @@
-//! When slots are stored and windows begin, for one call.
+//! The schedule of one call: the steps that store slots, and the segments that the backward pass
+//! recomputes.
 
 use crate::op::options::SabOptions;
 
-/// Steps that are recomputed together; see [`Recompute`](crate::op::settings::Recompute). Long enough for the product
-/// that recomputes them to run at full speed (from 16 rows on, see `tile_rows`), and for the kept
-/// cell states (H / 32 numbers a step) to vanish beside the hidden states.
+/// Steps that are recomputed together; see [`Recompute`](crate::op::settings::Recompute). The matrix
+/// product that recomputes them then runs at full speed (from 16 rows on, see `tile_rows`). The saved
+/// cell states, H / 32 elements per step, are negligible beside the hidden states.
 const SEGMENT: usize = 32;
 
-/// The calendar of a call.
+/// The schedule of a call.
 #[derive(Debug, Clone)]
 pub struct Schedule {
     options: SabOptions,
@@ -17,22 +18,22 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// A call of `time` steps that begins with `carried` slots.
+    /// Creates the schedule of a call of `time` steps with `carried` slots from earlier calls.
     pub fn new(options: &SabOptions, time: usize, carried: usize) -> Self {
         Self { options: options.clone(), time, carried, stored: options.slots_stored(time) }
     }
 
-    /// Slots that the call stores.
+    /// Number of slots that the call stores.
     pub fn stored_slots(&self) -> usize {
         self.stored
     }
 
-    /// Slots at the end of the call.
+    /// Number of slots at the end of the call.
     pub fn total_slots(&self) -> usize {
         self.carried + self.stored
     }
 
-    /// Slots that step `t` can attend to.
+    /// Number of slots that step `t` can attend to.
     pub fn slots_before(&self, t: usize) -> usize {
         self.carried + self.options.slots_stored(t)
     }
@@ -43,8 +44,9 @@ impl Schedule {
         (k_att - 1 - self.options.first_step % k_att) + index * k_att
     }
 
-    /// First steps of the segments, rising from 0. A segment is a run of whole truncation windows, or
-    /// a part of a long one, of at most [`SEGMENT`] steps and, but for the ends, more than half of that.
+    /// Returns the first steps of the segments, in ascending order from 0. A segment consists of whole
+    /// truncation windows, or of a part of a long one. It has at most [`SEGMENT`] steps and, except for
+    /// the first and last segment, more than half as many.
     pub fn segments(&self) -> Vec<usize> {
         let mut starts = vec![0];
         let mut last = 0;

@@ -1,4 +1,4 @@
-//! Scores of slots, forward.
+//! The forward pass of the scores: queries, keys, and the ranking of slots by score.
 
 use super::call::Call;
 use super::float::{Float, tanh};
@@ -8,8 +8,9 @@ use super::vector::{dot, scratch};
 use crate::op::score::Score;
 
 impl<T: Float> Score<&[T]> {
-    /// Queries of provisional hidden states (`[n, H]`, rows `hidden_stride` apart), each `[A]`, rows
-    /// `out_stride` apart. Dot: scaled by 1/sqrt(A); mlp: with the bias; additive: nothing.
+    /// Computes the queries, each `[A]`, of provisional hidden states, `[n, H]`. Consecutive queries are
+    /// `out_stride` elements apart. Dot queries include the factor 1/sqrt(A), mlp queries include the
+    /// bias, and additive scores need no query.
     #[inline(always)]
     pub(super) fn queries(
         &self,
@@ -49,7 +50,8 @@ impl<T: Float> Score<&[T]> {
         }
     }
 
-    /// Keys (`[n, A]`, additive `[n]`) of the slots in the `n` rows of `slots`, `stride` apart.
+    /// Computes the keys (`[n, A]`; additive: `[n]`) of `n` slots, whose rows in `slots` are `stride`
+    /// elements apart.
     #[inline(always)]
     pub(super) fn keys(
         &self,
@@ -100,40 +102,40 @@ fn dot_tanh<T: Float>(v: &[T], x: &[T]) -> T {
     sum
 }
 
-/// Longest list of best keys: a longer one costs more to keep in order than to find anew. Judgement, not
-/// measurement: published settings rank at most eleven slots.
+/// Maximum length of the list of best keys: a longer list costs more to maintain than a new search. This
+/// is a judgement, not a measurement: published settings rank at most eleven slots.
 const MOST_LISTED: usize = 256;
 
-/// The slots' keys of one tile, laid out for ranking.
+/// The keys of one tile's slots, in a layout for ranking.
 #[derive(Debug, Clone)]
 pub struct Ranking<T> {
-    /// Numbers in a key.
+    /// Elements of a key.
     width: usize,
-    /// Row by row. Dot, mlp: `[blocks, A, BLOCK]`, keys interleaved, so that the scores of a block come out
-    /// side by side, without a sum across a register for each. Additive: `[slots]`.
+    /// One list per row. Dot, mlp: `[blocks, A, BLOCK]`. Keys are interleaved, so the scores of a block
+    /// are computed side by side, without a horizontal sum for each. Additive: `[slots]`.
     keys: Vec<Vec<T>>,
-    /// Additive: each row's best keys so far and their slots, `[rows, best]`.
+    /// Additive scores: the best keys of each row so far and their slots, `[rows, best]`.
     best_keys: Vec<T>,
     best_slots: Vec<u32>,
-    /// Keys that the lists have room for: as many as can be ranks, and one that bounds the rest, but at most
-    /// [`MOST_LISTED`].
+    /// Capacity of the lists: one more than the possible number of ranks, to bound the other keys, but
+    /// at most [`MOST_LISTED`].
     best: usize,
-    /// Slots stored so far, in every row.
+    /// Slots stored so far in every row.
     len: usize,
-    /// One row's scores.
+    /// The scores of one row.
     scores: Vec<[T; BLOCK]>,
-    /// One row's `best` list while it is changed into scores.
+    /// The `best` list of one row during its conversion into scores.
     list_scores: Vec<T>,
     list_slots: Vec<u32>,
 }
 
 impl<T: Float> Ranking<T> {
-    /// Room for all slots of a call in `rows` rows.
+    /// Creates a ranking with room for all slots of a call in `rows` rows.
     pub fn new(call: &Call<'_, T>, rows: usize) -> Self {
         Self::with_ranks(call, rows, call.width)
     }
 
-    /// The same for slots of a call that more are to follow.
+    /// Like [`Self::new`], for a stream, whose later calls add more slots.
     pub fn of_stream(call: &Call<'_, T>, rows: usize) -> Self {
         Self::with_ranks(call, rows, call.options.ranks(usize::MAX))
     }
@@ -152,37 +154,38 @@ impl<T: Float> Ranking<T> {
             list_scores: scratch(best),
             list_slots: vec![0; best],
         };
-        // The slot that the last step stores is ranked by nobody, but has a key.
+        // No step ranks the slot that the last step stores, but it has a key.
         ranking.reserve(call.schedule.total_slots());
         ranking
     }
 
-    /// Makes room for this many slots, twice as many as before at least.
+    /// Makes room for this number of slots. Each growth at least doubles the capacity.
     pub fn reserve(&mut self, slots: usize) {
         let blocks = slots.div_ceil(BLOCK);
         if blocks > self.scores.len() {
             let blocks = blocks.max(2 * self.scores.len());
             for keys in &mut self.keys {
-                // Zeros: unused places of a block are computed with, and their results ignored.
+                // Zeros: unused entries of a block take part in the computation, and their results are
+                // ignored.
                 keys.resize(blocks * BLOCK * self.width, T::ZERO);
             }
             self.scores.resize(blocks, [T::NAN; BLOCK]);
         }
     }
 
-    /// Slots stored so far.
+    /// Number of slots stored so far.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Notes `key` as that of slot `slot` in row `row`; slots come in rising order.
+    /// Stores `key` as the key of slot `slot` in row `row`. Slots must come in ascending order.
     #[inline(always)]
     pub fn set(&mut self, row: usize, slot: usize, key: &[T]) {
         let (width, keys) = (self.width, &mut self.keys[row]);
         if self.best == 0 {
             let block = &mut keys[slot / BLOCK * width * BLOCK..][..width * BLOCK];
-            // Indexed, because the check of each index keeps the compiler from a scatter instruction,
-            // which is slower than the stores one by one.
+            // Indexed, because the bounds checks keep the compiler from a scatter instruction, which is
+            // slower than single stores.
             for (a, &value) in key.iter().enumerate() {
                 block[a * BLOCK + slot % BLOCK] = value;
             }
@@ -199,14 +202,14 @@ impl<T: Float> Ranking<T> {
         }
     }
 
-    /// Makes the first `len` slots take part.
+    /// Includes the first `len` slots in the ranking.
     pub fn grow_to(&mut self, len: usize) {
         self.len = len;
     }
 
-    /// The best slots of `row` and their scores, in order; as many as `best` has room for, which is
-    /// at most the number of slots. Where only differences of scores matter (`up_to_shift`), all of
-    /// them may lack the same term.
+    /// Writes the best slots of `row` and their scores, in descending order of score. The length of
+    /// `best` determines their number; it is at most the number of slots. With `up_to_shift`, only
+    /// differences of scores matter, and a common term may be missing from all of them.
     #[inline(always)]
     pub fn rank(
         &mut self,
@@ -242,7 +245,8 @@ impl<T: Float> Ranking<T> {
                     select(scores, best, slots);
                 }
                 if up_to_shift {
-                    // The query's term decides nothing but ties, and would cost the differences digits.
+                    // The query's term affects nothing but ties, and would cost the differences
+                    // precision.
                     for (best, slot) in best.iter_mut().zip(slots) {
                         *best = self.keys[row][*slot as usize];
                     }
@@ -250,7 +254,7 @@ impl<T: Float> Ranking<T> {
                 return;
             }
         }
-        // Places that no slot has taken yet.
+        // Entries of the last block without a slot.
         if !self.len.is_multiple_of(BLOCK)
             && let Some(last) = scores.last_mut()
         {
@@ -261,9 +265,9 @@ impl<T: Float> Ranking<T> {
         select(scores, best, slots);
     }
 
-    /// Additive scores all move by the same query term, so the best keys are the best scores: except
-    /// where rounding makes different keys equal scores. Returns false if that touches the boundary, or if the
-    /// list is too short.
+    /// Ranks additive scores by means of the list of best keys. All additive scores contain the same
+    /// query term, so the best keys have the best scores, unless rounding makes scores of different keys
+    /// equal. Returns false if such a tie is at the boundary, or if the list is too short.
     #[inline(always)]
     fn rank_from_list(&mut self, row: usize, query: T, best: &mut [T], slots: &mut [u32]) -> bool {
         let n = best.len();
@@ -288,14 +292,14 @@ impl<T: Float> Ranking<T> {
     }
 }
 
-/// Scores of a block of keys, `[A, BLOCK]`.
+/// The dot scores of a block of keys, `[A, BLOCK]`.
 #[inline(always)]
 fn dot_block<T: Float>(query: &[T], block: &[T]) -> [T; BLOCK] {
     let keys = block.as_chunks::<BLOCK>().0;
     let half = query.len() / 2;
     let (first, second) = (&query[..half], &query[half..2 * half]);
     let (first_keys, second_keys) = (&keys[..half], &keys[half..2 * half]);
-    // Two sums: in one, each addition would wait for the one before.
+    // Two sums: with one, each addition would wait for the previous one.
     let (mut sums, mut more) = ([T::ZERO; BLOCK], [T::ZERO; BLOCK]);
     for a in 0..half {
         add_product(&mut sums, first[a], &first_keys[a]);
@@ -315,7 +319,7 @@ fn add_product<T: Float>(sums: &mut [T; BLOCK], scale: T, values: &[T; BLOCK]) {
     }
 }
 
-/// The same for mlp scores.
+/// The mlp scores of a block of keys, `[A, BLOCK]`.
 #[inline(always)]
 fn mlp_block<T: Float>(query: &[T], v: &[T], block: &[T]) -> [T; BLOCK] {
     let mut sums = [T::ZERO; BLOCK];

@@ -1,4 +1,4 @@
-//! Scores of slots, backward.
+//! The backward pass of the scores: gradients of queries, keys, slots, and score parameters.
 
 use super::call::Call;
 use super::float::{Float, tanh, tanh_and_slope};
@@ -9,14 +9,14 @@ use super::vector::{add, add_scaled};
 use crate::op::score::Score;
 use crate::op::tensors::Dims;
 
-/// What the tiles of a call share: transposed projections, `[A, H]`; empty for additive scores.
+/// The transposed projections of the score, `[A, H]`, which all tiles share; empty for additive scores.
 pub struct Transposed<T> {
     query: Vec<T>,
     key: Vec<T>,
 }
 
 impl<T: Float> Transposed<T> {
-    /// Transposes the projections of the call's score.
+    /// Transposes the projections of the call's score parameters.
     pub fn new(call: &Call<'_, T>) -> Self {
         let Dims { hidden, attention, .. } = call.dims;
         match call.inputs.score {
@@ -33,14 +33,15 @@ impl<T: Float> Transposed<T> {
 pub struct ScoreSweep<'a, T> {
     call: &'a Call<'a, T>,
     transposed: &'a Transposed<T>,
-    /// (provisional hidden state, gradient of the query).
+    /// Pairs (provisional hidden state, gradient of the query).
     queries: RowPairs<T>,
-    /// (slot, gradient of its key).
+    /// Pairs (slot, gradient of its key).
     keys: RowPairs<T>,
 }
 
 impl<'a, T: Float> ScoreSweep<'a, T> {
-    /// At most `batch` queries and keys are added between two calls of [`Self::settle`].
+    /// Creates the sweep. At most `batch` queries and keys may be added between two calls of
+    /// [`Self::settle`].
     pub fn new(call: &'a Call<'a, T>, transposed: &'a Transposed<T>, batch: usize) -> Self {
         let hidden = call.dims.hidden;
         let (batch, key_width) = if call.attends() { (batch, call.key_width()) } else { (0, 1) };
@@ -52,7 +53,7 @@ impl<'a, T: Float> ScoreSweep<'a, T> {
         }
     }
 
-    /// Begins a query's gradient, zero at first.
+    /// Adds a query and returns its gradient, which is zero at first.
     #[inline(always)]
     pub fn query(&mut self, provisional: &[T]) -> &mut [T] {
         let (left, right) = self.queries.push();
@@ -61,7 +62,8 @@ impl<'a, T: Float> ScoreSweep<'a, T> {
         right
     }
 
-    /// Adds what the last `n` queries' gradients give to their provisional hidden states, `[n, H]`.
+    /// Adds the contributions of the last `n` query gradients to the gradients of their provisional
+    /// hidden states, `[n, H]`.
     pub fn queries_to_provisional(&self, n: usize, grad_provisional: &mut [T]) {
         let Dims { hidden, attention, .. } = self.call.dims;
         let scale = match self.call.inputs.score {
@@ -78,7 +80,7 @@ impl<'a, T: Float> ScoreSweep<'a, T> {
         );
     }
 
-    /// Adds a slot and the gradient of its key, complete.
+    /// Adds a slot and the complete gradient of its key.
     #[inline(always)]
     pub fn key(&mut self, slot: &[T], grad_key: &[T]) {
         let (left, right) = self.keys.push();
@@ -86,7 +88,7 @@ impl<'a, T: Float> ScoreSweep<'a, T> {
         right.copy_from_slice(grad_key);
     }
 
-    /// What the last `n` keys' gradients give to their slots, `[n, H]`.
+    /// Computes the contributions of the last `n` key gradients to the gradients of their slots, `[n, H]`.
     #[inline(always)]
     pub fn keys_to_slots(&self, n: usize, grad_slots: &mut [T]) {
         let Dims { hidden, attention, .. } = self.call.dims;
@@ -112,8 +114,8 @@ impl<'a, T: Float> ScoreSweep<'a, T> {
         }
     }
 
-    /// Adds the collected pairs to the parameters' gradients, if there are enough of them or `all`.
-    /// `out`: those gradients, each empty where the parameter needs none.
+    /// Adds the collected pairs to the gradients of the parameters, if there are enough pairs or if
+    /// `all` is set. A gradient in `out` is empty if its parameter needs none.
     #[inline(always)]
     pub fn settle(&mut self, all: bool, out: &mut Score<Vec<T>>) {
         let Dims { hidden, attention, .. } = self.call.dims;
@@ -151,7 +153,7 @@ impl<'a, T: Float> ScoreSweep<'a, T> {
     }
 }
 
-/// Adds the pairs to the gradient of a matrix, unless it is empty.
+/// Adds the pairs to the gradient of a matrix, unless that gradient is empty.
 #[inline(always)]
 fn add_pairs<T: Float>(pairs: &RowPairs<T>, out: &mut [T], scale: T) {
     if !out.is_empty() {
@@ -167,9 +169,9 @@ fn add_scaled_tanh<T: Float>(out: &mut [T], scale: T, x: &[T]) {
     }
 }
 
-/// Adds to the gradients of a query and a key what comes from their `score`'s gradient. `out`: gradients
-/// of the score parameters, each empty where it needs none. Additive scores have no queries: the caller sums
-/// `grad_score`.
+/// Adds the contribution of one score's gradient to the gradients of its query and key. `out` holds the
+/// gradients of the score parameters; a gradient is empty if its parameter needs none. Additive scores
+/// have no queries: the caller sums `grad_score`.
 #[inline(always)]
 pub fn score<T: Float>(
     score: &Score<&[T]>,
@@ -214,8 +216,8 @@ fn mlp<T: Float>(
     }
 }
 
-/// The additive query term, for the rule whose weights it changes: adds to the gradient of the
-/// provisional hidden state and, unless it is empty, to that of u.
+/// Backward pass of the additive query term, for the rule whose weights depend on it. Adds to the
+/// gradient of the provisional hidden state and, unless it is empty, to the gradient of u.
 #[inline(always)]
 pub fn additive_query<T: Float>(
     score: &Score<&[T]>,

@@ -1,18 +1,18 @@
-//! The best few of many scores.
+//! Selection of the highest scores of a row, and of their slots.
 //!
-//! Order: falling score; among equals the older slot, that is the one with the lower index, first.
-//! NaN ranks below every number.
+//! Order: descending score. Among equal scores the older slot, with the lower index, comes first. NaN
+//! ranks below every number.
 
 use std::cmp::Ordering;
 
 use super::float::Float;
 
-/// Scores in a block: one AVX-512 register of f32. As many best scores, or fewer, are found by way of the
-/// blocks, more of them by partitioning (measured with random f32 scores, the best 16 of 496: 1.4 us
-/// against 3.1 us).
+/// Scores in a block: one AVX-512 register of f32. Up to this number of best scores are found by block,
+/// more by partitioning. The best 16 of 496 random f32 scores take 1.4 us by block and 3.1 us by
+/// partitioning (measured).
 pub const BLOCK: usize = 16;
 
-/// Room for candidates: a list of the best, and a block.
+/// Capacity for candidates: a list of the best, and one block.
 const ROOM: usize = 2 * BLOCK;
 
 #[inline(always)]
@@ -37,8 +37,8 @@ fn order<T: Float>(a: (T, u32), b: (T, u32)) -> Ordering {
     }
 }
 
-/// Puts `(score, slot)`, younger than all of the first `len`, in its place in the sorted list; the
-/// last one falls off a full list. Returns the new length.
+/// Inserts `(score, slot)` into the sorted list of length `len`. The slot must be younger than all slots
+/// of the list. A full list drops its last entry. Returns the new length.
 #[inline(always)]
 pub fn insert<T: Float>(
     scores: &mut [T],
@@ -63,8 +63,8 @@ pub fn insert<T: Float>(
     new_len
 }
 
-/// Writes the best `best.len()` of all scores, and the slots they belong to. There are at least as many
-/// scores; unused places in the last block are NaN.
+/// Writes the best `best.len()` of all scores, and their slots. There must be at least as many scores;
+/// unused entries of the last block must be NaN.
 #[inline(always)]
 pub fn select<T: Float>(scores: &[[T; BLOCK]], best: &mut [T], slots: &mut [u32]) {
     if best.len() > BLOCK || !by_blocks(scores, best, slots) {
@@ -72,8 +72,8 @@ pub fn select<T: Float>(scores: &[[T; BLOCK]], best: &mut [T], slots: &mut [u32]
     }
 }
 
-/// [`select`] for at most [`BLOCK`] of them; false if fewer of the scores are numbers. Nearly without
-/// branches: nobody could predict them.
+/// [`select`] for at most [`BLOCK`] scores. Returns false if fewer of the scores are numbers. The code
+/// has few branches, because they would be unpredictable.
 #[inline(always)]
 fn by_blocks<T: Float>(scores: &[[T; BLOCK]], best: &mut [T], slots: &mut [u32]) -> bool {
     let n = best.len();
@@ -100,8 +100,8 @@ fn by_blocks<T: Float>(scores: &[[T; BLOCK]], best: &mut [T], slots: &mut [u32])
     true
 }
 
-/// A bound that none of the best `n` is below: the `n`-th largest of the best scores at each place of
-/// the blocks.
+/// Returns a lower bound on the best `n` scores. Of the maximum at each position over all blocks, the
+/// `n`-th largest is such a bound.
 #[inline(always)]
 fn floor<T: Float>(scores: &[[T; BLOCK]], n: usize) -> T {
     let mut tops = [T::from_f64(f64::NEG_INFINITY); BLOCK];
@@ -111,7 +111,8 @@ fn floor<T: Float>(scores: &[[T; BLOCK]], n: usize) -> T {
         }
     }
     let mut larger = [0u32; BLOCK];
-    // Not for all tops: the compiler would unroll a loop of known length, and not vectorise it.
+    // A length that the compiler does not know: it would unroll a loop of known length instead of
+    // vectorising it.
     for other in tops.iter().take(scores.as_flattened().len()) {
         for (larger, top) in larger.iter_mut().zip(&tops) {
             *larger += u32::from(*other > *top);
@@ -124,7 +125,7 @@ fn floor<T: Float>(scores: &[[T; BLOCK]], n: usize) -> T {
     floor
 }
 
-/// Scores that may be among the best; of equal ones the older comes first.
+/// Scores that may be among the best. Among equal scores the older slot comes first.
 struct Candidates<T> {
     scores: [T; ROOM],
     slots: [u32; ROOM],
@@ -132,7 +133,7 @@ struct Candidates<T> {
 }
 
 impl<T: Float> Candidates<T> {
-    /// Adds those scores of a block that are not below `floor`; the block's first slot is `first`.
+    /// Adds the scores of a block that are not below `floor`. `first` is the first slot of the block.
     #[inline(always)]
     fn add(&mut self, block: &[T; BLOCK], floor: T, first: u32) {
         for (k, score) in (first..).zip(block) {
@@ -143,11 +144,11 @@ impl<T: Float> Candidates<T> {
         }
     }
 
-    /// Keeps the best `n`, in order.
+    /// Reduces the list to the best `n`, in order.
     #[inline(always)]
     fn keep_best(&mut self, n: usize) {
         let (scores, slots) = (self.scores, self.slots);
-        // Each one's place: how many come before it.
+        // The rank of each candidate: the number of candidates before it.
         let mut places = [0u32; ROOM];
         for (i, score) in scores.iter().enumerate().take(self.len) {
             for k in 0..ROOM {
@@ -167,7 +168,7 @@ impl<T: Float> Candidates<T> {
 
 fn partition<T: Float>(scores: &[T], best: &mut [T], slots: &mut [u32]) {
     let n = best.len();
-    // Keeps the best n; the last of them is the worst.
+    // Reduces the list to the best n; the last of them is the worst.
     let cut = |all: &mut Vec<(T, u32)>| {
         if n < all.len() {
             all.select_nth_unstable_by(n - 1, |a, b| order(*a, *b));
@@ -177,7 +178,7 @@ fn partition<T: Float>(scores: &[T], best: &mut [T], slots: &mut [u32]) {
     let mut all: Vec<(T, u32)> = Vec::with_capacity(4 * n);
     let mut worst = None;
     for (slot, &score) in scores.iter().enumerate() {
-        // Among equals the younger, this one, loses.
+        // Among equal scores the younger slot, this one, loses.
         if worst.is_some_and(|worst| !beats(score, worst)) {
             continue;
         }
@@ -195,7 +196,7 @@ fn partition<T: Float>(scores: &[T], best: &mut [T], slots: &mut [u32]) {
     }
 }
 
-/// Restores the order of a list whose scores were changed a little.
+/// Restores the order of a list after small changes of its scores.
 pub fn resort<T: Float>(scores: &mut [T], slots: &mut [u32]) {
     for k in 1..scores.len() {
         let mut at = k;
@@ -235,11 +236,11 @@ mod tests {
             state >> 33
         };
         for len in [1, 2, 15, 16, 17, 33, 100, 300] {
-            for round in 0..40 {
-                // Few distinct values, so that ties are common; some NaN and infinities.
+            for iteration in 0..40 {
+                // Few distinct values, so that ties are common; some are NaN or infinite.
                 let scores: Vec<f64> = (0..len)
                     .map(|_| match next() % 12 {
-                        0 if round % 2 == 0 => f64::NAN,
+                        0 if iteration % 2 == 0 => f64::NAN,
                         1 => f64::NEG_INFINITY,
                         k => (next() % (2 + k * k)) as f64,
                     })

@@ -1,27 +1,28 @@
-//! Gradients of the slots that a call stores, while the reverse sweep is on its way to them.
+//! Gradients of the slots that a call stores, from the step that retrieves a slot to the step that
+//! stored it.
 
 use super::float::Float;
 
-/// Gradients that have room from the start, so that short sequences need not copy them into larger
-/// memory: what 16 rows need for 128 slots. Memory that is not touched costs nothing.
+/// Number of gradients that fit without reallocation, so that short sequences need no copy: 16 rows of
+/// 128 slots. The system provides untouched memory at no cost.
 const ROOM: usize = 2048;
 
-/// Gradients by lane, row and slot. Only slots that something was retrieved from take memory, and
-/// they give it back when the sweep reaches the step that stored them.
+/// Gradients by lane, row and slot. Only retrieved slots occupy memory. The memory of a slot is freed
+/// when the reverse sweep reaches the step that stored it.
 pub struct SlotGradients<T> {
     rows: usize,
     slots: usize,
     width: usize,
-    /// Place in `data` plus one; 0: no gradient. `[lanes, rows, slots]`.
+    /// Index in `data` plus one, `[lanes, rows, slots]`; 0 if there is no gradient.
     table: Vec<u32>,
-    /// Gradients of each slot, over lanes and rows.
+    /// Number of gradients of each slot, over lanes and rows.
     pending: Vec<u32>,
     data: Vec<T>,
     free: Vec<u32>,
 }
 
 impl<T: Float> SlotGradients<T> {
-    /// For gradients of `width` numbers.
+    /// Creates a table for gradients of `width` elements.
     pub fn new(lanes: usize, rows: usize, slots: usize, width: usize) -> Self {
         Self {
             rows,
@@ -34,7 +35,7 @@ impl<T: Float> SlotGradients<T> {
         }
     }
 
-    /// The gradient of a slot, zero at first.
+    /// Returns the gradient of a slot, which is zero at first.
     #[inline(always)]
     pub fn entry(&mut self, lane: usize, row: usize, slot: usize) -> &mut [T] {
         let index = (lane * self.rows + row) * self.slots + slot;
@@ -57,12 +58,12 @@ impl<T: Float> SlotGradients<T> {
         &mut self.data[place * self.width..][..self.width]
     }
 
-    /// The last of the first `slots` slots that has gradient.
+    /// Returns the last of the first `slots` slots that has a gradient.
     pub fn last_before(&self, slots: usize) -> Option<usize> {
         self.pending[..slots].iter().rposition(|pending| *pending > 0)
     }
 
-    /// Ends a slot's gradient and returns it, if there is one.
+    /// Removes the gradient of a slot and returns it, if there is one.
     #[inline(always)]
     pub fn take(&mut self, lane: usize, row: usize, slot: usize) -> Option<&[T]> {
         let place = std::mem::take(&mut self.table[(lane * self.rows + row) * self.slots + slot])

@@ -1,23 +1,23 @@
-//! From the best scores to weights, and back.
+//! The sparsifier: weights from the ranked scores of one step, and gradients of these scores.
 
 use super::float::{Float, exp};
 use super::vector::dot;
 use crate::op::options::EPSILON;
 use crate::op::settings::Sparsifier;
 
-/// How the weights of one step follow from its ranked scores.
+/// The function from the ranked scores of one step to its weights.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Rule {
     /// Softmax over all ranks.
     Softmax,
-    /// relu(score - threshold), normalised; the last rank supplies the threshold.
+    /// relu(score - threshold), normalised. The last rank supplies the threshold.
     Threshold,
-    /// The weights are the scores.
+    /// The weights are the scores themselves.
     Raw,
 }
 
 impl Rule {
-    /// The rule while `slots` slots are stored.
+    /// Returns the rule for a memory of `slots` slots.
     pub fn new(sparsifier: Sparsifier, k_top: usize, slots: usize) -> Self {
         match sparsifier {
             Sparsifier::Softmax => Self::Softmax,
@@ -27,13 +27,13 @@ impl Rule {
         }
     }
 
-    /// Whether adding the same number to every score changes the weights.
+    /// Whether adding one constant to all scores changes the weights.
     pub fn depends_on_shift(self) -> bool {
         self == Self::Raw
     }
 }
 
-/// What the last rank's score is raised by to become the threshold (specification, step 4).
+/// Returns the difference between the threshold and the score of the last rank (specification, step 4).
 pub fn threshold_offset<T: Float>(sparsifier: Sparsifier, k_top: usize, slots: usize) -> T {
     match sparsifier {
         Sparsifier::Released => T::from_f64(EPSILON),
@@ -42,7 +42,8 @@ pub fn threshold_offset<T: Float>(sparsifier: Sparsifier, k_top: usize, slots: u
     }
 }
 
-/// Weights of the ranked (falling) `scores`; returns the sum that they were divided by.
+/// Computes the weights of `scores`, which must be in descending order. Returns the sum that normalised
+/// them.
 #[inline(always)]
 pub fn forward<T: Float>(rule: Rule, offset: T, scores: &[T], weights: &mut [T]) -> T {
     let n = scores.len();
@@ -61,9 +62,10 @@ pub fn forward<T: Float>(rule: Rule, offset: T, scores: &[T], weights: &mut [T])
         }
         Rule::Threshold => {
             for k in 0..n {
-                // Not `score - (last + offset)`: beside a large score the offset would be lost.
+                // Not `score - (last + offset)`: added to a large score, the offset would be lost to
+                // rounding.
                 let above = (scores[k] - scores[n - 1]) - offset;
-                // Not `above > 0`: NaN must come through, as it does in relu.
+                // Not `above > 0`: NaN must propagate, as in relu.
                 weights[k] = if above <= T::ZERO { T::ZERO } else { above };
                 sum += weights[k];
             }
@@ -76,7 +78,7 @@ pub fn forward<T: Float>(rule: Rule, offset: T, scores: &[T], weights: &mut [T])
     sum
 }
 
-/// Gradients of the ranked scores from those of their weights.
+/// Computes the gradients of the ranked scores from those of their weights.
 #[inline(always)]
 pub fn backward<T: Float>(rule: Rule, weights: &[T], sum: T, grad_weights: &[T], out: &mut [T]) {
     let n = weights.len();

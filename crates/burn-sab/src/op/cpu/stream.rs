@@ -1,4 +1,4 @@
-//! A memory that is carried from call to call, for streams that come step by step.
+//! A memory that persists across calls, for input that arrives step by step.
 
 use pulp::Arch;
 
@@ -10,8 +10,8 @@ use super::score::Ranking;
 use crate::op::options::SabOptions;
 use crate::op::tensors::{Dims, SabInputs};
 
-/// Slots in a buffer that grows, and their keys, computed once. What a call that carries the slots would
-/// copy and compute again.
+/// Slots in a growing buffer, and their keys, each computed once. An ordinary call with carried slots
+/// would copy the slots and compute their keys again.
 #[derive(Debug, Clone)]
 pub struct Stream<T> {
     batch: usize,
@@ -20,12 +20,12 @@ pub struct Stream<T> {
     capacity: usize,
     /// `[B, capacity, H]`
     slots: Vec<T>,
-    /// One a tile; none while there are no keys.
+    /// One ranking per tile; empty if there are no keys.
     rankings: Vec<Ranking<T>>,
 }
 
 impl<T: Float> Stream<T> {
-    /// With the slots `[B, M, H]`.
+    /// Creates a stream with the slots `[B, M, H]`.
     pub fn new(slots: &[T], batch: usize, hidden: usize) -> Self {
         let len = slots.len() / (batch * hidden);
         Self { batch, hidden, len, capacity: len, slots: slots.to_vec(), rankings: Vec::new() }
@@ -42,14 +42,14 @@ impl<T: Float> Stream<T> {
         rows.flat_map(|row| &row[..self.len * self.hidden]).copied().collect()
     }
 
-    /// Forgets the keys, because the parameters of the score are others now.
+    /// Discards the keys, after a change of the score parameters.
     pub fn forget_keys(&mut self) {
         self.rankings.clear();
     }
 
-    /// One step (`inputs.dims.time` is 1) that sees the slots of this stream instead of those of `inputs`,
-    /// and stores its own. `k_top` and the score are those of all steps since the keys were
-    /// forgotten.
+    /// Runs one step (`inputs.dims.time` must be 1) that attends to this stream's slots, not to those of
+    /// `inputs`. The step stores its own slot. `k_top` and the score must not change unless the keys are
+    /// discarded.
     pub fn step(&mut self, inputs: &Inputs<'_, T>, options: &SabOptions) -> Outputs<T> {
         let inputs = Inputs {
             dims: Dims { carried: self.len, ..inputs.dims },
@@ -77,7 +77,7 @@ impl<T: Float> Stream<T> {
     fn push(&mut self, slot: &[T]) {
         let (hidden, old) = (self.hidden, self.capacity);
         if self.len == old {
-            // Twice the room, so that each slot is moved about once.
+            // The capacity doubles, so that each slot is copied about once.
             self.capacity = (2 * old).max(16);
             let mut slots = vec![T::ZERO; self.batch * self.capacity * hidden];
             if old > 0 {

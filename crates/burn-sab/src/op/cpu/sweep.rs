@@ -1,10 +1,10 @@
-//! The reverse sweep over the steps of one tile.
+//! The reverse sweep over the steps of one tile: it computes all gradients of the tile's rows.
 //!
-//! It carries the gradients of h and c for every row and lane (a lane counts the reminders used so
-//! far, see `max_hops` in [`SabSettings`](crate::op::SabSettings)); one that no gradient
-//! has entered is not live and costs nothing. At a step, gradient comes from above, from the next
-//! step, and from the slot that the step stored; it leaves to the slots that were retrieved and to
-//! the previous step, unless a window starts here.
+//! The sweep carries the gradients of h and c for every row and lane. A lane counts the reminders used
+//! so far (see `max_hops` in [`SabSettings`](crate::op::SabSettings)). A lane that no gradient has
+//! entered is not live and costs nothing. At each step, gradient comes from the loss, from the next
+//! step, and from the slot that the step stored. It passes to the retrieved slots and, unless a
+//! truncation window starts at this step, to the previous step.
 
 use super::call::augmented;
 use super::cell;
@@ -19,34 +19,34 @@ use super::tile::{Parameters, Shared, Tile};
 use super::vector::{add, add_scaled, dot, is_zero, scratch};
 use crate::op::tensors::Dims;
 
-/// Carried slots whose key gradients are passed on together: more than the 16 rows from which on the
-/// product runs at full speed (see `tile_rows`), and a small block.
+/// Carried slots whose key gradients are passed on together. This is more than the 16 rows at which the
+/// product reaches full speed (see `tile_rows`), and still a small block.
 const KEY_ROWS: usize = 64;
 
-/// The sweep over one tile. A path is a row and a lane, `row * lanes + lane`.
+/// The sweep over one tile. A path is a pair of row and lane, with the index `row * lanes + lane`.
 pub(super) struct Sweep<'a, T: Float> {
     shared: &'a Shared<'a, T>,
     tile: Tile<'a, T>,
     parameters: &'a mut Parameters<T>,
     replay: Replay<'a, T>,
-    /// Gradients of h_t and c_t, `[paths, H]`; undefined where not live.
+    /// Gradients of h_t and c_t, `[paths, H]`; undefined for paths that are not live.
     grad_h: Vec<T>,
     grad_c: Vec<T>,
     live: Vec<bool>,
     /// Live paths of the current step.
     paths: Vec<usize>,
-    /// The path that each gradient of the current step's slot goes on along; None beyond the hops.
+    /// The path that receives each gradient of the current step's slot; `None` beyond the limit on hops.
     receivers: Vec<Option<usize>>,
-    /// Gradient of a slot and of its key, `[H + key width]`, by the lane that retrieved it.
+    /// Gradients of a slot and of its key, `[H + key width]`, by the lane that retrieved the slot.
     stored: SlotGradients<T>,
     /// Gradients of the carried slots' keys, `[rows, M0, key width]`.
     carried_keys: Vec<T>,
     scores: ScoreSweep<'a, T>,
-    /// ([1 | x_t | h_{t-1}], gradient of the pre-activations).
+    /// Pairs ([1 | x_t | h_{t-1}], gradient of the pre-activations).
     cells: RowPairs<T>,
-    /// Row of the tile and step of each pair in `cells`.
+    /// The tile's row and the step of each pair in `cells`.
     origins: Vec<(usize, usize)>,
-    /// Per path: `[paths, H]` each.
+    /// One row per path, `[paths, H]` each.
     tanh_cell: Vec<T>,
     slope: Vec<T>,
     provisional: Vec<T>,
@@ -54,14 +54,14 @@ pub(super) struct Sweep<'a, T: Float> {
     block: Vec<T>,
     /// Gradient of a summary, `[H]`.
     grad_s: Vec<T>,
-    /// Per rank.
+    /// One element per rank.
     grad_weights: Vec<T>,
     grad_scores: Vec<T>,
-    /// Gradients of inputs, `[pairs, I]`.
+    /// Gradients of the inputs, `[pairs, I]`.
     grad_x: Vec<T>,
 }
 
-/// Makes a path live, with gradients of zero, unless it is.
+/// Makes a path live, with zero gradients, unless it is already live.
 #[inline(always)]
 fn wake<T: Float>(path: usize, live: &mut [bool], grad_h: &mut [T], grad_c: &mut [T]) {
     if !std::mem::replace(&mut live[path], true) {
@@ -72,7 +72,7 @@ fn wake<T: Float>(path: usize, live: &mut [bool], grad_h: &mut [T], grad_c: &mut
 }
 
 impl<'a, T: Float> Sweep<'a, T> {
-    /// At the end of the sequence, before its last step.
+    /// Creates the sweep, positioned after the last step of the sequence.
     pub(super) fn new(
         shared: &'a Shared<'a, T>,
         tile: Tile<'a, T>,
@@ -111,7 +111,8 @@ impl<'a, T: Float> Sweep<'a, T> {
         }
     }
 
-    /// A row's part at `place` of a gradient from above (`[B, places, H]`), None where it is zero.
+    /// Returns one row's part, at `place`, of an upstream gradient (`[B, places, H]`), or `None` if that
+    /// part is zero.
     #[inline(always)]
     fn upstream(
         &self,
@@ -125,7 +126,7 @@ impl<'a, T: Float> Sweep<'a, T> {
         (!is_zero(part)).then_some(part)
     }
 
-    /// The last step before `t` at which there is something to do.
+    /// Returns the last step before `t` that the sweep must process.
     pub(super) fn before(&self, t: usize) -> Option<usize> {
         let Shared { call, up, .. } = self.shared;
         if t == call.dims.time || self.live.contains(&true) {
@@ -145,7 +146,8 @@ impl<'a, T: Float> Sweep<'a, T> {
         given.max(slot.map(|slot| call.schedule.step_of(slot)))
     }
 
-    /// Takes in the gradient that enters at step `t`, and passes it on; steps come last to first.
+    /// Processes step `t`: adds the upstream gradients of the step and passes the sum on. Steps must
+    /// come in reverse order.
     #[inline(always)]
     pub(super) fn step(&mut self, t: usize) {
         let shared = self.shared;
@@ -189,7 +191,7 @@ impl<'a, T: Float> Sweep<'a, T> {
         }
     }
 
-    /// The gradient of an output slot enters at the step that stored it.
+    /// Adds the upstream gradient of a stored slot at the step that stored it.
     #[inline(always)]
     fn enter_slot(&mut self, slot: usize) {
         let (shared, hidden) = (self.shared, self.shared.call.dims.hidden);
@@ -203,7 +205,7 @@ impl<'a, T: Float> Sweep<'a, T> {
         }
     }
 
-    /// The gradient of a slot that was retrieved goes to the state that was stored.
+    /// Passes the gradient of a retrieved slot to the hidden state that was stored.
     #[inline(always)]
     fn leave_slot(&mut self, slot: usize) {
         let (shared, hidden) = (self.shared, self.shared.call.dims.hidden);
@@ -241,7 +243,8 @@ impl<'a, T: Float> Sweep<'a, T> {
         }
     }
 
-    /// From h_t and s_t to the slots and to the provisional hidden state (`grad_provisional`).
+    /// Computes the gradients of the retrieved slots and of the provisional hidden state
+    /// (`grad_provisional`) from those of h_t and s_t.
     #[inline(always)]
     fn retrieval(&mut self, t: usize) {
         let (shared, call) = (self.shared, self.shared.call);
@@ -308,7 +311,7 @@ impl<'a, T: Float> Sweep<'a, T> {
                 let slot = slot as usize;
                 let key = &shared.saved.keys[(batch_row * total + slot) * key_width..][..key_width];
                 let (grad_slot, grad_key) = match slot.checked_sub(carried) {
-                    // Carried slots are tensors from outside: they take gradient from every lane.
+                    // Carried slots are inputs of the call: they receive gradient from every lane.
                     None => {
                         let at = row * carried + slot;
                         let grad_slot = if shared.wanted.slots {
@@ -349,7 +352,8 @@ impl<'a, T: Float> Sweep<'a, T> {
         self.paths = paths;
     }
 
-    /// From the provisional hidden state and c_t to the pre-activations and to the previous step.
+    /// Computes the gradients of the pre-activations and of the previous step's state from those of the
+    /// provisional hidden state and of c_t.
     #[inline(always)]
     fn cell(&mut self, t: usize) {
         let (shared, call) = (self.shared, self.shared.call);
@@ -379,7 +383,7 @@ impl<'a, T: Float> Sweep<'a, T> {
         if t == 0 && !(shared.wanted.h0 || shared.wanted.c0) {
             return;
         }
-        // Where all paths are live, the product is the next `grad_h`, in place.
+        // If all paths are live, the product is the next `grad_h`, in place.
         let in_place = t > 0 && n == self.live.len();
         multiply(
             MatrixMut::new(if in_place { &mut self.grad_h } else { &mut self.block }, n, hidden),
@@ -408,7 +412,7 @@ impl<'a, T: Float> Sweep<'a, T> {
         }
     }
 
-    /// Turns collected pairs into gradients, if there are enough of them or `all`.
+    /// Converts the collected pairs into gradients, if there are enough pairs or if `all` is set.
     #[inline(always)]
     fn settle(&mut self, all: bool) {
         let Dims { time, input, hidden, .. } = self.shared.call.dims;
@@ -438,14 +442,15 @@ impl<'a, T: Float> Sweep<'a, T> {
         self.cells.clear();
     }
 
-    /// What is left after the first step: pairs, and the carried slots' keys.
+    /// Completes the gradients after the first step: the remaining pairs, and the keys of the carried
+    /// slots.
     #[inline(always)]
     pub(super) fn finish(&mut self) {
         let call = self.shared.call;
         let Dims { hidden, carried, .. } = call.dims;
         let width = call.key_width();
         self.settle(true);
-        // Carried slots, `row * M0 + slot`, whose keys have gradient.
+        // Indices, `row * M0 + slot`, of the carried slots whose keys have gradient.
         let touched: Vec<usize> = (self.carried_keys.chunks(width).enumerate())
             .filter(|(_, grad)| !is_zero(grad))
             .map(|(at, _)| at)

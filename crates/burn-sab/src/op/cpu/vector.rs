@@ -1,16 +1,16 @@
-//! Loops over rows of numbers.
+//! Elementary loops over rows of elements: dot products, scaled sums, prefetching.
 //!
-//! Everything here and in `cell.rs` is `inline(always)`: it becomes part of a tile's code, which is
-//! compiled once per instruction set ([`pulp::Arch`] picks one at run time), and the compiler
-//! vectorises it there.
+//! All functions here and in `cell.rs` are `inline(always)`. They become part of a tile's code, which is
+//! compiled once per instruction set ([`pulp::Arch`] selects one at run time). The compiler vectorises
+//! them there.
 
 use super::float::Float;
 
-/// Partial sums that a reduction keeps. Fixed, so that results do not depend on the instruction
-/// set more than they must; two AVX-512 registers of f32, enough to hide the latency of an addition.
+/// Partial sums of a reduction. The number is fixed, so that results depend on the instruction set as
+/// little as possible. It fills two AVX-512 registers of f32, enough to hide the latency of an addition.
 const SUMS: usize = 32;
 
-/// `sum(a * b)`.
+/// Returns `sum(a * b)`.
 #[inline(always)]
 pub fn dot<T: Float>(a: &[T], b: &[T]) -> T {
     let n = a.len().min(b.len());
@@ -36,7 +36,7 @@ pub fn dot<T: Float>(a: &[T], b: &[T]) -> T {
     sums[0]
 }
 
-/// `out += scale * row`.
+/// Computes `out += scale * row`.
 #[inline(always)]
 pub fn add_scaled<T: Float>(out: &mut [T], scale: T, row: &[T]) {
     for (out, x) in out.iter_mut().zip(row) {
@@ -44,10 +44,11 @@ pub fn add_scaled<T: Float>(out: &mut [T], scale: T, row: &[T]) {
     }
 }
 
-/// Numbers that a sum of rows keeps in registers: four AVX-512 registers of f32.
+/// Elements that a sum of rows holds in registers: four AVX-512 registers of f32.
 const SPAN: usize = 64;
 
-/// `out = sum(scale * row)`, each number of `out` written once. `rows` is called for each part of `out`.
+/// Computes `out = sum(scale * row)`, and writes each element of `out` once. `rows` is called once for
+/// each part of `out`.
 #[inline(always)]
 pub fn weighted_sum<'a, T: Float, R>(out: &mut [T], rows: impl Fn() -> R)
 where
@@ -73,7 +74,7 @@ where
     }
 }
 
-/// `out += row`.
+/// Computes `out += row`.
 #[inline(always)]
 pub fn add<T: Float>(out: &mut [T], row: &[T]) {
     for (out, x) in out.iter_mut().zip(row) {
@@ -81,28 +82,28 @@ pub fn add<T: Float>(out: &mut [T], row: &[T]) {
     }
 }
 
-/// Whether every element is zero. NaN is not.
+/// Whether every element is zero. NaN is not zero.
 #[inline(always)]
 pub fn is_zero<T: Float>(row: &[T]) -> bool {
     row.chunks(SUMS).all(|chunk| !chunk.iter().fold(false, |any, x| any | (*x != T::ZERO)))
 }
 
-/// Asks the processor to bring a row into its second-level cache, where it has such an instruction.
+/// Prefetches a row into the second-level cache, if the processor has such an instruction.
 #[inline(always)]
 pub fn prefetch<T: Float>(row: &[T]) {
     #[cfg(target_arch = "x86_64")]
     for line in row.chunks(64 / size_of::<T>()) {
         use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        // SAFETY: a prefetch neither faults nor changes any value, whatever its address is; this one
-        // is that of a slice. It is part of every x86-64 processor.
+        // SAFETY: a prefetch neither faults nor changes any value, whatever its address. This address is
+        // that of a slice. Every x86-64 processor has the instruction.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = row;
 }
 
-/// Scratch memory, whose content nobody may rely on: debug builds and this crate's unit tests (in
-/// release builds, too) fill it with NaN.
+/// Allocates scratch memory with unspecified content. Debug builds and the unit tests of this crate
+/// (also in release builds) fill it with NaN.
 pub fn scratch<T: Float>(len: usize) -> Vec<T> {
     vec![if cfg!(any(test, debug_assertions)) { T::NAN } else { T::ZERO }; len]
 }

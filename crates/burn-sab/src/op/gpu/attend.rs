@@ -1,5 +1,5 @@
-//! From the provisional hidden states of a step to the slots that are retrieved: queries, scores of all
-//! slots, the best few of them, and their weights.
+//! The retrieval of one step, from the provisional hidden states: queries, scores of all slots, the best
+//! slots, and their weights.
 
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
@@ -11,29 +11,29 @@ use crate::op::options::EPSILON;
 use crate::op::score::ScoreKind;
 use crate::op::settings::Sparsifier;
 
-/// What a cube knows of the retrieval at the present step; all in shared memory.
+/// A cube's data on the retrieval of the current step, in shared memory.
 #[derive(CubeType)]
-pub(super) struct Finds {
+pub(super) struct Retrieval {
     /// `[rows, A]`
     pub query: Shared<[f32]>,
-    /// The best score that each unit has found, and what the reductions over units need.
+    /// The best score that each unit has found, and scratch memory of the reductions over units.
     pub found: Shared<[f32]>,
-    /// Its slot.
+    /// The slots of these scores.
     pub found_slot: Shared<[u32]>,
-    /// Weights before their division by the sum, best first, `[rows, ranks]`.
+    /// Weights before normalisation, best first, `[rows, ranks]`.
     pub weight: Shared<[f32]>,
-    /// Their slots.
+    /// The slots of these weights.
     pub ranked: Shared<[u32]>,
 }
 
 /// Fills `weight` and `ranked` with the `n` best of the `m` slots for the states `h`, `[rows, H]`. Every
-/// unit of the cube calls it; a barrier comes last.
+/// unit of the cube must call it. It ends with a barrier.
 #[cube]
 #[allow(clippy::too_many_arguments)]
 pub(super) fn attend<F: Float>(
     call: &mut Call<F>,
     h: &Shared<[f32]>,
-    finds: &mut Finds,
+    retrieval: &mut Retrieval,
     t: usize,
     m: usize,
     n: usize,
@@ -58,7 +58,7 @@ pub(super) fn attend<F: Float>(
     let searcher = unit % searchers;
 
     if additive {
-        // The query's term is the same for every slot: it only counts where scores are weights.
+        // The query's term is the same for every slot. It matters only if the scores are the weights.
         if raw {
             let mut part = 0.0f32;
             let mut j = searcher;
@@ -67,9 +67,9 @@ pub(super) fn attend<F: Float>(
                     f32::cast_from(call.packed[query_at + j]) * h[search_row * h_size + j].tanh();
                 j += searchers;
             }
-            let sum = sum_of_row(part, search_row, searcher, &mut finds.found, v);
+            let sum = sum_of_row(part, search_row, searcher, &mut retrieval.found, v);
             if searcher == 0 {
-                finds.query[search_row] = sum;
+                retrieval.query[search_row] = sum;
             }
             sync_cube();
         }
@@ -87,10 +87,10 @@ pub(super) fn attend<F: Float>(
             } else {
                 sum *= dot_scale;
             }
-            finds.query[p] = sum;
+            retrieval.query[p] = sum;
             if keep && is_row(r, &call.sizes, v) {
                 let row = batch_row(r, &call.sizes, v);
-                call.kept[call.at.kept.queries + (row * call.sizes.time + t) * a_size + a] =
+                call.saved[call.at.saved.queries + (row * call.sizes.time + t) * a_size + a] =
                     F::cast_from(sum);
             }
             p += units;
@@ -106,15 +106,15 @@ pub(super) fn attend<F: Float>(
     while slot < m {
         let mut score = 0.0f32;
         if additive {
-            score = f32::cast_from(call.kept[call.at.kept.keys + row * call.sizes.slots + slot]);
+            score = f32::cast_from(call.saved[call.at.saved.keys + row * call.sizes.slots + slot]);
             if raw {
-                score += finds.query[search_row];
+                score += retrieval.query[search_row];
             }
         } else {
             for a in 0..a_size {
-                let key = call.at.kept.keys + (row * a_size + a) * call.sizes.slots + slot;
-                let key = f32::cast_from(call.kept[key]);
-                let q = finds.query[search_row * a_size + a];
+                let key = call.at.saved.keys + (row * a_size + a) * call.sizes.slots + slot;
+                let key = f32::cast_from(call.saved[key]);
+                let q = retrieval.query[search_row * a_size + a];
                 if mlp {
                     score += f32::cast_from(call.packed[v_at + a]) * (q + key).tanh();
                 } else {
@@ -130,18 +130,19 @@ pub(super) fn attend<F: Float>(
         slot += searchers;
     }
     for k in 0..n {
-        finds.found[unit] = best;
-        finds.found_slot[unit] = best_slot;
+        retrieval.found[unit] = best;
+        retrieval.found_slot[unit] = best_slot;
         sync_cube();
-        let winner = best_of_row(search_row, searcher, &mut finds.found, &mut finds.found_slot, v);
-        let slot = finds.found_slot[winner];
+        let winner =
+            best_of_row(search_row, searcher, &mut retrieval.found, &mut retrieval.found_slot, v);
+        let slot = retrieval.found_slot[winner];
         if searcher == 0 {
-            finds.weight[search_row * capacity + k] = finds.found[winner];
-            // Scores that are no numbers win nothing; any slot will do.
-            finds.ranked[search_row * capacity + k] = min(slot, m as u32 - 1);
+            retrieval.weight[search_row * capacity + k] = retrieval.found[winner];
+            // A row of NaN scores has no winner; any slot is valid then.
+            retrieval.ranked[search_row * capacity + k] = min(slot, m as u32 - 1);
         }
         if slot == best_slot && slot != NO_SLOT {
-            // Only this unit has seen the slot; it looks for its next best.
+            // Only this unit has evaluated the slot. It searches for its next best one.
             call.notes[scores_at + slot as usize] = u32::reinterpret(LOWEST);
             best = LOWEST.runtime();
             best_slot = NO_SLOT.runtime();
@@ -158,8 +159,8 @@ pub(super) fn attend<F: Float>(
     }
     sync_cube();
 
-    // From scores to weights, before their division by the sum. One unit a rank: it reads the
-    // first and last score before anyone overwrites them.
+    // Weights from scores, before normalisation, one unit per rank. Each unit reads the first and last
+    // score before any unit overwrites them.
     if comptime!(v.sparsifier == Sparsifier::Softmax) || !raw {
         let mut offset = 0.0f32;
         if comptime!(v.sparsifier == Sparsifier::Released) {
@@ -169,21 +170,21 @@ pub(super) fn attend<F: Float>(
                 offset = -1.0f32;
             }
         }
-        let first = finds.weight[search_row * capacity];
-        let last = finds.weight[search_row * capacity + n - 1];
+        let first = retrieval.weight[search_row * capacity];
+        let last = retrieval.weight[search_row * capacity + n - 1];
         sync_cube();
         let mut k = searcher;
         while k < n {
-            let score = finds.weight[search_row * capacity + k];
-            // Not `score - (last + offset)`: beside a large score the offset is lost.
+            let score = retrieval.weight[search_row * capacity + k];
+            // Not `score - (last + offset)`: added to a large score, the offset is lost to rounding.
             let mut w = (score - last) - offset;
             if comptime!(v.sparsifier == Sparsifier::Softmax) {
                 w = (score - first).exp();
             } else if w <= 0.0f32 {
-                // Not where it is no number: that comes through, as in relu.
+                // NaN is not below zero: it propagates, as in relu.
                 w = 0.0f32;
             }
-            finds.weight[search_row * capacity + k] = w;
+            retrieval.weight[search_row * capacity + k] = w;
             k += searchers;
         }
         sync_cube();

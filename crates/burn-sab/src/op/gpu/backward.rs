@@ -1,11 +1,14 @@
-//! The backward pass over time: one launch, whatever the length and however many lanes.
+//! The backward kernel: the reverse sweep over time, in one launch for any sequence length and number of
+//! lanes.
 //!
-//! A cube owns the rows that it owned in forward and goes through their steps in reverse. Gradient
-//! moves from a step to the slots that it retrieved, and from a slot to the step that stored it; the
-//! gradients of a row's slots belong to its cube, so nothing is added atomically. What is left are the
-//! gradients of pre-activations, queries and keys, from which products of matrices make those of the weights.
+//! A cube owns the same rows as in the forward kernel and visits their steps in reverse order. Gradient
+//! passes from a step to its retrieved slots, and from a slot to the step that stored it. The gradients
+//! of a row's slots belong to one cube, so no addition is atomic. The results are the gradients of
+//! pre-activations, queries and keys. Matrix products after the launch compute the weight gradients from
+//! these.
 //!
-//! With a limit on hops the sweep runs once per lane: what lane d adds to a slot is what lane d + 1 takes out.
+//! With a limit on hops, the sweep runs once per lane: lane d + 1 reads the gradients that lane d added
+//! to a slot.
 
 use burn_cubecl::cubecl;
 use cubecl::ir::ElemType;
@@ -20,7 +23,7 @@ use super::sums::{clear, settle};
 use crate::op::score::ScoreKind;
 use crate::op::settings::Sparsifier;
 
-/// `up_h`, `up_s`: gradients of hidden states and summaries, `[B, T, H]`, or any buffer where there is
+/// `up_h`, `up_s`: gradients of hidden states and summaries, `[B, T, H]`, or any buffer if there are
 /// none. `work`: see [`WorkAt`](super::layout::WorkAt).
 #[cube(launch)]
 #[allow(clippy::too_many_arguments)]
@@ -110,7 +113,7 @@ pub(super) fn backward_kernel<F: Float>(
             sync_storage();
 
             if stores && way.takes && comptime!(paths.lanes) {
-                // Every unit has read the keys' gradients of this slot: they are complete.
+                // Every unit has read the gradients of this slot's key: they are complete.
                 let mut p = unit;
                 while p < rows * a_size {
                     let r = p / a_size;
@@ -124,10 +127,10 @@ pub(super) fn backward_kernel<F: Float>(
                 }
             }
 
-            // A step that no gradient reaches has nothing to pass on: a path through time ends where a
-            // window begins, and starts anew where a slot was retrieved.
+            // A step without gradient passes nothing on. A path through time ends where a window begins,
+            // and continues where a slot was retrieved.
             if workgroup_uniform_load_atomic(&flow.alive[back % 2]) == 0 {
-                // With lanes the sums are zero as it is.
+                // With lanes, the sums are already zero.
                 if comptime!(!paths.lanes) {
                     leave_empty(&mut call, t);
                 }
@@ -146,7 +149,7 @@ pub(super) fn backward_kernel<F: Float>(
             }
         }
 
-        // What is left reaches the state before the first step.
+        // The remaining gradient is that of the state before the first step.
         let mut p = unit;
         while p < rows * h_size {
             if is_row(p / h_size, &call.sizes, v) {
@@ -189,7 +192,8 @@ fn lane_of<F: Float>(call: &Call<F>, lane: usize, #[comptime] paths: Paths) -> L
     Lane { slots_in, keys_in, slots_out, keys_out, takes, last }
 }
 
-/// What arrives at h and at the summary of a step, and what it retrieved.
+/// Adds up the gradients of h and of the summary at a step, and loads the retrieved slots and their
+/// weights.
 #[cube]
 #[allow(clippy::too_many_arguments)]
 fn arrive<F: Float>(
@@ -264,7 +268,8 @@ fn arrive<F: Float>(
     }
 }
 
-/// Gradients of the carried slots by way of their keys, and of the additive v, which needs every slot.
+/// Completes the gradients of the carried slots by those of their keys, and the gradient of the additive
+/// v, to which every slot contributes.
 #[cube]
 fn finish_slots<F: Float>(call: &Call<F>, work: &mut [f32]) {
     let v = comptime!(call.v);
@@ -285,7 +290,7 @@ fn finish_slots<F: Float>(call: &Call<F>, work: &mut [f32]) {
             if comptime!(v.score == ScoreKind::Additive) {
                 let mut sum = 0.0f32;
                 for slot in 0..call.sizes.slots {
-                    let value = f32::cast_from(call.kept[(first + slot) * h_size + j]);
+                    let value = f32::cast_from(call.saved[(first + slot) * h_size + j]);
                     sum += work[call.at.work.keys + first + slot] * value.tanh();
                 }
                 let vectors = call.at.work.vectors + row * comptime!(v.vectors());

@@ -1,4 +1,4 @@
-//! What both kernels over time are given, and the small functions that both compute.
+//! The arguments of the forward and backward kernel, and the small functions that both use.
 
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
@@ -6,41 +6,42 @@ use cubecl::prelude::*;
 use super::layout::{Layout, Sizes};
 use super::variant::Variant;
 
-/// The arguments that the two kernels share. Numbers are stored as `F`, and are f32 wherever they are computed
-/// with or added up.
+/// The arguments that the two kernels share. Elements are stored as `F`. All arithmetic and all sums are
+/// in f32.
 #[derive(CubeType, CubeLaunch)]
 pub(super) struct Call<F: Float> {
-    /// `[B, T, 4H]`: the projected inputs, which forward turns into the gates after their activations, and
-    /// backward into the gradients of the pre-activations.
+    /// `[B, T, 4H]`: the projected inputs. The forward kernel replaces them by the gates after their
+    /// activations, and the backward kernel by the gradients of the pre-activations.
     pub record: Box<[F]>,
-    /// Parameters and the states at the ends, as [`Packed`](super::layout::Packed) has them.
+    /// Parameters, initial states and carried slots, with the offsets of
+    /// [`Packed`](super::layout::Packed).
     pub packed: Box<[F]>,
-    /// See [`KeptAt`](super::layout::KeptAt).
-    pub kept: Box<[F]>,
-    /// See [`NotesAt`](super::layout::NotesAt).
+    /// Saved activations; see [`SavedAt`](super::layout::SavedAt).
+    pub saved: Box<[F]>,
+    /// The word buffer; see [`NotesAt`](super::layout::NotesAt).
     pub notes: Box<[u32]>,
     pub sizes: Sizes,
-    /// Factor on the summary on its way into the hidden state.
+    /// Factor of the summary in the sum that gives the hidden state.
     pub summary_scale: f32,
     pub at: Layout,
     #[cube(comptime)]
     pub v: Variant,
 }
 
-/// By way of tanh, which does not overflow.
+/// The logistic function, computed from tanh, which does not overflow.
 #[cube]
 pub(super) fn sigmoid(x: f32) -> f32 {
     0.5f32 * (0.5f32 * x).tanh() + 0.5f32
 }
 
-/// The row of the batch that row `r` of this cube stands for. A cube that the batch does not fill repeats
-/// the last row, and writes nothing for it.
+/// The batch row of row `r` of this cube. A cube that has more rows than remain in the batch repeats the
+/// last row, and writes nothing for it.
 #[cube]
 pub(super) fn batch_row(r: usize, sizes: &Sizes, #[comptime] v: Variant) -> usize {
     min(CUBE_POS * comptime!(v.rows) + r, sizes.batch - 1)
 }
 
-/// Whether row `r` of this cube is one of the batch.
+/// Whether row `r` of this cube is a row of the batch.
 #[cube]
 pub(super) fn is_row(r: usize, sizes: &Sizes, #[comptime] v: Variant) -> bool {
     CUBE_POS * comptime!(v.rows) + r < sizes.batch

@@ -1,4 +1,5 @@
-//! Between kernels that give every step and calls that ask for some.
+//! Conversion between outputs of all steps, which the kernels compute, and outputs of the given steps
+//! ([`Readout::At`]).
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, TensorMetadata, get_device_settings};
@@ -7,8 +8,8 @@ use burn::tensor::{IndexingUpdateOp, Shape, TensorData};
 use crate::op::options::{Readout, SabOptions};
 use crate::op::tensors::{BackendOutputs, Reminders, SabOutputs, Upstream};
 
-/// Gradients of the outputs of every step, those of the stored slots among those of the hidden states; `None`
-/// where none arrived.
+/// Gradients of the outputs of every step. Those of the stored slots are included in those of the hidden
+/// states. `None` if no gradient arrived.
 pub(super) struct DenseUpstream<P> {
     pub hidden: Option<P>,
     pub last: Option<P>,
@@ -16,8 +17,8 @@ pub(super) struct DenseUpstream<P> {
     pub summary: Option<P>,
 }
 
-/// The outputs that a call asks for, from those of every step.
-pub(super) fn read_out<B: Backend>(
+/// Selects the outputs of the given steps from those of every step.
+pub(super) fn select_given<B: Backend>(
     outputs: BackendOutputs<B>,
     options: &SabOptions,
 ) -> BackendOutputs<B> {
@@ -35,8 +36,8 @@ pub(super) fn read_out<B: Backend>(
     }
 }
 
-/// Gradients of some steps as those of every step, `[batch, time, hidden]`; `like` has their device and data
-/// type.
+/// Converts the gradients of the given steps into gradients of every step, `[batch, time, hidden]`, with
+/// the device and data type of `like`.
 pub(super) fn into_dense<B: Backend>(
     upstream: Upstream<FloatTensor<B>>,
     options: &SabOptions,
@@ -75,7 +76,7 @@ pub(super) fn into_dense<B: Backend>(
     }
 }
 
-/// Steps as a tensor on the device of `like`.
+/// The steps as a tensor on the device of `like`.
 fn indices<B: Backend>(steps: &[usize], like: &FloatTensor<B>) -> IntTensor<B> {
     let device = like.device();
     let dtype = get_device_settings::<B>(&device).int_dtype;

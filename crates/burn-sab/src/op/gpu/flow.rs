@@ -1,59 +1,62 @@
-//! Gradients on their way through the sweep, and the paths that they take.
+//! The state of the backward sweep: the gradients that it carries from step to step, and the paths they
+//! take.
 
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 
-/// What of the upstream gradients there is, and how gradients travel.
+/// The upstream gradients that exist, and the paths of gradient through slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Paths {
     pub hidden: bool,
     pub summary: bool,
-    /// Of h and c after the last step.
+    /// Gradients of h and c after the last step.
     pub last: bool,
     pub cell: bool,
-    /// Whether the number of hops is limited; then what a lane adds to slots goes to the next lane.
+    /// Whether the number of hops is limited. The gradients that a lane adds to slots then belong to the
+    /// next lane.
     pub limited: bool,
     /// Whether there is more than one lane.
     pub lanes: bool,
 }
 
-/// Gradients on their way through a step, `[rows, H]` each, in shared memory.
+/// The gradients that a step receives, `[rows, H]` each, in shared memory.
 #[derive(CubeType)]
 pub(super) struct Flow {
     pub h: Shared<[f32]>,
     pub c: Shared<[f32]>,
-    /// Of the summary; between the steps, the second half of `h`.
+    /// Gradient of the summary; between the steps, the second partial sum of `h`.
     pub s: Shared<[f32]>,
-    /// Of the pre-activations, `[rows, 4H]`, unless they pass through global memory.
+    /// Gradients of the pre-activations, `[rows, 4H]`, unless they pass through global memory.
     pub gates: Shared<[f32]>,
-    /// Whether any gradient reaches the present step; the other of the two is cleared for the next.
+    /// Whether any gradient reaches the current step. The flags alternate: one is in use, and the other
+    /// is cleared for the next step.
     pub alive: Shared<[Atomic<u32>]>,
 }
 
-/// The present step.
+/// The current step.
 #[derive(CubeType, Clone, Copy)]
 pub(super) struct Step {
     pub t: usize,
-    /// Slots that it could retrieve; the slot that it stored, if it did, has this number.
+    /// Number of slots before the step. It is also the index of the slot that the step stored, if any.
     pub m: usize,
-    /// Slots that decided the weights.
+    /// Number of slots that decided the weights.
     pub n: usize,
-    /// Whether the weights are the scores.
+    /// Whether the weights are the scores themselves.
     pub raw: bool,
     pub stores: bool,
     pub starts_window: bool,
     pub lane: usize,
 }
 
-/// Where a lane takes the gradients of slots and keys from, and where it adds them.
+/// The offsets of the slot and key gradients that a lane reads, and of those that it adds to.
 #[derive(CubeType, Clone, Copy)]
 pub(super) struct Lane {
     pub slots_in: usize,
     pub keys_in: usize,
     pub slots_out: usize,
     pub keys_out: usize,
-    /// Whether it takes any.
+    /// Whether it reads any.
     pub takes: bool,
-    /// Whether slots of this call get nothing from it.
+    /// Whether it adds nothing to the slots of this call.
     pub last: bool,
 }

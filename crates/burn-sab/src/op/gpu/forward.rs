@@ -1,14 +1,14 @@
-//! The forward pass: one launch for the whole sequence.
+//! The forward kernel: one launch runs the whole sequence.
 //!
-//! A cube owns a few rows of the batch. Their h and c stay in shared memory; per step every unit computes
-//! columns of the gates, then units of the cell, then scores of slots; barriers are all that holds them
-//! together, and no cube ever waits for another.
+//! A cube owns a few rows of the batch and holds their h and c in shared memory. At each step its units
+//! compute columns of the gates, then hidden units of the cell, then scores of slots. Barriers within
+//! the cube separate these stages. No cube ever waits for another.
 
 use burn_cubecl::cubecl;
 use cubecl::ir::ElemType;
 use cubecl::prelude::*;
 
-use super::attend::{Finds, attend};
+use super::attend::{Retrieval, attend};
 use super::call::{Call, batch_row, is_row, sigmoid};
 use super::layout::{Packed, Wanted, falls_on, ranks};
 use super::slots::{add_key, carry};
@@ -21,7 +21,7 @@ use crate::op::settings::Sparsifier;
 struct State {
     h: Shared<[f32]>,
     c: Shared<[f32]>,
-    /// `[rows, 4H]`, unless they pass through global memory.
+    /// The gates, `[rows, 4H]`, unless they pass through global memory.
     gates: Shared<[f32]>,
 }
 
@@ -54,10 +54,10 @@ pub(super) fn forward_kernel<F: Float>(
             4 * v.rows * v.hidden
         })),
     };
-    let mut finds = Finds {
+    let mut retrieval = Retrieval {
         query: Shared::<[f32]>::new_slice(comptime!(v.rows * v.attention)),
-        found: Shared::<[f32]>::new_slice(comptime!(v.finds())),
-        found_slot: Shared::<[u32]>::new_slice(comptime!(v.finds())),
+        found: Shared::<[f32]>::new_slice(comptime!(v.candidates())),
+        found_slot: Shared::<[u32]>::new_slice(comptime!(v.candidates())),
         weight: Shared::<[f32]>::new_slice(rows * capacity),
         ranked: Shared::<[u32]>::new_slice(rows * capacity),
     };
@@ -70,8 +70,8 @@ pub(super) fn forward_kernel<F: Float>(
         state.c[p] = f32::cast_from(call.packed[states_at + (call.sizes.batch + row) * h_size + j]);
         if comptime!(wanted.keep) {
             if is_row(p / h_size, &call.sizes, v) {
-                let at = call.at.kept.cells + row * (call.sizes.time + 1) * h_size + j;
-                call.kept[at] = F::cast_from(state.c[p]);
+                let at = call.at.saved.cells + row * (call.sizes.time + 1) * h_size + j;
+                call.saved[at] = F::cast_from(state.c[p]);
             }
         }
         p += units;
@@ -88,14 +88,14 @@ pub(super) fn forward_kernel<F: Float>(
         cell(&mut call, &mut state, operands, t, wanted.keep);
         sync_cube();
 
-        // What all units agree on decides every branch that holds a barrier.
+        // These values are the same in all units, so all units take the same branch at every barrier.
         let n = ranks(m, call.sizes.k_top, v.sparsifier);
         let raw = comptime!(v.sparsifier == Sparsifier::Released) && m <= call.sizes.k_top;
         if m > 0 {
-            attend(&mut call, &state.h, &mut finds, t, m, n, raw, wanted.keep);
+            attend(&mut call, &state.h, &mut retrieval, t, m, n, raw, wanted.keep);
         }
 
-        // Retrieval: a unit per hidden unit and row.
+        // The retrieval: one unit per hidden unit and row.
         let stores = falls_on(t, call.sizes.first_store, call.sizes.k_att);
         let mut p = unit;
         while p < rows * h_size {
@@ -106,11 +106,12 @@ pub(super) fn forward_kernel<F: Float>(
             if m > 0 {
                 let mut sum = 0.0f32;
                 for k in 0..n {
-                    let w = finds.weight[r * capacity + k];
+                    let w = retrieval.weight[r * capacity + k];
                     sum += w;
                     if w != 0.0f32 {
-                        let slot = row * call.sizes.slots + finds.ranked[r * capacity + k] as usize;
-                        summary += w * f32::cast_from(call.kept[slot * h_size + j]);
+                        let slot =
+                            row * call.sizes.slots + retrieval.ranked[r * capacity + k] as usize;
+                        summary += w * f32::cast_from(call.saved[slot * h_size + j]);
                     }
                 }
                 if comptime!(v.sparsifier != Sparsifier::Softmax) {
@@ -130,7 +131,7 @@ pub(super) fn forward_kernel<F: Float>(
                     states[call.at.states.summary + at] = F::cast_from(summary);
                 }
                 if stores {
-                    call.kept[(row * call.sizes.slots + m) * h_size + j] = F::cast_from(h);
+                    call.saved[(row * call.sizes.slots + m) * h_size + j] = F::cast_from(h);
                     if comptime!(wanted.stored) {
                         let stored = call.sizes.slots - call.sizes.carried;
                         let slot = row * stored + m - call.sizes.carried;
@@ -146,19 +147,19 @@ pub(super) fn forward_kernel<F: Float>(
         }
 
         if comptime!(wanted.keep || wanted.reminders) {
-            note(&mut call, &finds, states, t, n, raw, wanted);
+            write_retrieval(&mut call, &retrieval, states, t, n, raw, wanted);
         }
         sync_cube();
 
         if stores {
-            add_key(&mut call, &state.h, &mut finds, m);
+            add_key(&mut call, &state.h, &mut retrieval, m);
             m += 1;
             sync_storage();
         }
     }
 }
 
-/// What does not depend on the recurrence in the left operands of the products of the backward pass.
+/// Writes the columns of the backward products' left operands that do not depend on the recurrence.
 #[cube]
 fn complete_operands<F: Float>(call: &Call<F>, x: &[F], operands: &mut [F]) {
     let v = comptime!(call.v);
@@ -195,7 +196,8 @@ fn complete_operands<F: Float>(call: &Call<F>, x: &[F], operands: &mut [F]) {
     }
 }
 
-/// The gates before their activations: a unit per column; each weight serves all rows. A barrier comes last.
+/// Computes the pre-activations of the gates, one unit per column. Each loaded weight serves all rows.
+/// It ends with a barrier.
 #[cube]
 fn gates<F: Float>(call: &mut Call<F>, state: &mut State, t: usize) {
     let v = comptime!(call.v);
@@ -224,7 +226,7 @@ fn gates<F: Float>(call: &mut Call<F>, state: &mut State, t: usize) {
         #[unroll]
         for r in 0..rows {
             if comptime!(v.gates_in_global) {
-                // One row a cube, and it is one of the batch.
+                // The cube has one row, which is a row of the batch.
                 let row = batch_row(r, &call.sizes, v);
                 let at = (row * call.sizes.time + t) * columns + column;
                 call.record[at] = F::cast_from(sums[r]);
@@ -241,7 +243,7 @@ fn gates<F: Float>(call: &mut Call<F>, state: &mut State, t: usize) {
     }
 }
 
-/// The cell: a unit per hidden unit and row. Leaves the provisional state in `h`.
+/// Computes the cell, one unit per hidden unit and row. Replaces `h` by the provisional state.
 #[cube]
 fn cell<F: Float>(
     call: &mut Call<F>,
@@ -282,8 +284,8 @@ fn cell<F: Float>(
             call.record[at + h_size] = F::cast_from(gate_f);
             call.record[at + 2 * h_size] = F::cast_from(gate_g);
             call.record[at + 3 * h_size] = F::cast_from(gate_o);
-            let cells = call.at.kept.cells + (row * (call.sizes.time + 1) + t + 1) * h_size;
-            call.kept[cells + j] = F::cast_from(c);
+            let cells = call.at.saved.cells + (row * (call.sizes.time + 1) + t + 1) * h_size;
+            call.saved[cells + j] = F::cast_from(c);
             if comptime!(v.score != ScoreKind::Additive) {
                 let to = call.at.provisional + step * comptime!(v.provisional_width());
                 operands[to + j] = F::cast_from(provisional);
@@ -295,12 +297,12 @@ fn cell<F: Float>(
     }
 }
 
-/// What is told about the retrieval, to backward and to the caller.
+/// Writes the retrieved slots and their weights, for the backward kernel and for the caller.
 #[cube]
 #[allow(clippy::too_many_arguments)]
-fn note<F: Float>(
+fn write_retrieval<F: Float>(
     call: &mut Call<F>,
-    finds: &Finds,
+    retrieval: &Retrieval,
     states: &mut [F],
     t: usize,
     n: usize,
@@ -317,7 +319,7 @@ fn note<F: Float>(
         let step = row * call.sizes.time + t;
         let mut sum = 0.0f32;
         for k in 0..n {
-            sum += finds.weight[r * capacity + k];
+            sum += retrieval.weight[r * capacity + k];
         }
         if comptime!(v.sparsifier != Sparsifier::Softmax) {
             sum += comptime!(EPSILON as f32);
@@ -335,8 +337,8 @@ fn note<F: Float>(
             let mut w = 0.0f32;
             let mut slot = 0u32;
             if k < n {
-                w = finds.weight[r * capacity + k] / sum;
-                slot = finds.ranked[r * capacity + k];
+                w = retrieval.weight[r * capacity + k] / sum;
+                slot = retrieval.ranked[r * capacity + k];
                 if comptime!(wanted.keep) {
                     call.notes[call.at.notes.ranked + step * capacity + k] = slot;
                     call.notes[call.at.notes.weights + step * capacity + k] = u32::reinterpret(w);

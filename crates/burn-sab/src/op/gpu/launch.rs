@@ -1,5 +1,5 @@
-//! How a kernel gets to the device: at once on the plain CubeCL backend, in its turn in the queue of
-//! operations on Burn's fusion backend. Nothing is read back: shapes are known beforehand.
+//! The launch of kernels: at once on the plain CubeCL backend, and as a queued operation on Burn's
+//! fusion backend. Shapes are known in advance, so nothing is transferred to the host.
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, BackendTypes};
@@ -13,8 +13,8 @@ use burn_fusion::{Fusion, FusionBackend, FusionRuntime};
 
 /// A backend whose tensors are buffers of a CubeCL runtime.
 pub(crate) trait CubeLaunch: Backend {
-    /// Runs `kernels` on the inputs. It has to return tensors of the shapes and data types `outputs`; an
-    /// input that nothing else holds is its own to overwrite.
+    /// Runs `kernels` on the inputs. `kernels` must return tensors of the shapes and data types
+    /// `outputs`. It may overwrite an input that has no other owner.
     fn launch(
         name: &'static str,
         inputs: Vec<FloatTensor<Self>>,
@@ -22,7 +22,7 @@ pub(crate) trait CubeLaunch: Backend {
         kernels: impl Fn(Vec<CubeTensor>) -> Vec<CubeTensor> + Send + Sync + 'static,
     ) -> Vec<FloatTensor<Self>>;
 
-    /// An integer tensor among the outputs of [`launch`](Self::launch) under its proper type.
+    /// Converts an integer tensor among the outputs of [`launch`](Self::launch) to its proper type.
     fn as_int(tensor: FloatTensor<Self>) -> IntTensor<Self>;
 }
 

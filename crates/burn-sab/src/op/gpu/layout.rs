@@ -1,7 +1,8 @@
-//! The sizes of a call, as the kernels read them, and where everything lies in their buffers.
+//! The sizes of a call that the kernels read, and the layout of their buffers: one struct of offsets per
+//! buffer.
 //!
-//! WebGPU promises eight storage buffers a stage, and wgpu keeps one: what is written together, read together
-//! and of one type shares a buffer.
+//! WebGPU guarantees eight storage buffers per stage, and wgpu reserves one. Arrays of one type that are
+//! written together and read together therefore share a buffer.
 
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
@@ -12,8 +13,8 @@ use crate::op::score::ScoreKind;
 use crate::op::settings::{SabSettings, Sparsifier};
 use crate::op::tensors::Dims;
 
-/// Numbers that go to a kernel when it is launched.
-macro_rules! numbers {
+/// Defines a struct of scalars that are launch arguments of a kernel.
+macro_rules! scalars {
     ($(#[$about:meta])* $name:ident, $launch:ident { $($(#[$what:meta])* $field:ident),* $(,)? }) => {
         $(#[$about])*
         #[derive(CubeType, CubeLaunch, Clone, Copy, Debug, Default)]
@@ -29,8 +30,8 @@ macro_rules! numbers {
     };
 }
 
-numbers! {
-    /// Sizes and the calendar of a call.
+scalars! {
+    /// The sizes and the schedule of a call.
     Sizes, SizesLaunch {
         batch,
         time,
@@ -38,7 +39,8 @@ numbers! {
         carried,
         slots,
         places,
-        /// Columns of the left operand of the product that gives the gradients of W_hh, W_ih and the bias.
+        /// Columns of the left operand of the product that computes the gradients of W_hh, W_ih and the
+        /// bias.
         width,
         k_top,
         /// The step that stores the first slot; every `k_att`-th after it stores another.
@@ -47,13 +49,13 @@ numbers! {
         /// The first step that starts a truncation window; every `k_trunc`-th after it starts another.
         first_window,
         k_trunc,
-        /// Gradients to run side by side.
+        /// Number of parallel gradients.
         lanes,
     }
 }
 
-numbers! {
-    /// Where things lie in what the caller gets; the hidden states, `[B, T, H]`, come first.
+scalars! {
+    /// Offsets in the buffer of the outputs; the hidden states, `[B, T, H]`, come first.
     StatesAt, StatesAtLaunch {
         /// h and c after the last step, `[B, H]` each.
         last,
@@ -67,74 +69,76 @@ numbers! {
     }
 }
 
-numbers! {
-    /// Where things lie in what forward keeps in the type of the tensors; all slots, `[B, M, H]`, come first.
-    KeptAt, KeptAtLaunch {
-        /// Keys, `[B, A, M]`: units that score neighbouring slots read neighbouring numbers.
+scalars! {
+    /// Offsets in the buffer of saved activations, in the data type of the tensors; all slots,
+    /// `[B, M, H]`, come first.
+    SavedAt, SavedAtLaunch {
+        /// Keys, `[B, A, M]`: units that score neighbouring slots read neighbouring elements.
         keys,
         /// c before and after every step, `[B, T + 1, H]`.
         cells,
-        /// Queries, `[B, T, A]`; backward puts their gradients in their place.
+        /// Queries, `[B, T, A]`; the backward kernel replaces them by their gradients.
         queries,
-        /// Gradients that backward leaves: of the keys, `[B, M, A]`,
+        /// Gradients of the keys, `[B, M, A]`; the backward kernel writes these and the following
+        /// gradients.
         grad_keys,
-        /// of h and c before the first step, `[B, H]` each,
+        /// Gradients of h and c before the first step, `[B, H]` each.
         grad_h0,
         grad_c0,
-        /// of the carried slots, `[B, M0, H]`,
+        /// Gradients of the carried slots, `[B, M0, H]`.
         grad_carried,
-        /// and of the score's vectors, `[B, vectors]`.
+        /// Gradients of the score's vectors, `[B, vectors]`.
         grad_vectors,
     }
 }
 
-numbers! {
-    /// Where things lie among the notes, words of 32 bits: floats in their bits, slots as they are.
+scalars! {
+    /// Offsets in the word buffer: 32-bit words that hold slot indices or the bits of f32 values.
     NotesAt, NotesAtLaunch {
         /// Retrieved slots for the caller, `[B, T, K]`.
         places,
-        /// Scores of the present step, a scratch area of each unit: `[rows of all cubes, M]`.
+        /// Scores of the current step, scratch memory of each unit: `[rows of all cubes, M]`.
         scores,
         /// Ranked slots, best first, `[B, T, ranks]`.
         ranked,
         /// Their weights, `[B, T, ranks]`.
         weights,
-        /// What the weights were divided by, `[B, T]`.
+        /// The divisors that normalised the weights, `[B, T]`.
         sums,
     }
 }
 
-numbers! {
-    /// Where things lie in what backward adds up, in f32; gradients of the slots on their way, `[B, M, H]`, twice
-    /// with lanes, come first.
+scalars! {
+    /// Offsets in the f32 accumulators of the backward kernel. The gradients of the slots, `[B, M, H]`,
+    /// come first; with lanes there are two copies.
     WorkAt, WorkAtLaunch {
-        /// Of the keys, `[B, M, A]`.
+        /// Gradients of the keys, `[B, M, A]`.
         keys,
-        /// Of the keys on their way, `[B, M, A]` twice, with lanes.
+        /// With lanes: the gradients of the keys that the lanes exchange, two copies of `[B, M, A]`.
         lane_keys,
-        /// Of h and c before the first step, `[B, H]` each.
+        /// Gradients of h and c before the first step, `[B, H]` each.
         h0,
         c0,
-        /// Of the carried slots, `[B, M0, H]`.
+        /// Gradients of the carried slots, `[B, M0, H]`.
         carried,
-        /// Of the score's vectors, `[B, vectors]`.
+        /// Gradients of the score's vectors, `[B, vectors]`.
         vectors,
-        /// Of the pre-activations, `[B, T, 4H]`, with lanes.
+        /// With lanes: gradients of the pre-activations, `[B, T, 4H]`.
         gates,
-        /// Of the queries, `[B, T, A]`, with lanes.
+        /// With lanes: gradients of the queries, `[B, T, A]`.
         queries,
     }
 }
 
-/// Where everything lies.
+/// The offsets in all buffers.
 #[derive(CubeType, CubeLaunch, Clone, Copy, Debug)]
 pub(super) struct Layout {
     pub states: StatesAt,
-    pub kept: KeptAt,
+    pub saved: SavedAt,
     pub notes: NotesAt,
     pub work: WorkAt,
-    /// In the left operands of products: the provisional hidden states, `[B T, provisional width]`, behind
-    /// `[h before | x | 1 | 0 ..]`, `[B T, width]`.
+    /// Offset of the provisional hidden states, `[B T, provisional width]`, in the buffer of the left
+    /// operands. They follow `[h before | x | 1 | 0 ..]`, `[B T, width]`.
     pub provisional: usize,
 }
 
@@ -142,7 +146,7 @@ impl Layout {
     pub fn to_launch(self) -> LayoutLaunch {
         LayoutLaunch::new(
             self.states.to_launch(),
-            self.kept.to_launch(),
+            self.saved.to_launch(),
             self.notes.to_launch(),
             self.work.to_launch(),
             self.provisional,
@@ -150,46 +154,48 @@ impl Layout {
     }
 }
 
-/// Numbers in each buffer.
+/// The number of elements in each buffer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lengths {
     pub packed: usize,
     pub states: usize,
-    pub kept: usize,
+    pub saved: usize,
     pub operands: usize,
     pub notes: usize,
     pub work: usize,
 }
 
 impl Lengths {
-    /// Numbers in the largest buffer, one of `record` numbers among them.
+    /// Elements of the largest buffer; the gates' buffer has `record` elements.
     pub fn largest(&self, record: usize) -> usize {
         self.stored(record).max(self.notes).max(self.work)
     }
 
-    /// Bytes of the largest buffer, stored numbers taking `size` bytes.
+    /// Bytes of the largest buffer, for stored elements of `size` bytes.
     pub fn largest_bytes(&self, record: usize, size: usize) -> usize {
         (self.stored(record) * size).max(self.notes.max(self.work) * size_of::<f32>())
     }
 
     fn stored(&self, record: usize) -> usize {
-        record.max(self.packed).max(self.states).max(self.kept).max(self.operands)
+        record.max(self.packed).max(self.states).max(self.saved).max(self.operands)
     }
 }
 
-/// What a call leaves behind beside hidden states.
+/// The results that a call needs in addition to the hidden states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Wanted {
-    /// What backward needs.
+    /// The saved activations for the backward pass.
     pub keep: bool,
     /// Summaries, retrieved slots and their weights.
     pub reminders: bool,
-    /// The stored slots by themselves: where every step stores one they are the hidden states.
+    /// The stored slots as a separate array. If every step stores a slot, the hidden states serve
+    /// instead.
     pub stored: bool,
 }
 
 impl Layout {
-    /// `alignment` of the device's memory and `size` of a number, in bytes.
+    /// Computes the layout. `alignment` is that of the device's memory, and `size` that of an element,
+    /// both in bytes.
     pub fn of(
         dims: &Dims,
         places: usize,
@@ -220,7 +226,7 @@ impl Layout {
 
         let mut regions = Regions::new(alignment, size);
         regions.take(batch * slots * hidden);
-        let kept = KeptAt {
+        let saved = SavedAt {
             keys: regions.take(batch * attention * slots),
             cells: regions.take(only(keep, batch * (time + 1) * hidden)),
             queries: regions.take(only(keep && matrices, steps * attention)),
@@ -230,7 +236,7 @@ impl Layout {
             grad_carried: regions.take(only(keep, batch * carried * hidden)),
             grad_vectors: regions.take(only(keep, batch * v.vectors())),
         };
-        let kept_len = regions.len();
+        let saved_len = regions.len();
 
         let mut regions = Regions::new(alignment, word);
         let notes = NotesAt {
@@ -243,8 +249,8 @@ impl Layout {
         let notes_len = regions.len();
 
         let mut regions = Regions::new(alignment, size_of::<f32>());
-        let sides = if lanes { 2 } else { 1 };
-        regions.take(sides * batch * slots * hidden);
+        let copies = if lanes { 2 } else { 1 };
+        regions.take(copies * batch * slots * hidden);
         let work = WorkAt {
             keys: regions.take(batch * slots * attention),
             lane_keys: regions.take(only(lanes, 2 * batch * slots * attention)),
@@ -266,22 +272,23 @@ impl Layout {
         let lengths = Lengths {
             packed,
             states: states_len,
-            kept: kept_len,
+            saved: saved_len,
             operands: operands_len,
             notes: notes_len,
             work: work_len,
         };
-        (Self { states, kept, notes, work, provisional }, lengths)
+        (Self { states, saved, notes, work, provisional }, lengths)
     }
 }
 
-/// Columns of `[h | x | 1]`, rounded up to four numbers, the most that a unit loads at a time.
+/// Columns of `[h | x | 1]`, rounded up to a multiple of four elements, the most that a unit loads at a
+/// time.
 pub(super) fn operand_width(hidden: usize, input: usize) -> usize {
     (hidden + input + 1).next_multiple_of(4)
 }
 
-/// Where things lie in the packed parameters. Matrices are there twice: as they come, and turned, so that in
-/// backward, too, neighbouring units read neighbouring numbers.
+/// Offsets in the buffer of packed parameters. Matrices are stored twice: as given, and transposed. The
+/// transposed copies let neighbouring units read neighbouring elements in the backward kernel, too.
 pub(super) struct Packed {
     /// `[H, 4H]`
     pub w_hh: usize,
@@ -296,11 +303,11 @@ pub(super) struct Packed {
     pub v: usize,
     /// `[4H, H]`
     pub transposed_w_hh: usize,
-    /// `[A, H]`; what a vector is turned is the vector.
+    /// `[A, H]`; for a vector, the vector itself.
     pub transposed_query: usize,
     pub transposed_key: usize,
-    /// h and c before the first step, `[B, H]` each, and the carried slots, `[B, M0, H]`. Backward puts the
-    /// gradients of h and c after the last step in the place of h and c.
+    /// h and c before the first step, `[B, H]` each, and the carried slots, `[B, M0, H]`. The backward
+    /// pass replaces h and c by the gradients of h and c after the last step.
     pub states: usize,
 }
 
@@ -317,8 +324,8 @@ impl Packed {
         let (transposed_query, transposed_key, states) = if v.score == ScoreKind::Additive {
             (query, key, transposed_w_hh + 4 * h * h)
         } else {
-            let turned = transposed_w_hh + 4 * h * h;
-            (turned, turned + h * a, turned + 2 * h * a)
+            let transposed = transposed_w_hh + 4 * h * h;
+            (transposed, transposed + h * a, transposed + 2 * h * a)
         };
         Self {
             w_hh: 0,
@@ -337,7 +344,8 @@ impl Packed {
 
 impl Sizes {
     pub fn new(dims: &Dims, places: usize, options: &SabOptions) -> Self {
-        // More than any length: in the kernels no sum of two of these overflows.
+        // Larger than any length, and small enough that no sum of two such values overflows in the
+        // kernels.
         let never = 1 << 30;
         let SabSettings { k_top, k_att, k_trunc, truncation_offset, .. } = options.settings;
         let phase = (options.first_step % k_trunc + truncation_offset % k_trunc) % k_trunc;
@@ -369,7 +377,7 @@ pub(super) fn falls_on(t: usize, first: usize, every: usize) -> bool {
     t >= first && (t - first) % every == 0
 }
 
-/// How many of the best of `m` scores decide the weights.
+/// The number of highest scores, out of `m`, that decide the weights.
 #[cube]
 pub(super) fn ranks(m: usize, k_top: usize, #[comptime] sparsifier: Sparsifier) -> usize {
     let mut most = k_top;
@@ -379,26 +387,27 @@ pub(super) fn ranks(m: usize, k_top: usize, #[comptime] sparsifier: Sparsifier) 
     min(most, m)
 }
 
-/// Cuts a buffer into regions that can be used as tensors of their own.
+/// Divides a buffer into regions that can serve as separate tensors.
 struct Regions {
     end: usize,
     align: usize,
 }
 
 impl Regions {
-    /// `alignment` of the device's memory and `size` of a number, in bytes.
+    /// Starts an empty buffer. `alignment` is that of the device's memory, and `size` that of an
+    /// element, both in bytes.
     pub fn new(alignment: usize, size: usize) -> Self {
         Self { end: 0, align: (alignment / size).max(1) }
     }
 
-    /// Where the next region, of `len` numbers, begins.
+    /// Returns the offset of the next region, of `len` elements.
     pub fn take(&mut self, len: usize) -> usize {
         let at = self.end;
         self.end = (at + len).next_multiple_of(self.align);
         at
     }
 
-    /// Numbers in all; at least 1, as no buffer is empty.
+    /// The total number of elements; at least 1, because no buffer may be empty.
     pub fn len(&self) -> usize {
         self.end.max(1)
     }

@@ -1,28 +1,30 @@
-//! The GPU kernels, for every runtime of CubeCL (wgpu, CUDA, ROCm, ...), under Burn's fusion or not.
+//! The GPU kernels of the sequence op, for every CubeCL runtime (wgpu, CUDA, ROCm, ...), with or without
+//! Burn's fusion.
 //!
-//! Rows of the batch are independent, so one launch runs the whole sequence: a cube (workgroup) owns a few
-//! rows, keeps their state in shared memory and loops over time, with barriers among its own units only.
-//! The projection of the inputs before, and the gradients of matrices after, are ordinary products. The
-//! number of launches does not depend on the length. The book, chapter "How the GPU kernels work", has a picture.
+//! Rows of the batch are independent, so one launch runs the whole sequence. A cube (workgroup) owns a
+//! few rows, holds their state in shared memory and iterates over time. Its barriers synchronise its own
+//! units (threads) only. Ordinary matrix products compute the input projection before the launch, and
+//! the gradients of matrices after it. The number of launches does not depend on the sequence length.
+//! The chapter "How the GPU kernels work" of the book has a picture.
 //!
 //! | file | purpose |
 //! | --- | --- |
-//! | `plan`, `variant` | whether the kernels cover a call, and which variant of them it gets |
-//! | `layout` | the sizes that the kernels read, and where everything lies |
-//! | `launch` | how a kernel gets to the device, with and without fusion |
-//! | `dense` | between kernels that give every step and calls that ask for some |
-//! | `pass` | the two passes as a few products and launches |
-//! | `pack` | parameters and states in one buffer |
-//! | `call` | what both kernels over time are given |
-//! | `forward`, `attend`, `slots` | the kernel over time: the cell, the retrieval, what is stored |
-//! | `backward`, `flow`, `recall`, `replay` | its gradient: the sweep, what it carries, through a retrieval, through the cell |
-//! | `sums` | what backward adds up |
+//! | `plan`, `variant` | whether the kernels cover a call, and the kernel variant that runs it |
+//! | `layout` | the sizes that the kernels read, and the offsets in their buffers |
+//! | `launch` | launch of a kernel, with and without fusion |
+//! | `dense` | conversion between outputs of all steps and those of the given steps |
+//! | `pass` | the forward and backward pass: a few products and launches |
+//! | `pack` | copies of parameters and states in one buffer |
+//! | `call` | the arguments that the two kernels over time share |
+//! | `forward`, `attend`, `slots` | the forward kernel: the cell, the retrieval, the storage of slots |
+//! | `backward`, `flow`, `recall`, `replay` | the backward kernel: its sweep, its state, the gradients of the retrieval and of the cell |
+//! | `sums` | the f32 accumulators of the backward kernel |
 //! | `select` | sums and maxima over the units of a row |
 
-// A condition on a `comptime!` value chooses code while a kernel is compiled. Joined with another one it
-// would be asked by every unit.
+// A condition on a `comptime!` value selects code at compile time. Combined with another condition, it
+// would be evaluated by every unit at run time.
 #![allow(clippy::collapsible_if)]
-// CubeCL knows arithmetic and not the methods that stand for it.
+// CubeCL supports the arithmetic operators, but not the methods that clippy suggests.
 #![allow(clippy::manual_is_multiple_of)]
 
 mod attend;
@@ -80,7 +82,7 @@ impl<B: CubeLaunch<Device = CubeDevice>> Kernel<B> for GpuKernels {
         _: bool,
     ) -> (BackendOutputs<B>, Option<SavedGpu<B>>) {
         let (outputs, saved) = pass::forward::<B>(inputs, plan);
-        (dense::read_out::<B>(outputs, options), saved)
+        (dense::select_given::<B>(outputs, options), saved)
     }
 
     fn backward(

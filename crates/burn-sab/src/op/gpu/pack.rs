@@ -1,5 +1,6 @@
-//! Parameters and states in one buffer, so that the kernels over time stay within the few storage buffers
-//! that WebGPU promises; matrices also turned, for the backward pass, which walks along their columns.
+//! Copies of parameters and states in one buffer, so that the kernels over time need no more storage
+//! buffers than WebGPU guarantees. Matrices are also stored transposed, for the backward kernel, which
+//! reads along their columns.
 
 use burn_cubecl::cubecl;
 use burn_cubecl::kernel::into_contiguous;
@@ -7,34 +8,36 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::ir::ElemType;
 use cubecl::prelude::*;
 
-/// Units of a cube and most cubes of a launch: the copy is bound by memory, any middling number does.
+/// Units per cube, and maximum number of cubes per launch. The copy is limited by memory bandwidth, so
+/// any medium value suffices.
 const UNITS: usize = 256;
 const MOST_CUBES: usize = 256;
 
-/// Most parts of a launch, beside what the device binds: tests take several, as WebGPU's default does.
+/// Maximum number of parts per launch, in addition to the limit of the device. Tests need several
+/// launches, as WebGPU's default limit does.
 const MOST_PARTS: usize = if cfg!(test) { 3 } else { usize::MAX };
 
-/// A matrix (or `[1, n]`, a list) to copy.
+/// A matrix, or a vector as `[1, n]`, to copy.
 pub(super) struct Part {
     pub tensor: CubeTensor,
     pub at: usize,
     pub rows: usize,
     pub columns: usize,
-    /// Where to write it column by column as well.
+    /// Offset of the transposed copy, if one is needed.
     pub transposed_at: Option<usize>,
 }
 
 impl Part {
-    /// `len` numbers in a row.
+    /// A vector of `len` elements.
     pub fn list(tensor: CubeTensor, at: usize, len: usize) -> Self {
         Self { tensor, at, rows: 1, columns: len, transposed_at: None }
     }
 }
 
-/// Copies the parts into `out`: one launch where the device binds as many buffers.
+/// Copies the parts into `out`, in one launch if the device binds that number of buffers.
 pub(super) fn pack(parts: Vec<Part>, out: &CubeTensor, float: ElemType) {
     let hardware = &out.client.properties().hardware;
-    // One is the buffer they go to.
+    // One binding is for `out`.
     let most = (hardware.max_bindings as usize).saturating_sub(1).clamp(1, MOST_PARTS);
     let units = UNITS.min(hardware.max_units_per_cube as usize);
     let mut parts = parts.into_iter().peekable();
@@ -65,16 +68,16 @@ pub(super) fn pack(parts: Vec<Part>, out: &CubeTensor, float: ElemType) {
     }
 }
 
-/// A [`Part`] as the kernel sees it.
+/// A [`Part`] in the form of a kernel argument.
 #[derive(CubeType, CubeLaunch)]
 struct Source<F: Float> {
-    numbers: Box<[F]>,
+    elements: Box<[F]>,
     at: usize,
     rows: usize,
     columns: usize,
     transposed_at: usize,
     #[cube(comptime)]
-    turned: bool,
+    transpose: bool,
 }
 
 #[cube(launch)]
@@ -89,10 +92,10 @@ fn pack_kernel<F: Float>(
         let source = &sources[i];
         let mut from = ABSOLUTE_POS;
         while from < source.rows * source.columns {
-            out[source.at + from] = source.numbers[from];
-            if comptime!(source.turned) {
-                let turned = (from % source.columns) * source.rows + from / source.columns;
-                out[source.transposed_at + turned] = source.numbers[from];
+            out[source.at + from] = source.elements[from];
+            if comptime!(source.transpose) {
+                let transposed = (from % source.columns) * source.rows + from / source.columns;
+                out[source.transposed_at + transposed] = source.elements[from];
             }
             from += units;
         }

@@ -1,8 +1,9 @@
-//! The two passes as a few products and launches.
+//! The forward and backward pass on the GPU: a few matrix products, and the launches of the kernels over
+//! time.
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata, get_device_settings};
-use burn::tensor::{DType, Shape as Sides};
+use burn::tensor::{DType, Shape as TensorShape};
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::kernel::into_contiguous;
 #[cfg(not(test))]
@@ -31,24 +32,24 @@ pub(crate) struct SavedGpu<B: Backend> {
     /// The gates after their activations, `[B, T, 4H]`.
     record: FloatTensor<B>,
     packed: FloatTensor<B>,
-    kept: FloatTensor<B>,
+    saved: FloatTensor<B>,
     operands: FloatTensor<B>,
     notes: FloatTensor<B>,
 }
 
 impl Plan {
-    /// The arguments that both kernels take.
+    /// The arguments that both kernels share.
     fn call<F: Float>(
         &self,
         record: &CubeTensor,
         packed: &CubeTensor,
-        kept: &CubeTensor,
+        saved: &CubeTensor,
         notes: &CubeTensor,
     ) -> CallLaunch<F> {
         CallLaunch::new(
             record.clone().into_buffer_arg(),
             packed.clone().into_buffer_arg(),
-            kept.clone().into_buffer_arg(),
+            saved.clone().into_buffer_arg(),
             notes.clone().into_buffer_arg(),
             self.sizes.to_launch(),
             self.summary_scale,
@@ -58,41 +59,42 @@ impl Plan {
     }
 }
 
-/// A tensor that is a region of a buffer.
+/// Returns a tensor over a region of a buffer.
 fn view<const D: usize>(
     buffer: &CubeTensor,
     at: usize,
-    sides: [usize; D],
+    shape: [usize; D],
     dtype: DType,
 ) -> CubeTensor {
     let size = buffer.dtype.size();
     let all = buffer.shape().num_elements();
-    let len = sides.iter().product::<usize>();
+    let len = shape.iter().product::<usize>();
     let handle = buffer.handle.clone();
     let handle =
         handle.offset_start((at * size) as u64).offset_end(((all - at - len) * size) as u64);
     let (client, device) = (buffer.client.clone(), buffer.device.clone());
-    CubeTensor::new_contiguous(client, device, Sides::from(sides), handle, dtype)
+    CubeTensor::new_contiguous(client, device, TensorShape::from(shape), handle, dtype)
 }
 
-/// A buffer for the kernels to fill.
+/// Allocates a buffer for the kernels to fill.
 #[cfg(not(test))]
 fn empty(like: &CubeTensor, len: usize, dtype: DType) -> CubeTensor {
     let (client, device) = (like.client.clone(), like.device.clone());
-    empty_device_contiguous_dtype(client, device, Sides::from([len]), dtype)
+    empty_device_contiguous_dtype(client, device, TensorShape::from([len]), dtype)
 }
 
-/// The same, but holding NaN.
+/// Allocates the same buffer, filled with NaN.
 #[cfg(test)]
 use super::tests::poisoned as empty;
 
-/// A tensor that the kernel may overwrite: itself, if nobody else holds it.
+/// Returns a tensor that the kernel may overwrite: the tensor itself if it has no other owner, otherwise
+/// a copy.
 fn owned(tensor: CubeTensor) -> CubeTensor {
     let tensor = into_contiguous(tensor);
     if tensor.can_mut() { tensor } else { tensor.copy() }
 }
 
-/// Runs the sequence, and gives the outputs of every step; saves activations if the plan says so.
+/// Runs the sequence and returns the outputs of every step. Saves activations if the plan asks for them.
 pub(super) fn forward<B: CubeLaunch>(
     inputs: &BackendInputs<B>,
     plan: Plan,
@@ -113,28 +115,28 @@ pub(super) fn forward<B: CubeLaunch>(
 
     let Plan { at, lengths, wanted, variant, dtype: float, element, .. } = plan;
     let mut results = vec![
-        (Sides::from([batch, time, hidden]), float),
-        (Sides::from([batch, hidden]), float),
-        (Sides::from([batch, hidden]), float),
+        (TensorShape::from([batch, time, hidden]), float),
+        (TensorShape::from([batch, hidden]), float),
+        (TensorShape::from([batch, hidden]), float),
     ];
     if wanted.stored {
-        results.push((Sides::from([batch, stored, hidden]), float));
+        results.push((TensorShape::from([batch, stored, hidden]), float));
     }
     if wanted.reminders {
-        results.push((Sides::from([batch, time, hidden]), float));
-        results.push((Sides::from([batch, time, places]), DType::I32));
-        results.push((Sides::from([batch, time, places]), float));
+        results.push((TensorShape::from([batch, time, hidden]), float));
+        results.push((TensorShape::from([batch, time, places]), DType::I32));
+        results.push((TensorShape::from([batch, time, places]), float));
     }
     if wanted.keep {
-        results.push((Sides::from([batch, time, 4 * hidden]), float));
-        results.push((Sides::from([lengths.packed]), float));
-        results.push((Sides::from([lengths.kept]), float));
-        results.push((Sides::from([lengths.operands]), float));
-        results.push((Sides::from([lengths.notes]), DType::U32));
+        results.push((TensorShape::from([batch, time, 4 * hidden]), float));
+        results.push((TensorShape::from([lengths.packed]), float));
+        results.push((TensorShape::from([lengths.saved]), float));
+        results.push((TensorShape::from([lengths.operands]), float));
+        results.push((TensorShape::from([lengths.notes]), DType::U32));
     }
     let results = B::launch("sab_forward", tensors, results, move |tensors| {
         let mut tensors = tensors.into_iter();
-        let mut next = || tensors.next().expect("as many as were given");
+        let mut next = || tensors.next().expect("one tensor per argument");
         let (record, x) = (owned(next()), into_contiguous(next()));
         let part = Packed::of(&variant);
         let matrix = |tensor, at, columns, transposed_at| Part {
@@ -174,14 +176,14 @@ pub(super) fn forward<B: CubeLaunch>(
         pack(parts, &packed, element);
 
         let states = empty(&record, lengths.states, float);
-        let kept = empty(&record, lengths.kept, float);
+        let saved = empty(&record, lengths.saved, float);
         let operands = empty(&record, lengths.operands, float);
         let notes = empty(&record, lengths.notes, DType::U32);
         forward_kernel::launch(
             &record.client,
             CubeCount::Static(plan.cubes() as u32, 1, 1),
             CubeDim::new_1d(variant.units as u32),
-            plan.call(&record, &packed, &kept, &notes),
+            plan.call(&record, &packed, &saved, &notes),
             x.into_buffer_arg(),
             states.clone().into_buffer_arg(),
             operands.clone().into_buffer_arg(),
@@ -202,18 +204,18 @@ pub(super) fn forward<B: CubeLaunch>(
             out.push(view(&states, at.states.weights, [batch, time, places], float));
         }
         if wanted.keep {
-            out.extend([record, packed, kept, operands, notes]);
+            out.extend([record, packed, saved, operands, notes]);
         }
         out
     });
     let mut results = results.into_iter();
-    let mut next = || results.next().expect("as many as were launched");
+    let mut next = || results.next().expect("one tensor per output");
     let (states, last, cell) = (next(), next(), next());
     let outputs = SabOutputs {
         stored: match stored {
             0 => None,
             _ if wanted.stored => Some(next()),
-            // Every step stores one.
+            // Every step stores a slot.
             _ => Some(states.clone()),
         },
         hidden: states,
@@ -232,21 +234,21 @@ pub(super) fn forward<B: CubeLaunch>(
         plan: Box::new(plan),
         record: next(),
         packed: next(),
-        kept: next(),
+        saved: next(),
         operands: next(),
         notes: next(),
     });
     (outputs, saved)
 }
 
-/// The gradients of the inputs that need one from those of the outputs.
+/// Computes the gradients of the inputs that need one from those of the outputs.
 pub(super) fn backward<B: CubeLaunch>(
     inputs: &BackendInputs<B>,
     saved: SavedGpu<B>,
     upstream: DenseUpstream<FloatTensor<B>>,
     needs: &Needs,
 ) -> Gradients<B> {
-    let SavedGpu { plan, record, packed, kept, operands, notes } = saved;
+    let SavedGpu { plan, record, packed, saved, operands, notes } = saved;
     let plan = *plan;
     let Plan { dims, variant, at, lengths, dtype: float, element, .. } = plan;
     let Dims { batch, time, input, hidden, attention, carried, .. } = dims;
@@ -262,42 +264,42 @@ pub(super) fn backward<B: CubeLaunch>(
         limited: plan.limited,
         lanes: plan.sizes.lanes > 1,
     };
-    // Any buffer stands for a gradient that there is not.
+    // The kernel never reads the buffer of an absent gradient, so any buffer can stand for it.
     let or_any = |grad: Option<FloatTensor<B>>| grad.unwrap_or_else(|| inputs.x.clone());
     let mut tensors = vec![or_any(upstream.hidden), or_any(upstream.summary)];
     tensors.extend([or_any(upstream.last), or_any(upstream.cell)]);
-    tensors.extend([record, packed, kept, operands, notes]);
+    tensors.extend([record, packed, saved, operands, notes]);
 
     let matrices = variant.score != ScoreKind::Additive;
-    // No slot was ever stored: the score's matrices take no gradient.
+    // Without slots, the gradients of the score's matrices are zero.
     let attends = slots > 0;
     let mut results = vec![
-        (Sides::from([steps, 4 * hidden]), float),
-        (Sides::from([steps, width]), float),
-        (Sides::from([batch, hidden]), float),
-        (Sides::from([batch, hidden]), float),
+        (TensorShape::from([steps, 4 * hidden]), float),
+        (TensorShape::from([steps, width]), float),
+        (TensorShape::from([batch, hidden]), float),
+        (TensorShape::from([batch, hidden]), float),
     ];
     if carried > 0 {
-        results.push((Sides::from([batch, carried, hidden]), float));
+        results.push((TensorShape::from([batch, carried, hidden]), float));
     }
     if vectors > 0 {
-        results.push((Sides::from([batch, vectors]), float));
+        results.push((TensorShape::from([batch, vectors]), float));
     }
     if matrices {
-        results.push((Sides::from([steps, provisional_width]), float));
-        results.push((Sides::from([steps, attention]), float));
+        results.push((TensorShape::from([steps, provisional_width]), float));
+        results.push((TensorShape::from([steps, attention]), float));
         if attends {
-            results.push((Sides::from([batch * slots, hidden]), float));
-            results.push((Sides::from([batch * slots, attention]), float));
+            results.push((TensorShape::from([batch * slots, hidden]), float));
+            results.push((TensorShape::from([batch * slots, attention]), float));
         }
     }
     let results = B::launch("sab_backward", tensors, results, move |tensors| {
-        let Ok([up_h, up_s, last, cell, record, packed, kept, operands, notes]) =
+        let Ok([up_h, up_s, last, cell, record, packed, saved, operands, notes]) =
             <[_; 9]>::try_from(tensors)
         else {
             unreachable!("nine tensors were given")
         };
-        let (record, kept) = (owned(record), owned(kept));
+        let (record, saved) = (owned(record), owned(saved));
         let state = batch * hidden;
         let states = Packed::of(&variant).states;
         let mut parts = vec![];
@@ -315,7 +317,7 @@ pub(super) fn backward<B: CubeLaunch>(
             &record.client,
             CubeCount::Static(plan.cubes() as u32, 1, 1),
             CubeDim::new_1d(variant.units as u32),
-            plan.call(&record, &packed, &kept, &notes),
+            plan.call(&record, &packed, &saved, &notes),
             into_contiguous(up_h).into_buffer_arg(),
             into_contiguous(up_s).into_buffer_arg(),
             work.into_buffer_arg(),
@@ -325,40 +327,40 @@ pub(super) fn backward<B: CubeLaunch>(
         let mut out = vec![
             view(&record, 0, [steps, 4 * hidden], float),
             view(&operands, 0, [steps, width], float),
-            view(&kept, at.kept.grad_h0, [batch, hidden], float),
-            view(&kept, at.kept.grad_c0, [batch, hidden], float),
+            view(&saved, at.saved.grad_h0, [batch, hidden], float),
+            view(&saved, at.saved.grad_c0, [batch, hidden], float),
         ];
         if carried > 0 {
-            out.push(view(&kept, at.kept.grad_carried, [batch, carried, hidden], float));
+            out.push(view(&saved, at.saved.grad_carried, [batch, carried, hidden], float));
         }
         if vectors > 0 {
-            out.push(view(&kept, at.kept.grad_vectors, [batch, vectors], float));
+            out.push(view(&saved, at.saved.grad_vectors, [batch, vectors], float));
         }
         if matrices {
             out.push(view(&operands, at.provisional, [steps, provisional_width], float));
-            out.push(view(&kept, at.kept.queries, [steps, attention], float));
+            out.push(view(&saved, at.saved.queries, [steps, attention], float));
             if attends {
-                out.push(view(&kept, 0, [batch * slots, hidden], float));
-                out.push(view(&kept, at.kept.grad_keys, [batch * slots, attention], float));
+                out.push(view(&saved, 0, [batch * slots, hidden], float));
+                out.push(view(&saved, at.saved.grad_keys, [batch * slots, attention], float));
             }
         }
         out
     });
     let mut results = results.into_iter().map(Prim::<B>);
-    let mut next = || results.next().expect("as many as were launched");
+    let mut next = || results.next().expect("one tensor per output");
     let (gates, operand, h0, c0) = (next(), next(), next(), next());
     let carried_grad = (carried > 0).then(&mut next);
     let sums = (vectors > 0).then(|| next().sum(0));
 
     let product = |left: Prim<B>, right: Prim<B>| left.swap(0, 1).matmul(right);
-    // Of the score's vectors: one after another in the sums over the batch.
+    // Gradients of the score's vectors, which follow one another in the sums over the batch.
     let vector = |needed: bool, from: usize, len: usize| {
         let sums = sums.as_ref().filter(|_| needed)?;
         Some(sums.narrow(1, from, from + len).reshape([len]).0)
     };
     let mut pair = |given: bool| given.then(|| (next(), next()));
     let (queries, keys) = (pair(matrices), pair(matrices && attends));
-    // Of W_q and, as its last row, of b; of W_k or W_m.
+    // Gradient of W_q, with that of b as its last row; then the gradient of W_k or W_m.
     let query = |needed: bool| {
         let (provisional, queries) = queries.clone().filter(|_| needed)?;
         Some(product(provisional, queries))
@@ -390,7 +392,7 @@ pub(super) fn backward<B: CubeLaunch>(
             Score::Dot { query: query(weight).map(|query| query.0), key: key(other) }
         }
     };
-    // Of [h before | x | 1]: the gradients of all weights and of the bias in one product.
+    // One product with [h before | x | 1] computes the gradients of all weights and of the bias.
     let any = needs.w_hh || needs.w_ih || needs.bias;
     let weights = any.then(|| product(operand, gates.clone()));
     let rows = |needed: bool, from: usize, to: usize| {

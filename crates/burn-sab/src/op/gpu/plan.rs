@@ -1,4 +1,5 @@
-//! How a call runs: what the device has to offer, which variant of the kernels, and where everything lies.
+//! The plan of a call: the limits of the device, the kernel variant, and the layout of the buffers. It
+//! also decides whether the kernels cover the call.
 
 use burn::backend::TensorMetadata;
 use burn::tensor::DType;
@@ -14,11 +15,11 @@ use crate::op::options::SabOptions;
 use crate::op::score::ScoreKind;
 use crate::op::tensors::{BackendInputs, Dims};
 
-/// A call, planned.
+/// The plan of a call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
     pub(super) dims: Dims,
-    /// Places per step in the list of retrieved slots, K.
+    /// Entries per step in the list of retrieved slots, K.
     pub(super) places: usize,
     pub(super) variant: Variant,
     pub(super) sizes: Sizes,
@@ -26,31 +27,32 @@ pub(crate) struct Plan {
     pub(super) wanted: Wanted,
     pub(super) at: Layout,
     pub(super) lengths: Lengths,
-    /// Of the tensors, and of numbers where they are stored.
+    /// Data type of the tensors and of stored elements.
     pub(super) dtype: DType,
     pub(super) element: ElemType,
     /// Whether the number of hops is limited.
     pub(super) limited: bool,
 }
 
-/// What a device offers, as far as a plan depends on it.
+/// The limits of a device that a plan depends on.
 #[derive(Clone, Debug)]
 pub(super) struct Limits {
     pub hardware: HardwareProperties,
-    /// Of the beginnings of buffers, in bytes.
+    /// Alignment of buffers, in bytes.
     pub alignment: usize,
-    /// In bytes.
+    /// Maximum size of a buffer, in bytes.
     pub largest_buffer: u64,
     /// Whether the kernels can store the data type and compute with it.
     pub has_type: bool,
     pub llvmpipe: bool,
 }
 
-/// Rounds after which Mesa's llvmpipe ends the loops of a shader, all loops together, without a word
-/// (LP_MAX_TGSI_LOOP_ITERATIONS in its sources). No GPU has such a limit.
+/// Iterations after which Mesa's llvmpipe ends the loops of a shader without an error, counted over all
+/// loops together (LP_MAX_TGSI_LOOP_ITERATIONS in its sources). No GPU has such a limit.
 const LLVMPIPE_ITERATIONS: usize = 65_535;
 
-/// Numbers in a buffer: the kernels count in 32 bits, and go a little beyond the end before they stop.
+/// Maximum elements of a buffer: the kernels count in 32 bits, and their loop indices exceed the end a
+/// little before they stop.
 const MOST_ELEMENTS: usize = 1 << 31;
 
 impl Limits {
@@ -66,7 +68,7 @@ impl Limits {
     }
 }
 
-/// A data type of tensors as CubeCL has it; `None` for those that the kernels do not store.
+/// Returns CubeCL's element type for a data type; `None` for types that the kernels do not store.
 fn element(dtype: DType) -> Option<ElemType> {
     let kind = match dtype {
         DType::F32 => FloatKind::F32,
@@ -77,11 +79,11 @@ fn element(dtype: DType) -> Option<ElemType> {
     Some(ElemType::Float(kind))
 }
 
-/// Plans a call that saves activations if `keep`.
+/// Plans a call, which saves activations if `keep`.
 ///
 /// # Errors
 ///
-/// Why the kernels do not cover it.
+/// Returns the reason if the kernels do not cover the call.
 pub(super) fn plan<B: CubeLaunch<Device = CubeDevice>>(
     inputs: &BackendInputs<B>,
     options: &SabOptions,
@@ -158,8 +160,8 @@ impl Plan {
         self.dims.batch.div_ceil(self.variant.rows)
     }
 
-    /// Rounds of all loops together in one unit of the longer kernel, rather too many than too few. In the order
-    /// of the kernels' sources.
+    /// Returns an upper bound on the iterations of all loops in one unit of the longer kernel. The terms
+    /// are in the order of the kernels' sources.
     fn iterations(&self) -> usize {
         let Dims { time, hidden, attention, carried, .. } = self.dims;
         let (slots, places) = (self.dims.slots(), self.places);
@@ -167,14 +169,15 @@ impl Plan {
         let (rows, ranks, parts) = (v.rows, v.ranks, v.parts());
         let each = |items: usize| items.div_ceil(v.units);
         let shared = |items: usize| items.div_ceil(v.searchers());
-        // The look at the condition that ends a loop is a round, too.
+        // The final evaluation of the loop condition counts as an iteration.
         let nested = |count: usize, inner: usize| count * (inner + 1) + 1;
         let plain = |count: usize| nested(count, 0);
         let (states, queries) = (each(rows * hidden), each(rows * attention));
         let (deciding, search) = (each(rows * ranks), shared(slots));
         let groups = v.searchers().div_ceil(v.group());
         let sum_of_row = plain(shared(hidden)) + plain(v.group()) + plain(groups);
-        // Of a query or a key: additive ones are numbers, summed by all units of a row.
+        // Iterations of a query or key. Additive queries and keys are scalars, summed by all units of a
+        // row.
         let product = nested(queries, plain(hidden)).max(sum_of_row);
 
         let forward = nested(each(4 * hidden), plain(hidden))

@@ -1,4 +1,5 @@
-//! Gradients of a retrieval: from the summary to the weights, the scores, the queries and the slots.
+//! Gradients of the retrieval of one step: from the summary to the weights, the scores, the queries, the
+//! keys and the slots.
 
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
@@ -9,24 +10,24 @@ use super::layout::Packed;
 use crate::op::score::ScoreKind;
 use crate::op::settings::Sparsifier;
 
-/// What a cube knows of the retrieval at the present step; all in shared memory.
+/// A cube's data on the retrieval of the current step, in shared memory.
 #[derive(CubeType)]
 pub(super) struct Recall {
     /// Ranked slots, best first, `[rows, ranks]`.
     pub ranked: Shared<[u32]>,
-    /// Their weights.
+    /// Their weights, `[rows, ranks]`.
     pub weight: Shared<[f32]>,
-    /// Gradients of the weights, and parts of these, `[rows, ranks, parts]`.
+    /// Gradients of the weights, `[rows, ranks]`, and their partial sums, `[rows, ranks, parts]`.
     pub grad_weight: Shared<[f32]>,
     pub partial: Shared<[f32]>,
-    /// Gradients of the scores.
+    /// Gradients of the scores, `[rows, ranks]`.
     pub grad_score: Shared<[f32]>,
-    /// Gradients of `h W_q`, `[rows, A]`; of the sum of scores for additive ones.
+    /// Gradients of `h W_q`, `[rows, A]`; for additive scores, the sum of the gradients of the scores.
     pub grad_query: Shared<[f32]>,
 }
 
-/// From the gradient of the summary, `[rows, H]`, to those of the ranked scores, the selection held fixed.
-/// Every unit of the cube calls it; a barrier comes last.
+/// Computes the gradients of the ranked scores from that of the summary, `[rows, H]`, for a fixed
+/// selection. Every unit of the cube must call it. It ends with a barrier.
 #[cube]
 pub(super) fn to_scores<F: Float>(
     call: &Call<F>,
@@ -45,7 +46,7 @@ pub(super) fn to_scores<F: Float>(
     let n = step.n;
     let raw = step.raw;
 
-    // Gradients of the weights: products over H, each shared by a few neighbouring units.
+    // Gradients of the weights: dot products over H, each computed by a few neighbouring units.
     let mut p = unit;
     while p < rows * n * parts {
         let r = p / (n * parts);
@@ -57,7 +58,7 @@ pub(super) fn to_scores<F: Float>(
             let mut j = p % parts;
             while j < h_size {
                 let at = (row * call.sizes.slots + slot) * h_size + j;
-                sum += grad_s[r * h_size + j] * f32::cast_from(call.kept[at]);
+                sum += grad_s[r * h_size + j] * f32::cast_from(call.saved[at]);
                 j += parts;
             }
         }
@@ -76,7 +77,7 @@ pub(super) fn to_scores<F: Float>(
     }
     sync_cube();
 
-    // Gradients of the scores, the selection held fixed.
+    // Gradients of the scores, for a fixed selection.
     let mut p = unit;
     while p < rows * n {
         let r = p / n;
@@ -110,8 +111,8 @@ pub(super) fn to_scores<F: Float>(
     sync_cube();
 }
 
-/// To the retrieved slots: a unit owns a column of all slots of its row. What goes to slots of this call is
-/// added where the lane says, unless it is the last.
+/// Adds the gradients of the retrieved slots; a unit owns one column of all slots of its row. Gradients
+/// of this call's slots are added at the lane's offset, except by the last lane.
 #[cube]
 pub(super) fn to_slots<F: Float>(
     call: &Call<F>,
@@ -147,7 +148,7 @@ pub(super) fn to_slots<F: Float>(
             p += units;
         }
     }
-    // Carried slots are tensors from outside: they take gradient from every lane.
+    // Carried slots are inputs of the call: they receive gradient from every lane.
     if call.sizes.carried > 0 {
         let mut p = unit;
         while p < rows * h_size {
@@ -169,8 +170,9 @@ pub(super) fn to_slots<F: Float>(
     }
 }
 
-/// To the query and the keys: a unit owns a column of all keys of its row. Those of slots of this call are
-/// added where the lane says. The gradient of the query takes its place.
+/// Computes the gradient of the query and adds those of the keys; a unit owns one column of all keys of
+/// its row. Key gradients of this call's slots are added at the lane's offset. The gradient of the query
+/// replaces the query.
 #[cube]
 #[allow(clippy::too_many_arguments)]
 pub(super) fn to_keys<F: Float>(
@@ -210,7 +212,7 @@ pub(super) fn to_keys<F: Float>(
         if m > 0 {
             let mut q = 0.0f32;
             if !additive {
-                q = f32::cast_from(call.kept[call.at.kept.queries + of_step * a_size + a]);
+                q = f32::cast_from(call.saved[call.at.saved.queries + of_step * a_size + a]);
             }
             for k in 0..n {
                 let grad = recall.grad_score[r * capacity + k];
@@ -221,7 +223,7 @@ pub(super) fn to_keys<F: Float>(
                         to_query += grad;
                     } else {
                         let key = (row * a_size + a) * call.sizes.slots + slot;
-                        let key = f32::cast_from(call.kept[call.at.kept.keys + key]);
+                        let key = f32::cast_from(call.saved[call.at.saved.keys + key]);
                         if mlp {
                             let tanh = (q + key).tanh();
                             to_key = grad
@@ -244,8 +246,8 @@ pub(super) fn to_keys<F: Float>(
                     }
                 }
             }
-            // The additive query moves all scores alike: where only their differences count, its
-            // gradient is nought.
+            // The additive query adds one term to all scores. If only differences of scores matter, its
+            // gradient is zero.
             if additive && !raw {
                 to_query = 0.0f32;
             }
@@ -259,7 +261,7 @@ pub(super) fn to_keys<F: Float>(
             if comptime!(paths.lanes) {
                 work[call.at.work.queries + at] += to_query;
             } else {
-                call.kept[call.at.kept.queries + at] = F::cast_from(to_query);
+                call.saved[call.at.saved.queries + at] = F::cast_from(to_query);
             }
             if mlp {
                 work[call.at.work.vectors + row * vectors + a] += to_v;
@@ -269,7 +271,7 @@ pub(super) fn to_keys<F: Float>(
     }
 }
 
-/// Gradient of `relu(a - threshold) / sum` for `a` alone, from the weight and its gradient.
+/// Gradient of `relu(a - threshold) / sum` with respect to `a` alone, from the weight and its gradient.
 #[cube]
 fn excess_gradient(weight: f32, grad: f32, mean: f32, sum: f32) -> f32 {
     let mut out = 0.0f32;
@@ -279,8 +281,8 @@ fn excess_gradient(weight: f32, grad: f32, mean: f32, sum: f32) -> f32 {
     out
 }
 
-/// What the gradient of a slot's key, at `key` in `work`, gives to number `j` of the slot, one of
-/// `[B M]`.
+/// Returns the contribution of a key's gradient, at `key` in `work`, to the gradient of element `j` of
+/// its slot. `slot` counts over `[B M]`.
 #[cube]
 pub(super) fn through_key<F: Float>(
     call: &Call<F>,
@@ -294,7 +296,7 @@ pub(super) fn through_key<F: Float>(
     let key_at = comptime!(Packed::of(&v).transposed_key);
     let mut sum = 0.0f32;
     if comptime!(v.score == ScoreKind::Additive) {
-        let tanh = f32::cast_from(call.kept[slot * h_size + j]).tanh();
+        let tanh = f32::cast_from(call.saved[slot * h_size + j]).tanh();
         sum = work[key] * f32::cast_from(call.packed[key_at + j]) * (1.0f32 - tanh * tanh);
     } else {
         for a in 0..comptime!(v.attention) {

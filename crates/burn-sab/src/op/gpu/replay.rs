@@ -1,4 +1,4 @@
-//! Backward through the cell of a step, and from there to the state before it.
+//! The backward pass of the LSTM cell at one step, and of its product with the previous hidden state.
 
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
@@ -9,7 +9,8 @@ use super::layout::Packed;
 use super::recall::Recall;
 use crate::op::score::ScoreKind;
 
-/// From h and c of a step to its pre-activations and the c before: a unit per hidden unit and row.
+/// Computes the gradients of the pre-activations and of the previous c from those of h and c, one unit
+/// per hidden unit and row.
 #[cube]
 pub(super) fn through_cell<F: Float>(
     call: &mut Call<F>,
@@ -35,9 +36,9 @@ pub(super) fn through_cell<F: Float>(
         let gate_f = f32::cast_from(call.record[at + h_size]);
         let gate_g = f32::cast_from(call.record[at + 2 * h_size]);
         let gate_o = f32::cast_from(call.record[at + 3 * h_size]);
-        let cell = call.at.kept.cells + (row * (call.sizes.time + 1) + step.t) * h_size + j;
-        let c_before = f32::cast_from(call.kept[cell]);
-        let tanh_c = f32::cast_from(call.kept[cell + h_size]).tanh();
+        let cell = call.at.saved.cells + (row * (call.sizes.time + 1) + step.t) * h_size + j;
+        let c_before = f32::cast_from(call.saved[cell]);
+        let tanh_c = f32::cast_from(call.saved[cell + h_size]).tanh();
 
         let mut grad = flow.h[p];
         if step.m > 0 {
@@ -86,7 +87,8 @@ pub(super) fn through_cell<F: Float>(
     }
 }
 
-/// From the pre-activations to the h before, unless a window starts here: each weight serves all rows.
+/// Computes the gradient of the previous h from those of the pre-activations. It is zero if a window
+/// starts at this step. Each loaded weight serves all rows.
 #[cube]
 pub(super) fn to_state_before<F: Float>(call: &Call<F>, flow: &mut Flow, step: &Step) {
     let v = comptime!(call.v);
@@ -111,7 +113,7 @@ pub(super) fn to_state_before<F: Float>(call: &Call<F>, flow: &mut Flow, step: &
                 #[unroll]
                 for r in 0..rows {
                     if comptime!(v.gates_in_global) {
-                        // One row a cube, and it is one of the batch.
+                        // The cube has one row, which is a row of the batch.
                         let row = batch_row(r, &call.sizes, v);
                         let at = (row * call.sizes.time + step.t) * columns + column;
                         sums[r] += f32::cast_from(call.record[at]) * w;
@@ -133,7 +135,7 @@ pub(super) fn to_state_before<F: Float>(call: &Call<F>, flow: &mut Flow, step: &
     }
 }
 
-/// What a step leaves that no gradient reached.
+/// Writes zero gradients for a step that no gradient reaches.
 #[cube]
 pub(super) fn leave_empty<F: Float>(call: &mut Call<F>, t: usize) {
     let v = comptime!(call.v);
@@ -155,7 +157,7 @@ pub(super) fn leave_empty<F: Float>(call: &mut Call<F>, t: usize) {
             let r = p / a_size;
             if is_row(r, &call.sizes, v) {
                 let step = batch_row(r, &call.sizes, v) * call.sizes.time + t;
-                call.kept[call.at.kept.queries + step * a_size + p % a_size] = zero;
+                call.saved[call.at.saved.queries + step * a_size + p % a_size] = zero;
             }
             p += comptime!(v.units);
         }

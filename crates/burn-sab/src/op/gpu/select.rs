@@ -1,4 +1,4 @@
-//! Sums and maxima over the units that search one row, through shared memory: software adapters and old
+//! Sums and maxima over the units that process one row, through shared memory. Software adapters and old
 //! browsers have no plane (subgroup) operations.
 
 use burn_cubecl::cubecl;
@@ -6,20 +6,20 @@ use cubecl::prelude::*;
 
 use super::variant::Variant;
 
-/// Below every score: WGSL has no literal for minus infinity.
+/// A value below every score: WGSL has no literal for minus infinity.
 pub(super) const LOWEST: f32 = -3.0e38;
 
-/// The slot of a unit that has found none.
+/// The slot index of a unit that has found no slot.
 pub(super) const NO_SLOT: u32 = u32::MAX;
 
-/// Whether the first find is better: a higher score, among equals the older slot.
+/// Whether the first candidate is better: a higher score, or the older slot of two with equal scores.
 #[cube]
 fn beats(score: f32, slot: u32, other: f32, other_slot: u32) -> bool {
     score > other || (score == other && slot < other_slot)
 }
 
-/// Where in `found` the best find of the row lies. Every unit of the cube calls it, between two barriers:
-/// one before, which makes the finds visible, and one inside.
+/// Returns the index in `found` of the row's best candidate. Every unit of the cube must call it. It
+/// needs a barrier before the call, which makes the candidates visible, and contains another.
 #[cube]
 pub(super) fn best_of_row(
     row: usize,
@@ -31,7 +31,7 @@ pub(super) fn best_of_row(
     let searchers = comptime!(v.searchers());
     let group = comptime!(v.group());
     let groups = comptime!(v.searchers().div_ceil(v.group()));
-    // The finds of a group's best go behind those of all units.
+    // The best candidate of each group is stored behind those of all units.
     let behind = comptime!(v.units);
     if searcher < groups {
         let first = row * searchers + searcher * group;
@@ -56,7 +56,8 @@ pub(super) fn best_of_row(
     best
 }
 
-/// The sum of `part` over the units of the row, for each of them. Every unit of the cube calls it.
+/// Returns the sum of `part` over the units of the row, to each of them. Every unit of the cube must
+/// call it.
 #[cube]
 pub(super) fn sum_of_row(
     part: f32,
@@ -85,7 +86,7 @@ pub(super) fn sum_of_row(
     for i in 0..groups {
         sum += found[behind + row * groups + i];
     }
-    // The next use may overwrite the finds at once.
+    // The next call may overwrite `found` at once.
     sync_cube();
     sum
 }

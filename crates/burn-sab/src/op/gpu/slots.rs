@@ -1,15 +1,15 @@
-//! Slots and their keys as forward stores them.
+//! The storage of slots and their keys in the forward kernel.
 
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 
-use super::attend::Finds;
+use super::attend::Retrieval;
 use super::call::{Call, batch_row, is_row};
 use super::layout::Packed;
 use super::select::sum_of_row;
 use crate::op::score::ScoreKind;
 
-/// The carried slots and their keys.
+/// Stores the carried slots and their keys.
 #[cube]
 pub(super) fn carry<F: Float>(call: &mut Call<F>) {
     let v = comptime!(call.v);
@@ -27,7 +27,7 @@ pub(super) fn carry<F: Float>(call: &mut Call<F>) {
         if is_row(r, &call.sizes, v) {
             let row = batch_row(r, &call.sizes, v);
             let of_row = p % (carried * h_size);
-            call.kept[row * slots * h_size + of_row] =
+            call.saved[row * slots * h_size + of_row] =
                 call.packed[carried_at + row * carried * h_size + of_row];
         }
         p += comptime!(v.units);
@@ -50,18 +50,18 @@ pub(super) fn carry<F: Float>(call: &mut Call<F>) {
             }
         }
         if is_row(r, &call.sizes, v) {
-            call.kept[call.at.kept.keys + (row * a_size + a) * slots + slot] = F::cast_from(key);
+            call.saved[call.at.saved.keys + (row * a_size + a) * slots + slot] = F::cast_from(key);
         }
         p += comptime!(v.units);
     }
 }
 
-/// The key of slot `m`, which is the state `h`.
+/// Stores the key of slot `m`, which is the state `h`.
 #[cube]
 pub(super) fn add_key<F: Float>(
     call: &mut Call<F>,
     h: &Shared<[f32]>,
-    finds: &mut Finds,
+    retrieval: &mut Retrieval,
     m: usize,
 ) {
     let v = comptime!(call.v);
@@ -78,10 +78,10 @@ pub(super) fn add_key<F: Float>(
             part += f32::cast_from(call.packed[key_at + j]) * h[r * h_size + j].tanh();
             j += searchers;
         }
-        let sum = sum_of_row(part, r, searcher, &mut finds.found, v);
+        let sum = sum_of_row(part, r, searcher, &mut retrieval.found, v);
         if searcher == 0 && is_row(r, &call.sizes, v) {
-            let at = call.at.kept.keys + batch_row(r, &call.sizes, v) * call.sizes.slots + m;
-            call.kept[at] = F::cast_from(sum);
+            let at = call.at.saved.keys + batch_row(r, &call.sizes, v) * call.sizes.slots + m;
+            call.saved[at] = F::cast_from(sum);
         }
     } else {
         let mut p = UNIT_POS as usize;
@@ -95,8 +95,8 @@ pub(super) fn add_key<F: Float>(
             }
             if is_row(r, &call.sizes, v) {
                 let row = batch_row(r, &call.sizes, v);
-                let at = call.at.kept.keys + (row * a_size + a) * call.sizes.slots + m;
-                call.kept[at] = F::cast_from(key);
+                let at = call.at.saved.keys + (row * a_size + a) * call.sizes.slots + m;
+                call.saved[at] = F::cast_from(key);
             }
             p += comptime!(v.units);
         }

@@ -1,4 +1,5 @@
-//! What backward adds up, in f32: cleared before, and left in the type of the tensors after.
+//! The accumulators of the backward kernel, in f32: set to zero before the sweep, and converted to the
+//! data type of the tensors after it.
 
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
@@ -9,7 +10,7 @@ use super::layout::Sizes;
 use super::variant::Variant;
 use crate::op::score::ScoreKind;
 
-/// Fills the sums of this cube's rows with zeros.
+/// Sets the accumulators of this cube's rows to zero.
 #[cube]
 pub(super) fn clear<F: Float>(call: &Call<F>, work: &mut [f32], #[comptime] paths: Paths) {
     let v = comptime!(call.v);
@@ -35,7 +36,7 @@ pub(super) fn clear<F: Float>(call: &Call<F>, work: &mut [f32], #[comptime] path
     }
 }
 
-/// Fills what belongs to this cube's rows with zeros: `each` numbers a row.
+/// Sets one region's accumulators of this cube's rows to zero: `each` elements per row.
 #[cube]
 fn zero<F: Float>(call: &Call<F>, work: &mut [f32], at: usize, each: usize) {
     let first = CUBE_POS * comptime!(call.v.rows);
@@ -47,7 +48,7 @@ fn zero<F: Float>(call: &Call<F>, work: &mut [f32], at: usize, each: usize) {
     }
 }
 
-/// Leaves the sums of this cube's rows in the type of the tensors.
+/// Converts the accumulators of this cube's rows to the data type of the tensors.
 #[cube]
 pub(super) fn settle<F: Float>(call: &mut Call<F>, work: &[f32], #[comptime] paths: Paths) {
     let v = comptime!(call.v);
@@ -57,26 +58,26 @@ pub(super) fn settle<F: Float>(call: &mut Call<F>, work: &[f32], #[comptime] pat
     let carried = call.sizes.carried;
     let time = call.sizes.time;
     let at = &call.at.work;
-    let to = &call.at.kept;
-    let kept = &mut call.kept;
+    let to = &call.at.saved;
+    let saved = &mut call.saved;
     let sizes = &call.sizes;
     if comptime!(v.score != ScoreKind::Additive) {
-        round(work, at.keys, kept, to.grad_keys, slots * a_size, sizes, v);
+        round(work, at.keys, saved, to.grad_keys, slots * a_size, sizes, v);
     }
-    round(work, at.h0, kept, to.grad_h0, h_size.runtime(), sizes, v);
-    round(work, at.c0, kept, to.grad_c0, h_size.runtime(), sizes, v);
-    round(work, at.carried, kept, to.grad_carried, carried * h_size, sizes, v);
-    round(work, at.vectors, kept, to.grad_vectors, comptime!(v.vectors()).runtime(), sizes, v);
+    round(work, at.h0, saved, to.grad_h0, h_size.runtime(), sizes, v);
+    round(work, at.c0, saved, to.grad_c0, h_size.runtime(), sizes, v);
+    round(work, at.carried, saved, to.grad_carried, carried * h_size, sizes, v);
+    round(work, at.vectors, saved, to.grad_vectors, comptime!(v.vectors()).runtime(), sizes, v);
     if comptime!(paths.lanes) {
         if comptime!(v.score != ScoreKind::Additive) {
-            round(work, at.queries, kept, to.queries, time * a_size, sizes, v);
+            round(work, at.queries, saved, to.queries, time * a_size, sizes, v);
         }
         let columns = comptime!(4 * v.hidden);
         round(work, at.gates, &mut call.record, 0usize.runtime(), time * columns, sizes, v);
     }
 }
 
-/// Rounds `each` numbers of each of this cube's rows.
+/// Rounds `each` elements per row, for this cube's rows.
 #[cube]
 fn round<F: Float>(
     work: &[f32],

@@ -1,5 +1,5 @@
-//! Which variant a call gets on which device, every reason for falling back, and a run over buffers that held
-//! NaN before.
+//! Tests of the GPU kernels: the variant per device, every reason for falling back to backend
+//! primitives, and a run on buffers of NaN.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -16,8 +16,8 @@ use crate::op::score::ScoreKind;
 use crate::op::settings::{SabSettings, Sparsifier};
 use crate::op::tensors::Dims;
 
-/// WebGPU's default limits: 16 KiB of shared memory, 256 units, 8 storage buffers, of which wgpu keeps one, and
-/// 128 MiB in a buffer.
+/// WebGPU's default limits: 16 KiB of shared memory, 256 units, 8 storage buffers, of which wgpu
+/// reserves one, and 128 MiB per buffer.
 fn webgpu() -> Limits {
     Limits {
         hardware: HardwareProperties {
@@ -61,7 +61,7 @@ fn with(change: impl FnOnce(&mut SabSettings)) -> SabOptions {
     SabOptions { settings, ..Default::default() }
 }
 
-/// Dot scores of A 64, B rows, T steps.
+/// Sizes of a call with dot scores, A 64, B rows and T steps.
 fn dims(batch: usize, time: usize, hidden: usize) -> Dims {
     Dims { batch, time, input: 10, hidden, attention: 64, carried: 0, stored: time }
 }
@@ -74,8 +74,8 @@ fn why(dims: Dims, options: &SabOptions, limits: &Limits) -> String {
     choose(dims, options, limits).expect_err("not covered").to_string()
 }
 
-/// Rows of a cube and whether the gates pass through global memory, for a batch that fills any cube; `None`
-/// where a state does not fit.
+/// Expected rows of a cube, and whether the gates pass through global memory, for a large batch. `None`
+/// if a state does not fit.
 #[test]
 fn variants_follow_the_shared_memory() {
     let shared = |rows| Some((rows, false));
@@ -97,7 +97,8 @@ fn variants_follow_the_shared_memory() {
     }
 }
 
-/// No more rows a cube than leave every multiprocessor a cube; units in a power of two.
+/// A cube has only so many rows that every multiprocessor gets a cube. The number of units is a power of
+/// two.
 #[test]
 fn variants_follow_the_batch_and_the_units() {
     let rows = |batch, multiprocessors| {
@@ -105,7 +106,7 @@ fn variants_follow_the_batch_and_the_units() {
         limits.hardware.num_streaming_multiprocessors = multiprocessors;
         choose(dims(batch, 10, 128), &options(), &limits).expect("covered").variant.rows
     };
-    // wgpu does not tell the number of multiprocessors: 32 are assumed.
+    // wgpu does not report the number of multiprocessors: 32 are assumed.
     assert_eq!([1, 32, 63, 64, 127, 128].map(|batch| rows(batch, None)), [1, 1, 2, 2, 4, 4]);
     assert_eq!([128, 264, 528].map(|batch| rows(batch, Some(132))), [1, 2, 4]);
     for (most, units) in [(1, 1), (100, 64), (256, 256), (1024, 256)] {
@@ -117,7 +118,7 @@ fn variants_follow_the_batch_and_the_units() {
     }
 }
 
-/// Lengths, batches and numbers of slots compile nothing anew, once there are `k_top` slots.
+/// New lengths, batch sizes and numbers of slots cause no recompilation once there are `k_top` slots.
 #[test]
 fn a_curriculum_compiles_one_variant() {
     let variant =
@@ -127,7 +128,7 @@ fn a_curriculum_compiles_one_variant() {
 }
 
 #[test]
-fn what_is_not_covered_is_said() {
+fn every_reason_is_reported() {
     let usual = dims(128, 10, 128);
     let all = options();
     assert!(choose(usual, &all, &webgpu()).is_ok());
@@ -138,30 +139,36 @@ fn what_is_not_covered_is_said() {
     assert_eq!(why(usual, &all, &limits), few);
 
     let many = with(|settings| settings.k_top = 129);
-    let told = "129 slots decide a step; the kernels rank 128";
-    assert_eq!(why(dims(1, 200, 128), &many, &webgpu()), told);
+    let message = "129 slots decide a step; the kernels rank 128";
+    assert_eq!(why(dims(1, 200, 128), &many, &webgpu()), message);
     assert!(choose(dims(1, 128, 128), &many, &webgpu()).is_ok(), "fewer slots than k_top");
 
-    let told = "H 2048 and A 64 take 25564 bytes of shared memory; the device has 16384";
-    assert_eq!(why(dims(1, 10, 2048), &all, &webgpu()), told);
+    let message = "H 2048 and A 64 take 25564 bytes of shared memory; the device has 16384";
+    assert_eq!(why(dims(1, 10, 2048), &all, &webgpu()), message);
     let hops = with(|settings| settings.max_hops = Some(1));
-    let told = "max_hops at H 1024: shared memory is too small";
-    assert_eq!(why(dims(128, 10, 1024), &hops, &webgpu()), told);
+    let message = "max_hops at H 1024: shared memory is too small";
+    assert_eq!(why(dims(128, 10, 1024), &hops, &webgpu()), message);
 
-    let told = why(dims(64, 2000, 128), &all, &webgpu());
-    assert!(told.starts_with("a buffer of ") && told.contains("allows 134217728: take"), "{told}");
+    let message = why(dims(64, 2000, 128), &all, &webgpu());
+    assert!(
+        message.starts_with("a buffer of ") && message.contains("allows 134217728: take"),
+        "{message}"
+    );
     let mut limits = webgpu();
     limits.largest_buffer = u64::MAX;
-    let told = why(dims(64, 100_000, 128), &all, &limits);
-    assert!(told.contains("the kernels count to 2147483648"), "{told}");
+    let message = why(dims(64, 100_000, 128), &all, &limits);
+    assert!(message.contains("the kernels count to 2147483648"), "{message}");
 
-    let told = why(dims(1 << 19, 1, 1), &all, &limits);
-    assert_eq!(told, "a batch of 524288 takes 131072 cubes; the device starts 65535 at a time");
+    let message = why(dims(1 << 19, 1, 1), &all, &limits);
+    assert_eq!(message, "a batch of 524288 takes 131072 cubes; the device starts 65535 at a time");
 
     let mut limits = webgpu();
     limits.llvmpipe = true;
-    let told = why(dims(1, 300, 128), &all, &limits);
-    assert!(told.contains("Mesa's software Vulkan ends a shader's loops after 65535"), "{told}");
+    let message = why(dims(1, 300, 128), &all, &limits);
+    assert!(
+        message.contains("Mesa's software Vulkan ends a shader's loops after 65535"),
+        "{message}"
+    );
 
     let of = |dtype, limits: &Limits| {
         Plan::choose(usual, ScoreKind::Dot, &options(), dtype, true, limits).map(|_| ())
@@ -174,14 +181,14 @@ fn what_is_not_covered_is_said() {
     assert_eq!(error, "the kernel computes in F32, F16 and BF16, not in F64");
 }
 
-/// Stored numbers take half the bytes in f16: twice the steps fit a buffer.
+/// Stored elements take half the bytes in f16, so twice the steps fit into a buffer.
 #[test]
 fn half_precision_halves_the_buffers() {
     let bytes = |dtype: DType| {
         let plan =
             Plan::choose(dims(64, 300, 128), ScoreKind::Dot, &options(), dtype, true, &webgpu());
         let lengths = plan.expect("covered").lengths;
-        [lengths.kept, lengths.operands, lengths.states].map(|numbers| numbers * dtype.size())
+        [lengths.saved, lengths.operands, lengths.states].map(|elements| elements * dtype.size())
     };
     let halves = bytes(DType::F32).map(|bytes| bytes / 2);
     for (half, expected) in bytes(DType::F16).into_iter().zip(halves) {
@@ -191,11 +198,11 @@ fn half_precision_halves_the_buffers() {
     assert_eq!(operand_width(128, 10), 140);
 }
 
-/// Buffers that held NaN.
+/// Number of buffers that were filled with NaN.
 static POISONED: AtomicUsize = AtomicUsize::new(0);
 
-/// A buffer that holds NaN, or, of words, the bits of one. What the kernels allocate is such a buffer in these
-/// tests: a number that is read before it is written spoils what is computed from it.
+/// Allocates a buffer filled with NaN; words hold the bits of NaN. In these tests the kernels allocate
+/// all their buffers here. An element that is read before it is written makes the results NaN.
 pub(super) fn poisoned(like: &CubeTensor, len: usize, dtype: DType) -> CubeTensor {
     POISONED.fetch_add(1, Ordering::Relaxed);
     let nan: &[u8] = match dtype {
@@ -222,19 +229,19 @@ mod on_wgpu {
     const HIDDEN: usize = 5;
     const CARRIED: usize = 2;
 
-    /// Numbers between -1 and 1 that repeat nowhere soon.
-    fn numbers<const D: usize>(
-        sides: [usize; D],
+    /// Values between -1 and 1, without a short period.
+    fn samples<const D: usize>(
+        shape: [usize; D],
         phase: f64,
         dtype: DType,
         device: &Device,
     ) -> Tensor<D> {
-        let count = sides.iter().product::<usize>();
+        let count = shape.iter().product::<usize>();
         let values: Vec<f64> = (0..count).map(|i| (phase + 1.7 * i as f64).sin()).collect();
-        Tensor::from_data(TensorData::new(values, sides), (device, dtype))
+        Tensor::from_data(TensorData::new(values, shape), (device, dtype))
     }
 
-    /// The same parameters in every run, each tensor its own.
+    /// Sets the parameters to the same values in every run, with different values for each tensor.
     struct Fixed {
         phase: f64,
         dtype: DType,
@@ -243,21 +250,22 @@ mod on_wgpu {
     impl ModuleMapper for Fixed {
         fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
             self.phase += 0.37;
-            let sides: [usize; D] = param.dims();
-            Param::from_tensor(numbers(sides, self.phase, self.dtype, &param.device()))
+            let shape: [usize; D] = param.dims();
+            Param::from_tensor(samples(shape, self.phase, self.dtype, &param.device()))
         }
     }
 
-    /// Outputs and gradients. Gradient arrives at everything, or at one step in the middle.
+    /// Returns outputs and gradients. The loss uses all outputs, or the hidden state of one step in the
+    /// middle.
     fn run(layer: &SabLstm, everywhere: bool, device: &Device) -> Vec<Vec<f64>> {
         let dtype = layer.weight_ih.dtype();
-        let x = numbers([BATCH, TIME, INPUT], 0.0, dtype, device).require_grad();
-        let slots = numbers([BATCH, CARRIED, HIDDEN], 0.3, dtype, device).require_grad();
+        let x = samples([BATCH, TIME, INPUT], 0.0, dtype, device).require_grad();
+        let slots = samples([BATCH, CARRIED, HIDDEN], 0.3, dtype, device).require_grad();
         let [cell, hidden] =
-            [0.5, 0.9].map(|at| numbers([BATCH, HIDDEN], at, dtype, device).require_grad());
+            [0.5, 0.9].map(|at| samples([BATCH, HIDDEN], at, dtype, device).require_grad());
         let state = SabLstmState::new(cell.clone(), hidden.clone()).with_slots(slots.clone());
         let output = layer.forward_with_reminders(x.clone(), Some(state));
-        let up = numbers([BATCH, TIME, HIDDEN], 0.2, dtype, device);
+        let up = samples([BATCH, TIME, HIDDEN], 0.2, dtype, device);
         let loss = if everywhere {
             let all = output.state.slots().expect("slots");
             (output.hidden.clone() * up.clone()).sum()
@@ -326,7 +334,8 @@ mod on_wgpu {
                 for everywhere in [true, false] {
                     let before = POISONED.load(Ordering::Relaxed);
                     let got = run(&on_gpu, everywhere, &device);
-                    // Of forward: parameters, states, what is kept, operands, notes; of backward: sums.
+                    // The forward pass allocates the parameters, states, saved activations, operands and
+                    // words; the backward pass allocates the accumulators.
                     assert_eq!(POISONED.load(Ordering::Relaxed) - before, 6);
                     let single = run(&single, everywhere, &flex);
                     let double = run(&double, everywhere, &flex);
@@ -336,11 +345,15 @@ mod on_wgpu {
                         let what = format!("{config}, everywhere: {everywhere}, list {i}");
                         assert_eq!([got.len(), single.len()], [want.len(); 2], "{what}");
                         let largest = want.iter().fold(1.0, |m: f64, value| m.max(value.abs()));
-                        // As far as the CPU in f32 is from f64, ten times over: not every case is well
-                        // conditioned. What spoils a number spoils it altogether, and NaN is not below.
+                        // The bound is ten times the difference between f32 and f64 on the CPU, because
+                        // some cases are ill-conditioned. A read of NaN makes an element NaN, which is
+                        // not below the bound.
                         let rounding = single.iter().zip(want).map(|(a, b)| (a - b).abs());
                         let bound = 1e-4 * largest + 10.0 * rounding.fold(0.0, f64::max);
-                        assert!(bound < 0.1 * largest, "{what}: proves nothing, bound {bound}");
+                        assert!(
+                            bound < 0.1 * largest,
+                            "{what}: bound {bound} is too large to detect an error"
+                        );
                         for (got, want) in got.iter().zip(want) {
                             assert!((got - want).abs() < bound, "{what}: {got}, not {want}");
                         }

@@ -1,4 +1,4 @@
-//! Which variant of the kernels a call gets.
+//! The kernel variant of a call: the sizes and options that are fixed at compile time.
 
 use burn_cubecl::cubecl::ir::HardwareProperties;
 
@@ -8,44 +8,44 @@ use crate::op::score::ScoreKind;
 use crate::op::settings::Sparsifier;
 use crate::op::tensors::Dims;
 
-/// What is fixed when a kernel is compiled. Lengths, batch and number of slots are not: a curriculum over
-/// lengths compiles once.
+/// The compile-time parameters of a kernel. Sequence length, batch size and number of slots are not
+/// among them, so a curriculum over lengths compiles once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Variant {
     pub score: ScoreKind,
     pub sparsifier: Sparsifier,
     pub hidden: usize,
     pub attention: usize,
-    /// Most slots that decide the weights of a step.
+    /// Maximum number of slots that decide the weights of a step.
     pub ranks: usize,
     /// Units (threads) of a cube.
     pub units: usize,
-    /// Rows of the batch that a cube owns; their products share every weight that is loaded.
+    /// Rows of the batch that a cube owns. Their products share every loaded weight.
     pub rows: usize,
-    /// Whether the gates pass between units through the record in global memory: shared memory is too
-    /// small for `4 H` numbers.
+    /// Whether the gates pass between units through the record in global memory, because shared memory
+    /// is too small for `4 H` elements.
     pub gates_in_global: bool,
 }
 
-/// Units of a cube: WebGPU's default limit, and two columns of the gates each at H 128.
+/// Units of a cube: WebGPU's default limit. At H 128 each unit computes two columns of the gates.
 const UNITS: usize = 256;
 
-/// Most rows of a cube. Measured on software Vulkan only (B 8, H 128): 1 row 6.3 s, 4 rows 3.1 s, 8 rows
-/// 2.5 s; 4 rows are what fits 16 KiB of shared memory at H 128.
+/// Maximum rows of a cube. Measured on software Vulkan only (B 8, H 128): 1 row 6.3 s, 4 rows 3.1 s, 8
+/// rows 2.5 s. Four rows fit into 16 KiB of shared memory at H 128.
 const MOST_ROWS: usize = 4;
 
-/// Cubes to aim at where the runtime does not tell the number of multiprocessors (wgpu does not): that of
-/// a middle-sized GPU.
+/// Target number of cubes if the runtime does not report the number of multiprocessors (wgpu does not):
+/// that of a medium-sized GPU.
 const USUAL_MULTIPROCESSORS: usize = 32;
 
-/// Most ranks: the reductions cost two barriers a rank, and one unit handles each.
+/// Maximum number of ranks: the reductions cost two barriers per rank, and one unit handles each rank.
 const MOST_RANKS: usize = 128;
 
-/// Most storage buffers that a kernel binds. WebGPU promises 8, of which wgpu keeps one for itself.
+/// Maximum storage buffers that a kernel binds. WebGPU guarantees 8, of which wgpu reserves one.
 pub(super) const BINDINGS: usize = 7;
 
 impl Variant {
-    /// The variant for a call, or why there is none.
+    /// Returns the variant for a call, or the reason why there is none.
     pub fn choose(
         dims: &Dims,
         score: ScoreKind,
@@ -61,7 +61,8 @@ impl Variant {
             return Err(NotCovered::Ranks { ranks: needed, most: MOST_RANKS });
         }
         let most_units = hardware.max_units_per_cube.min(hardware.max_cube_dim.0).max(1);
-        // Growing sequences have ever more slots until there are k_top: a power of two compiles seldom.
+        // Longer sequences have more slots, until there are k_top. A power of two keeps recompilations
+        // rare.
         let ranks = options.ranks(usize::MAX).min(needed.max(1).next_power_of_two());
         let base = Self {
             score,
@@ -69,7 +70,7 @@ impl Variant {
             hidden: dims.hidden,
             attention: dims.attention,
             ranks,
-            // A power of two, so that the rows share the units evenly.
+            // A power of two, so that each row gets the same number of units.
             units: UNITS.min(1 << most_units.ilog2()),
             rows: 1,
             gates_in_global: false,
@@ -81,7 +82,7 @@ impl Variant {
         let mut rows = MOST_ROWS;
         while rows > 1 {
             let variant = Self { rows, ..base };
-            // Fewer rows than multiprocessors: rather leave none of these idle.
+            // With too many rows per cube, multiprocessors would be idle.
             let busy = dims.batch.div_ceil(rows) >= multiprocessors.min(dims.batch);
             if busy && rows <= dims.batch && fits(&variant) {
                 return Ok(variant);
@@ -97,20 +98,20 @@ impl Variant {
         })
     }
 
-    /// Shared memory of the hungrier kernel. Both have the gates and a query; forward two states, the finds of
-    /// the units, and per rank two numbers; backward three states, four numbers and the parts of a sum per rank,
-    /// and two flags.
+    /// Bytes of shared memory of the kernel that needs more. Both kernels hold the gates and a query.
+    /// The forward kernel adds two states, the candidates of the units, and two elements per rank. The
+    /// backward kernel adds three states, four elements and the partial sums per rank, and two flags.
     fn shared_bytes(&self) -> usize {
         let gates = if self.gates_in_global { 0 } else { 4 * self.hidden };
         let row = gates + self.attention;
-        let forward = self.rows * (row + 2 * self.hidden + 2 * self.ranks) + 2 * self.finds();
+        let forward = self.rows * (row + 2 * self.hidden + 2 * self.ranks) + 2 * self.candidates();
         let backward = self.rows * (row + 3 * self.hidden + (4 + self.parts()) * self.ranks) + 2;
-        // Where the gates are elsewhere, one number stands for them.
+        // If the gates are in global memory, one element stands for them.
         size_of::<f32>() * (forward.max(backward) + usize::from(self.gates_in_global))
     }
 
-    /// Finds that pass through shared memory: one of each unit, and behind them the best of each group.
-    pub fn finds(&self) -> usize {
+    /// Number of candidates in shared memory: one of each unit, followed by the best of each group.
+    pub fn candidates(&self) -> usize {
         self.units + self.rows * self.searchers().div_ceil(self.group())
     }
 
@@ -119,7 +120,8 @@ impl Variant {
         self.units / self.rows
     }
 
-    /// Searchers whose finds one of them compares: about the root, so that both rounds are short.
+    /// Searchers whose candidates one of them compares: about the square root of their number, so that
+    /// both stages are short.
     pub fn group(&self) -> usize {
         let mut group = 1;
         while group * group < self.searchers() {
@@ -128,7 +130,8 @@ impl Variant {
         group
     }
 
-    /// Units that sum one product over H in backward, neighbours in memory: at most 32, one plane.
+    /// Units that compute one dot product over H in the backward kernel: neighbours in memory, at most
+    /// 32, one plane.
     pub fn parts(&self) -> usize {
         let mut parts = 1;
         while parts < 32 && 2 * parts * self.rows * self.ranks <= self.units {
@@ -137,8 +140,8 @@ impl Variant {
         parts
     }
 
-    /// Numbers that each row adds to the gradients of the score's vectors: (u, v), or v, or none; b comes
-    /// from a product.
+    /// Elements per row in the gradients of the score's vectors: (u, v), or v, or none. The gradient of
+    /// b comes from a product.
     pub fn vectors(&self) -> usize {
         match self.score {
             ScoreKind::Additive => 2 * self.hidden,
@@ -147,13 +150,14 @@ impl Variant {
         }
     }
 
-    /// Units that share a hidden unit in backward's product with W_hh, where there are enough of them.
+    /// Units per hidden unit in the backward product with W_hh: two if the cube has enough units.
     pub fn halves(&self) -> usize {
         if 2 * self.hidden <= self.units { 2 } else { 1 }
     }
 
-    /// Columns of the left operand of the product that gives the gradients of W_q and, with mlp scores, of
-    /// b: then a column of ones follows, and zeros up to four numbers, the most that a unit loads at a time.
+    /// Columns of the left operand of the product that computes the gradients of W_q and, with mlp
+    /// scores, of b. With mlp scores a column of ones follows. Zeros pad the width to a multiple of four
+    /// elements, the most that a unit loads at a time.
     pub fn provisional_width(&self) -> usize {
         match self.score {
             ScoreKind::Mlp => (self.hidden + 1).next_multiple_of(4),

@@ -1,10 +1,11 @@
-//! The backward pass, written out by hand (specification, "Backward"; derived in the book, chapter
-//! "The gradient").
+//! The hand-written backward pass (specification, "Backward"; derived in the book, chapter "The
+//! gradient").
 //!
-//! One sweep from the last step to the first. Gradient moves inside a truncation window, from a step
-//! to the slots it retrieved, and from a slot to the step that stored it; nothing else is touched.
-//! With a limit on hops, D + 1 gradients ("lanes", leading size l) run side by side: what enters a
-//! slot from lane d leaves in lane d + 1, and lane D gives the slots of this call nothing.
+//! One reverse sweep visits the steps from last to first. Gradient passes within a truncation window,
+//! from a step to its retrieved slots, and from a slot to the step that stored it. No other path carries
+//! gradient. With a limit on hops, D + 1 gradients ("lanes", leading dimension l) run in parallel.
+//! Gradient that enters a slot in lane d leaves it in lane d + 1. Lane D adds nothing to the slots of
+//! this call.
 
 use burn::backend::Backend;
 use burn::backend::tensor::FloatTensor;
@@ -17,13 +18,14 @@ use crate::op::prim::Prim;
 use crate::op::score::Score;
 use crate::op::tensors::{BackendInputs, Dims, Gradients, Needs, SabInputs, Upstream};
 
-/// Gradients of the slots and of their keys, `[l * b * m, _]`: rows so that each step adds to a few.
+/// Gradients of the slots and of their keys, `[l * b * m, _]`: matrices, because each step adds to few
+/// of their rows.
 struct MemoryGrads<B: Backend> {
     slots: Prim<B>,
     keys: Prim<B>,
 }
 
-/// The gradients of the inputs that need one from those of the outputs.
+/// Computes the gradients of the inputs that need one from those of the outputs.
 pub(super) fn backward<B: Backend>(
     inputs: &BackendInputs<B>,
     saved: SavedSteps<B>,
@@ -74,7 +76,8 @@ pub(super) fn backward<B: Backend>(
             grad = add(grad, passed_on(grads, &scorer, slot, m, [l, b, m_end], options));
         }
 
-        // ĥ passes the gradient of h on; the summary takes its share too, to the slots and to the scores.
+        // The provisional state ĥ receives the gradient of h unchanged. The summary receives it too, and
+        // passes it to the slots and the scores.
         let provisional = o.clone() * cell_tanh.clone();
         let mut grad_provisional = grad.clone();
         let through_h = grad.map(|grad| grad.scaled(options.settings.summary_scale));
@@ -134,7 +137,7 @@ pub(super) fn backward<B: Backend>(
         gate_grads.push(gate_grad.sum(0).reshape([b, 1, 4 * hidden]));
     }
 
-    // Parameters and inputs, in one product each.
+    // Gradients of parameters and inputs, in one product each.
     gate_grads.reverse();
     let gate_grads = Prim::cat(gate_grads, 1).reshape([b * time, 4 * hidden]);
     let before = || {
@@ -187,7 +190,8 @@ pub(super) fn backward<B: Backend>(
     }
 }
 
-/// What slot `m` hands to the step that stored it: its own gradient and that of its key, one lane on.
+/// Returns the gradient that slot `m` passes to the step that stored it: the slot's own and that of its
+/// key. With a limit on hops, it moves to the next lane.
 fn passed_on<B: Backend>(
     grads: &MemoryGrads<B>,
     scorer: &Score<Prim<B>>,
@@ -218,7 +222,8 @@ fn passed_on<B: Backend>(
     })
 }
 
-/// Gradient of the carried slots, `[b, m0, h]`: tensors from outside, so every lane counts.
+/// Returns the gradient of the carried slots, `[b, m0, h]`. These are inputs of the call, so every lane
+/// contributes.
 fn carried_grad<B: Backend>(
     grads: &MemoryGrads<B>,
     scorer: &Score<Prim<B>>,

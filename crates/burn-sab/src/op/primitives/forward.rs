@@ -1,4 +1,5 @@
-//! The forward pass, step by step in backend primitives (specification, steps 1 to 7).
+//! The forward pass, step by step in backend primitives: LSTM cell, scores, retrieval, storage of slots
+//! (specification, steps 1 to 7).
 
 use burn::backend::Backend;
 
@@ -7,7 +8,7 @@ use crate::op::options::{Readout, SabOptions};
 use crate::op::prim::{Ints, Prim};
 use crate::op::tensors::{BackendInputs, BackendOutputs, Dims, Reminders, SabOutputs};
 
-/// The saved activations of one step. `b` rows, `h` units, `n` ranks.
+/// The saved activations of one step, with `b` rows, `h` hidden units and `n` ranks.
 #[derive(Clone, Debug)]
 pub(super) struct SavedStep<B: Backend> {
     /// Input, forget, cell and output gate after their activations, `[b, h]` each.
@@ -16,14 +17,14 @@ pub(super) struct SavedStep<B: Backend> {
     pub cell_tanh: Prim<B>,
     /// The cell state before the step, `[b, h]`.
     pub cell_before: Prim<B>,
-    /// Absent while there are no slots.
+    /// The retrieval of the step; absent if there are no slots yet.
     pub retrieval: Option<Retrieval<B>>,
 }
 
-/// What was retrieved at one step.
+/// The retrieval of one step.
 #[derive(Clone, Debug)]
 pub(super) struct Retrieval<B: Backend> {
-    /// Slots that were stored before the step.
+    /// Number of slots before the step.
     pub slots: usize,
     /// Scores of the ranked slots, `[b, n]`.
     pub values: Prim<B>,
@@ -37,18 +38,19 @@ pub(crate) struct SavedSteps<B: Backend> {
     pub(super) steps: Vec<SavedStep<B>>,
     /// Hidden states after each step, `[b, t, h]`.
     pub(super) hidden: Prim<B>,
-    /// Every slot, carried and stored, `[b, m, h]`, and its key, `[b, m, a]`; absent if there are none.
+    /// All slots, carried and stored, `[b, m, h]`, and their keys, `[b, m, a]`; absent if there are
+    /// none.
     pub(super) memory: Option<(Prim<B>, Prim<B>)>,
 }
 
-/// Row numbers in a `[rows * m, _]` matrix of the slots `indices` `[rows, n]`.
+/// Row indices of the slots `indices` (`[rows, n]`) in a `[rows * m, _]` matrix.
 pub(super) fn slot_rows<B: Backend>(indices: Ints<B>, m: usize, like: &Prim<B>) -> Ints<B> {
     let [rows, n] = indices.dims();
     let first = like.iota(rows).scale(m).reshape([rows, 1]).expand([rows, n]);
     (indices + first).reshape([rows * n])
 }
 
-/// Runs the sequence; saves activations if `keep`.
+/// Runs the sequence. Saves activations if `keep`.
 pub(super) fn forward<B: Backend>(
     inputs: &BackendInputs<B>,
     options: &SabOptions,
@@ -139,7 +141,10 @@ pub(super) fn forward<B: Backend>(
     };
     let every = (keep || given.is_none()).then(|| Prim::cat(hs, 1));
     let outputs = SabOutputs {
-        hidden: given.or_else(|| every.clone()).expect("one of the two").0,
+        hidden: given
+            .or_else(|| every.clone())
+            .expect("hidden states of the given or of all steps")
+            .0,
         last: h.0,
         cell: c.0,
         stored: memory

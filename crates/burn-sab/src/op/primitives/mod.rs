@@ -1,5 +1,5 @@
-//! The sequence op in plain backend primitives: a forward pass and its hand-written backward pass
-//! that run on every backend.
+//! The sequence op in plain backend primitives: a forward pass and a hand-written backward pass for
+//! every backend.
 
 mod backward;
 mod forward;

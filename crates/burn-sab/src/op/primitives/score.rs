@@ -1,5 +1,6 @@
-//! The three scores in one form: a query vector of the state, a key vector of the slot, and a small
-//! function of the two. Keys depend on the slot alone, so they are computed once, when it is stored.
+//! The three scores and their gradients. All have one form: a query vector of the state, a key vector of
+//! the slot, and a function `combine` of the two. Keys depend on the slot alone, so each key is computed
+//! once, when its slot is stored.
 //!
 //! | score | query(h) | key(m) | combine(q, k) | size a |
 //! | --- | --- | --- | --- | --- |
@@ -20,7 +21,7 @@ fn dot_scale<B: Backend>(query: &Prim<B>) -> f64 {
 }
 
 impl<B: Backend> Score<Prim<B>> {
-    /// Size a of a query or key vector.
+    /// The size a of a query or key vector.
     pub(super) fn size(&self) -> usize {
         match self {
             Self::Additive { .. } => 1,
@@ -28,7 +29,7 @@ impl<B: Backend> Score<Prim<B>> {
         }
     }
 
-    /// `[n, h] -> [n, a]`
+    /// Queries of states: `[n, h] -> [n, a]`.
     pub(super) fn query(&self, state: Prim<B>) -> Prim<B> {
         match self {
             Self::Additive { u, .. } => state.tanh().matmul(column(u)),
@@ -40,7 +41,7 @@ impl<B: Backend> Score<Prim<B>> {
         }
     }
 
-    /// `[n, h] -> [n, a]`
+    /// Keys of slots: `[n, h] -> [n, a]`.
     pub(super) fn key(&self, slot: Prim<B>) -> Prim<B> {
         match self {
             Self::Additive { v, .. } => slot.tanh().matmul(column(v)),
@@ -62,8 +63,9 @@ impl<B: Backend> Score<Prim<B>> {
         }
     }
 
-    /// From the gradient `[l, b, n]` of the scores of the ranked keys `[b, n, a]`: the gradients
-    /// `[l, b, a]` of the query and `[l, b, n, a]` of the keys, and that of mlp's `v`.
+    /// Backward pass of [`Self::combine`] for the ranked keys `[b, n, a]`, from the gradient `[l, b, n]`
+    /// of their scores. Returns the gradients of the query, `[l, b, a]`, of the keys, `[l, b, n, a]`,
+    /// and of mlp's `v`.
     pub(super) fn combine_backward(
         &self,
         query: Prim<B>,
@@ -89,7 +91,7 @@ impl<B: Backend> Score<Prim<B>> {
         }
     }
 
-    /// From the gradient `[l, b, a]` of the query of `state` `[b, h]`: that of the state, `[l, b, h]`.
+    /// Computes the gradient of `state` (`[b, h]`), `[l, b, h]`, from that of its query, `[l, b, a]`.
     pub(super) fn query_backward(&self, state: Prim<B>, grad: Prim<B>) -> Prim<B> {
         match self {
             Self::Additive { u, .. } => through_tanh(state, grad, u),
@@ -98,7 +100,7 @@ impl<B: Backend> Score<Prim<B>> {
         }
     }
 
-    /// From the gradient `[l, b, a]` of the key of `slot` `[b, h]`: that of the slot, `[l, b, h]`.
+    /// Computes the gradient of `slot` (`[b, h]`), `[l, b, h]`, from that of its key, `[l, b, a]`.
     pub(super) fn key_backward(&self, slot: Prim<B>, grad: Prim<B>) -> Prim<B> {
         match self {
             Self::Additive { v, .. } => through_tanh(slot, grad, v),
@@ -107,8 +109,8 @@ impl<B: Backend> Score<Prim<B>> {
         }
     }
 
-    /// Gradients of the parameters that need one, from all states `[n, h]` with the gradients of their
-    /// queries `[n, a]`, and all slots `[m, h]` with those of their keys.
+    /// Computes the gradients of the parameters that need one. The arguments are all states, `[n, h]`,
+    /// with the gradients of their queries, `[n, a]`, and all slots, `[m, h]`, with those of their keys.
     pub(super) fn parameter_grads(
         &self,
         needs: &Score<bool>,
@@ -154,21 +156,22 @@ fn column<B: Backend>(vector: &Prim<B>) -> Prim<B> {
     vector.clone().reshape([h, 1])
 }
 
-/// Gradient of `x` through `w·tanh(x)`: `[b, h]`, `[l, b, 1]`, `[h]` to `[l, b, h]`.
+/// Gradient of `x` through `w·tanh(x)`. Shapes: `x` `[b, h]`, `grad` `[l, b, 1]`, `w` `[h]`, result
+/// `[l, b, h]`.
 fn through_tanh<B: Backend>(x: Prim<B>, grad: Prim<B>, w: &Prim<B>) -> Prim<B> {
     let [b, h] = x.dims();
     let slope = x.tanh().tanh_slope() * w.clone().reshape([1, h]);
     grad * slope.reshape([1, b, h])
 }
 
-/// Gradient of `x` through `x W`: `[l, b, a]`, `[h, a]` to `[l, b, h]`.
+/// Gradient of `x` through `x W`. Shapes: `grad` `[l, b, a]`, `weight` `[h, a]`, result `[l, b, h]`.
 pub(super) fn through_matrix<B: Backend>(grad: Prim<B>, weight: &Prim<B>) -> Prim<B> {
     let [l, b, a] = grad.dims();
     let [h, _] = weight.dims();
     grad.reshape([l * b, a]).matmul(weight.clone().swap(0, 1)).reshape([l, b, h])
 }
 
-/// `xᵀ g`: `[n, i]`, `[n, o]` to `[i, o]`.
+/// Returns `xᵀ grad`. Shapes: `x` `[n, i]`, `grad` `[n, o]`, result `[i, o]`.
 pub(super) fn outer<B: Backend>(x: Prim<B>, grad: Prim<B>) -> Prim<B> {
     x.swap(0, 1).matmul(grad)
 }

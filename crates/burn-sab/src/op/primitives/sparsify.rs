@@ -1,4 +1,5 @@
-//! The best slots of a row, their sparse weights, and the derivative of the weights.
+//! The sparsifier: it selects the best slots of each row, computes their sparse weights, and
+//! differentiates the weights.
 
 use burn::backend::Backend;
 
@@ -6,14 +7,14 @@ use crate::op::options::{EPSILON, SabOptions};
 use crate::op::prim::{Ints, Prim};
 use crate::op::settings::Sparsifier;
 
-/// The best `n` of the scores `[b, m]` in falling order, of equal ones the older first, NaN last: their
-/// values and their indices, both `[b, n]`.
+/// Returns the values and indices, both `[b, n]`, of the best `n` of the scores `[b, m]`, in descending
+/// order. Among equal scores the older slot comes first; NaN comes last.
 ///
-/// Repeated "first position of the maximum": exact about ties on every backend, and nothing is read
-/// back to the host, which Burn's default sort would do.
+/// The method repeats "first position of the maximum". Its order of ties is exact on every backend. It
+/// transfers nothing to the host, unlike Burn's default sort.
 pub(super) fn select<B: Backend>(scores: Prim<B>, n: usize) -> (Prim<B>, Ints<B>) {
     let [b, m] = scores.dims();
-    // Slots that are still to be had; a taken one has position m, beyond all others.
+    // Positions of the slots that remain. A selected slot has position m, beyond all others.
     let mut position = scores.iota(m).reshape([1, m]).expand([b, m]);
     let outside = scores.integers(m, [b, m]);
     let mut left = scores.clone().fill(scores.clone().is_nan(), f64::NEG_INFINITY);
@@ -30,7 +31,8 @@ pub(super) fn select<B: Backend>(scores: Prim<B>, n: usize) -> (Prim<B>, Ints<B>
     (scores.gather(indices.clone()), indices)
 }
 
-/// Where the threshold of `n` ranked values comes from, given `m` slots: the rank and what is added.
+/// Returns the source of the threshold of `n` ranked values, given `m` slots: a rank and a constant to
+/// add to its value.
 fn threshold(options: &SabOptions, n: usize, m: usize) -> Option<(usize, f64)> {
     let k_top = options.settings.k_top;
     match options.settings.sparsifier {
@@ -41,7 +43,7 @@ fn threshold(options: &SabOptions, n: usize, m: usize) -> Option<(usize, f64)> {
     }
 }
 
-/// `relu(a - delta)` and its sum plus epsilon, from ranked values `[b, n]`.
+/// Returns `relu(a - delta)` and its sum plus epsilon, for ranked values `[b, n]`.
 fn excess<B: Backend>(values: Prim<B>, rank: usize, shift: f64) -> (Prim<B>, Prim<B>) {
     let delta = values.narrow(1, rank, rank + 1).shift(shift);
     let excess = (values - delta).relu();
@@ -49,7 +51,7 @@ fn excess<B: Backend>(values: Prim<B>, rank: usize, shift: f64) -> (Prim<B>, Pri
     (excess, sum)
 }
 
-/// Weights `[b, n]` of ranked values `[b, n]` out of `m` slots (specification, step 4).
+/// Returns the weights, `[b, n]`, of ranked values, `[b, n]`, out of `m` slots (specification, step 4).
 pub(super) fn weights<B: Backend>(options: &SabOptions, values: Prim<B>, m: usize) -> Prim<B> {
     let [_, n] = values.dims();
     match threshold(options, n, m) {
@@ -66,11 +68,12 @@ pub(super) fn weights<B: Backend>(options: &SabOptions, values: Prim<B>, m: usiz
     }
 }
 
-/// Gradient `[l, b, n]` of the ranked values from that of their weights, with the selection fixed.
+/// Returns the gradient of the ranked values, `[l, b, n]`, from that of their weights, for a fixed
+/// selection.
 ///
-/// Softmax: `g_a = w (g_w - Σ w g_w)`. Thresholds: with `r = relu(a - δ)`, `S = Σ r + ε`, `w = r / S`:
-/// `g_r = (g_w - Σ w g_w) / S`, passed on where `r > 0`, and minus their sum to the rank that
-/// supplies δ.
+/// Softmax: `g_a = w (g_w - Σ w g_w)`. Threshold sparsifiers, with `r = relu(a - δ)`, `S = Σ r + ε`,
+/// `w = r / S`: `g_r = (g_w - Σ w g_w) / S`. The values with `r > 0` receive `g_r`, and the rank that
+/// supplies δ receives minus the sum of these.
 pub(super) fn weights_backward<B: Backend>(
     options: &SabOptions,
     values: Prim<B>,
