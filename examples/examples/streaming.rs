@@ -9,6 +9,7 @@
 //! outputs are others. Then credit: it crosses from one chunk into the one before while the state is
 //! attached, and is exactly 0 once it is detached.
 
+use burn::module::Module;
 use burn::nn::LstmState;
 use burn::tensor::{Distribution, Tensor};
 use burn_sab::{SabLstm, SabLstmConfig, SabLstmState};
@@ -61,11 +62,12 @@ fn in_chunks(
     Tensor::cat(outputs, 1)
 }
 
-/// Hidden states of the sequence step by step.
+/// Hidden states of the sequence step by step. Steps run without gradient.
 fn in_steps(layer: &SabLstm, x: &Tensor<3>) -> Tensor<3> {
+    let layer = layer.valid();
     let mut state = None;
     let mut outputs = vec![];
-    for step in x.clone().iter_dim(1) {
+    for step in x.clone().inner().iter_dim(1) {
         let (hidden, after) = layer.step(step.squeeze_dim(1), state);
         outputs.push(hidden);
         state = Some(after);

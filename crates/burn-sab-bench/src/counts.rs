@@ -34,7 +34,7 @@ pub fn reached_steps(case: &Case, output: &SabLstmOutput) -> u64 {
         let mut reached = vec![false; time * lanes];
         reached[(time - 1) * lanes] = true;
         for t in (0..time).rev() {
-            // The specification's steps 1 and 5, backwards.
+            // The algorithm's steps 1 and 5, in reverse.
             let here = (row * time + t) * places;
             for lane in 0..lanes {
                 if !reached[t * lanes + lane] {

@@ -13,7 +13,7 @@ use crate::op::{
     positive, settings_setters,
 };
 
-/// How a state scores the slots (specification, step 3).
+/// How a state scores the slots (the algorithm, step 3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ScoreConfig {
     /// `u·tanh(h) + v·tanh(m)`, the authors' release. With a threshold it ranks moments without

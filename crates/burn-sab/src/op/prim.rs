@@ -215,6 +215,11 @@ impl<B: Backend> Ints<B> {
         Self(B::int_mul_scalar(self.0, (factor as i64).into()))
     }
 
+    /// Returns the remainder of a division by `divisor`.
+    pub fn remainder(self, divisor: usize) -> Self {
+        Self(B::int_remainder_scalar(self.0, (divisor as i64).into()))
+    }
+
     /// The mask of `self == other`, for equal shapes.
     pub fn equal(self, other: Self) -> Mask<B> {
         let dtype = get_device_settings::<B>(&self.0.device()).bool_dtype;

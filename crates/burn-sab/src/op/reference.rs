@@ -1,4 +1,4 @@
-//! The readable twin of the op: one line of tensor operations per line of the specification, under
+//! The readable twin of the op: one line of tensor operations per line of the algorithm, under
 //! Burn's own autodiff. Slow; covers every option of the layer, those of no fast path included.
 
 use burn::module::Module;
@@ -86,7 +86,7 @@ fn sigmoid(x: Tensor<2>) -> Tensor<2> {
 
 /// Runs the sequence.
 ///
-/// A limit of D hops is what the specification says it is: pass d retrieves the slots of pass d + 1, the
+/// A limit of D hops is defined by unrolling: pass d retrieves the slots of pass d + 1, the
 /// innermost pass retrieves constants.
 pub(crate) fn sab_sequence(inputs: SabInputs, options: &SabOptions, cell: &Cell) -> SabOutputs {
     let [_, time, _] = inputs.x.dims();
@@ -184,7 +184,7 @@ fn unroll(
     (outputs, slots)
 }
 
-/// Scores `[B, M]` of the memory `[B, M, H]` (specification, step 3).
+/// Scores `[B, M]` of the memory `[B, M, H]` (the algorithm, step 3).
 fn score(score: &Score<Tensor<1>, Tensor<2>>, h: Tensor<2>, memory: Tensor<3>) -> Tensor<2> {
     match score {
         Score::Additive { u, v } => {
@@ -229,7 +229,7 @@ fn ranked(scores: Tensor<2>, n: usize) -> Tensor<2, Int> {
     Tensor::from_data(TensorData::new(order, [batch, n]), &device)
 }
 
-/// Weights `[B, n]` of the ranked scores `[B, n]` out of `slots` slots (specification, step 4).
+/// Weights `[B, n]` of the ranked scores `[B, n]` out of `slots` slots (the algorithm, step 4).
 fn sparse_weights(options: &SabOptions, ranked: Tensor<2>, slots: usize) -> Tensor<2> {
     let [_, n] = ranked.dims();
     let last = ranked.clone().narrow(1, n - 1, 1);

@@ -1,4 +1,4 @@
-//! The score of a slot (specification, step 3): its three forms, with parameters of any kind.
+//! The score of a slot (the algorithm, step 3): its three forms, with parameters of any kind.
 
 use std::cell::RefCell;
 

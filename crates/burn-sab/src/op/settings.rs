@@ -84,7 +84,7 @@ macro_rules! words {
 }
 
 words! {
-    /// How raw scores become the sparse weights of at most `k_top` slots (specification, step 4).
+    /// How raw scores become the sparse weights of at most `k_top` slots (the algorithm, step 4).
     ///
     /// M is the number of slots that are stored when the weights are computed. Of equal scores the
     /// older slot ranks first; a NaN ranks below every number.

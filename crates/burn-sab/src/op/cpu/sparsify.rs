@@ -33,7 +33,7 @@ impl Rule {
     }
 }
 
-/// Returns the difference between the threshold and the score of the last rank (specification, step 4).
+/// Returns the difference between the threshold and the score of the last rank (the algorithm, step 4).
 pub fn threshold_offset<T: Float>(sparsifier: Sparsifier, k_top: usize, slots: usize) -> T {
     match sparsifier {
         Sparsifier::Released => T::from_f64(EPSILON),

@@ -1,4 +1,4 @@
-//! The hand-written backward pass (specification, "Backward"; derived in the book, chapter "The
+//! The hand-written backward pass (derived in the book, chapter "The
 //! gradient").
 //!
 //! One reverse sweep visits the steps from last to first. Gradient passes within a truncation window,

@@ -1,5 +1,5 @@
 //! The forward pass, step by step in backend primitives: LSTM cell, scores, retrieval, storage of slots
-//! (specification, steps 1 to 7).
+//! (the algorithm, steps 1 to 6).
 
 use burn::backend::Backend;
 

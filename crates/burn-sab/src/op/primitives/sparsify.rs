@@ -7,27 +7,31 @@ use crate::op::options::{EPSILON, SabOptions};
 use crate::op::prim::{Ints, Prim};
 use crate::op::settings::Sparsifier;
 
-/// Returns the values and indices, both `[b, n]`, of the best `n` of the scores `[b, m]`, in descending
-/// order. Among equal scores the older slot comes first; NaN comes last.
+/// Returns the best `n` of the scores `[b, m]` in falling order, of equal ones the older first, NaN last: their
+/// values and their indices, both `[b, n]`.
 ///
-/// The method repeats "first position of the maximum". Its order of ties is exact on every backend. It
-/// transfers nothing to the host, unlike Burn's default sort.
+/// It repeats "first position of the maximum". That is exact about ties on every backend, and reads nothing
+/// back to the host, as Burn's default sort would.
 pub(super) fn select<B: Backend>(scores: Prim<B>, n: usize) -> (Prim<B>, Ints<B>) {
     let [b, m] = scores.dims();
-    // Positions of the slots that remain. A selected slot has position m, beyond all others.
+    // Positions of the slots not yet taken. A NaN ranks as minus infinity, behind the positions of all scores
+    // that are one.
     let mut position = scores.iota(m).reshape([1, m]).expand([b, m]);
-    let outside = scores.integers(m, [b, m]);
-    let mut left = scores.clone().fill(scores.clone().is_nan(), f64::NEG_INFINITY);
+    let nan = scores.clone().is_nan();
+    position = position.clone().replace(nan.clone(), position + scores.integers(m, [b, m]));
+    let mut left = scores.clone().fill(nan, f64::NEG_INFINITY);
+    let taken_position = 2 * m;
+    let outside = scores.integers(taken_position, [b, m]);
     let mut indices = Vec::with_capacity(n);
     for _ in 0..n {
         let best = left.clone().max(1).expand([b, m]);
         let first = outside.clone().replace(left.clone().equal(best), position.clone()).min(1);
         let taken = position.clone().equal(first.clone().expand([b, m]));
         left = left.fill(taken.clone(), f64::NEG_INFINITY);
-        position = position.fill(taken, m);
+        position = position.fill(taken, taken_position);
         indices.push(first);
     }
-    let indices = Ints::cat(indices, 1);
+    let indices = Ints::cat(indices, 1).remainder(m);
     (scores.gather(indices.clone()), indices)
 }
 
@@ -51,7 +55,7 @@ fn excess<B: Backend>(values: Prim<B>, rank: usize, shift: f64) -> (Prim<B>, Pri
     (excess, sum)
 }
 
-/// Returns the weights, `[b, n]`, of ranked values, `[b, n]`, out of `m` slots (specification, step 4).
+/// Returns the weights, `[b, n]`, of ranked values, `[b, n]`, out of `m` slots (the algorithm, step 4).
 pub(super) fn weights<B: Backend>(options: &SabOptions, values: Prim<B>, m: usize) -> Prim<B> {
     let [_, n] = values.dims();
     match threshold(options, n, m) {
