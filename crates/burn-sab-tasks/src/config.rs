@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 use crate::curriculum::Curriculum;
 use crate::data::{DataError, Examples};
 use crate::error::TrainError;
-use crate::model::CHUNK;
 use crate::stream::Purpose;
 use crate::task::Task;
 use crate::transformer::HEADS;
@@ -90,6 +89,11 @@ pub struct TrainConfig {
 
 /// More slots than any sequence has; a round number in a configuration file.
 pub(crate) const ALL: usize = u32::MAX as usize;
+
+/// Steps that are handed to the layer at once when gradients are not needed. What the layer puts out
+/// for a chunk is dropped before the next one, so a test at a delay of 10,000 needs little more memory
+/// than its slots; at 1,000 steps the cost of carrying those over is far below that of the steps.
+pub(crate) const CHUNK: usize = 1000;
 
 /// Most bytes that an update or a test may take by the estimates below. Larger requests are almost surely slips of
 /// the keyboard, and a refused allocation would end the process without a word.

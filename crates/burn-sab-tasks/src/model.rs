@@ -5,7 +5,7 @@ use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use burn_sab::{SabLstm, SabLstmState};
 
-use crate::config::{ALL, ModelKind, TrainConfig};
+use crate::config::{ALL, CHUNK, ModelKind, TrainConfig};
 use crate::draw::draw;
 use crate::error::TrainError;
 use crate::transformer::CausalTransformer;
@@ -37,11 +37,6 @@ struct Steps {
     summary: Option<Tensor<3>>,
     state: Option<SabLstmState>,
 }
-
-/// Steps that are handed to the layer at once when gradients are not needed. What the layer puts out
-/// for a chunk is dropped before the next one, so a test at a delay of 10,000 needs little more memory
-/// than its slots; at 1,000 steps the cost of carrying those over is far below that of the steps.
-pub(crate) const CHUNK: usize = 1000;
 
 impl TaskModel {
     /// The network of `config`, its weights drawn from the configuration's seed.

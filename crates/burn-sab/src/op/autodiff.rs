@@ -17,9 +17,10 @@ use burn::backend::{Autodiff, Backend};
 
 use super::backend::SabBackend;
 use super::coverage::Coverage;
-use super::kernel::{self, Kernel, KernelBackend, own_plan};
+use super::kernel::{Kernel, KernelBackend};
 use super::options::SabOptions;
 use super::primitives::Primitives;
+use super::route::{self, own_plan};
 use super::stream::{SlotMemory, StepOf};
 use super::tensors::{
     BackendInputs, BackendOutputs, InputsOf, MOST_INPUTS, OutputsOf, Reminders, SabOutputs,
@@ -173,7 +174,7 @@ impl<B: KernelBackend, C: CheckpointStrategy> SabBackend for Autodiff<B, C> {
     }
 
     fn sab_coverage(inputs: InputsOf<Self>, options: SabOptions) -> Coverage {
-        kernel::coverage::<B>(&into_parts::<B, C>(inputs.0).0, &options, true)
+        route::coverage::<B>(&into_parts::<B, C>(inputs.0).0, &options, true)
     }
 }
 

@@ -6,8 +6,9 @@
 use burn::backend::{Backend, backend_extension};
 
 use super::coverage::Coverage;
-use super::kernel::{self, KernelBackend};
+use super::kernel::KernelBackend;
 use super::options::SabOptions;
+use super::route;
 use super::stream::{SlotMemory, StepOf};
 use super::tensors::{InputsOf, OutputsOf};
 
@@ -50,7 +51,7 @@ macro_rules! backend {
 
         impl SabBackend for burn::backend::$backend {
             fn sab_sequence(inputs: InputsOf<Self>, options: SabOptions) -> OutputsOf<Self> {
-                OutputsOf(kernel::forward::<Self>(&inputs.0, &options))
+                OutputsOf(route::forward::<Self>(&inputs.0, &options))
             }
 
             fn sab_step(
@@ -58,11 +59,11 @@ macro_rules! backend {
                 memory: SlotMemory,
                 options: SabOptions,
             ) -> StepOf<Self> {
-                StepOf(kernel::step::<Self>(inputs.0, memory, &options))
+                StepOf(route::step::<Self>(inputs.0, memory, &options))
             }
 
             fn sab_coverage(inputs: InputsOf<Self>, options: SabOptions) -> Coverage {
-                kernel::coverage::<Self>(&inputs.0, &options, false)
+                route::coverage::<Self>(&inputs.0, &options, false)
             }
         }
     };
@@ -76,6 +77,6 @@ backend!(NdArray, super::host::CpuKernel);
 #[cfg(feature = "cube")]
 backend!(Cube, super::gpu::GpuKernels);
 #[cfg(feature = "tch")]
-backend!(LibTorch, kernel::NoKernel);
+backend!(LibTorch, super::kernel::NoKernel);
 #[cfg(feature = "remote")]
-backend!(Remote, kernel::NoKernel);
+backend!(Remote, super::kernel::NoKernel);

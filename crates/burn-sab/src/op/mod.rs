@@ -9,7 +9,7 @@
 //! | `score`, `tensors` | the parameters of a score, and the tensors of a call, in any form |
 //! | `check` | the one check of a call's inputs |
 //! | `reference` | the readable twin: ordinary tensor operations under Burn's own autodiff |
-//! | `kernel`, `coverage` | what a kernel is, which one runs a call, and why one does not |
+//! | `kernel`, `route`, `coverage` | what a kernel is, which one runs a call, and why one does not |
 //! | `primitives` | forward and hand-written backward in backend primitives, for every backend |
 //! | `cpu`, `host` | the fused CPU kernel over slices, and flex and ndarray on it |
 //! | `gpu` | the kernels of every CubeCL runtime: wgpu, CUDA, ROCm |
@@ -36,6 +36,7 @@ mod options;
 mod prim;
 mod primitives;
 mod reference;
+mod route;
 mod score;
 mod settings;
 mod stream;

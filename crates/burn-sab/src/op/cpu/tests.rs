@@ -8,6 +8,7 @@ mod problem;
 
 use pulp::Arch;
 
+use super::call::tile_rows;
 use super::float::Float;
 use super::vector::{add, scratch};
 use super::{UpGrads, backward, forward};
@@ -148,6 +149,14 @@ fn recomputed_gates_equal_kept_ones() {
         let (kept, recomputed) = (run(Recompute::Never), run(Recompute::Always));
         assert_close(what, &recomputed, &kept, ROUNDING);
     });
+}
+
+/// A tile runs on one thread: half a small batch's rows, and a quarter of a large one's, can run at a time.
+#[test]
+fn tiles_use_many_cores() {
+    let tiles = |batch: usize| batch.div_ceil(tile_rows(batch));
+    assert_eq!([1, 2, 3, 4, 8, 15].map(tiles), [1, 2, 2, 2, 4, 8]);
+    assert_eq!([16, 32, 64, 256].map(tiles), [4, 8, 16, 64]);
 }
 
 #[test]
