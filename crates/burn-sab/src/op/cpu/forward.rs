@@ -18,7 +18,7 @@ use crate::op::settings::Recompute;
 use crate::op::tensors::{Dims, Reminders, SabOutputs};
 
 /// Carried slots whose keys one product computes. This is more than the 16 rows at which the product
-/// reaches full speed (see `tile_rows`), and still a small block.
+/// reaches full speed, and still a small block.
 const KEY_ROWS: usize = 64;
 
 /// Maximum bytes of gates that [`Recompute::Auto`] saves: a budget for one call, not a measured optimum.

@@ -4,7 +4,7 @@
 use crate::op::options::SabOptions;
 
 /// Steps that are recomputed together; see [`Recompute`](crate::op::settings::Recompute). The matrix
-/// product that recomputes them then runs at full speed (from 16 rows on, see `tile_rows`). The saved
+/// product that recomputes them then runs at full speed (from 16 rows on). The saved
 /// cell states, H / 32 elements per step, are negligible beside the hidden states.
 const SEGMENT: usize = 32;
 

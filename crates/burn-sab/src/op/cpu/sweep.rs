@@ -20,7 +20,7 @@ use super::vector::{add, add_scaled, dot, is_zero, scratch};
 use crate::op::tensors::Dims;
 
 /// Carried slots whose key gradients are passed on together. This is more than the 16 rows at which the
-/// product reaches full speed (see `tile_rows`), and still a small block.
+/// product reaches full speed, and still a small block.
 const KEY_ROWS: usize = 64;
 
 /// The sweep over one tile. A path is a pair of row and lane, with the index `row * lanes + lane`.
