@@ -177,7 +177,7 @@ mod tests {
     fn a_wrong_value_is_named_with_what_it_should_be() {
         for (line, told) in [
             ("--k-top many", "give a whole number"),
-            ("--max-hops -1", "none"),
+            ("--max-hops=-1", "none"),
             ("--sparsifier hard", "threshold"),
         ] {
             let error = parse(line).unwrap_err().to_string();

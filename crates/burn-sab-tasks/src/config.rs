@@ -371,7 +371,7 @@ mod tests {
     #[case("length", |c: &mut TrainConfig| { *c = TrainConfig::new(Task::PixelCifar); c.span = 784 })]
     #[case("curriculum", |c: &mut TrainConfig| { *c = TrainConfig::new(Task::PixelCifar); c.curriculum = Curriculum::Grow })]
     #[case("batch", |c: &mut TrainConfig| c.batch = 0)]
-    #[case("GiB, more than 64", |c: &mut TrainConfig| c.batch = 1 << 40)]
+    #[case("64 GiB", |c: &mut TrainConfig| c.batch = 1 << 40)]
     #[case("max_hops", |c: &mut TrainConfig| { c.span = 100_000; c.layer.settings.max_hops = Some(90_000) })]
     // 64 rows, a number and a weight for each of 20,020² pairs: 191 GiB; and 5 GiB of states.
     #[case("196 GiB", |c: &mut TrainConfig| { c.model = ModelKind::Attention; c.span = 20_000 })]

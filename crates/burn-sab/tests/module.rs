@@ -5,7 +5,9 @@ mod common;
 use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::{DType, Tensor};
-use burn_sab::{ConfigError, SabLstm, SabLstmConfig, ScoreConfig, Sparsifier, Strategy};
+use burn_sab::{
+    ConfigError, InitialSlot, SabLstm, SabLstmConfig, ScoreConfig, Sparsifier, Strategy,
+};
 use common::{cpu_devices, normal, numbers};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -130,4 +132,36 @@ fn init_panics_clearly() {
 fn wrong_input_panics_clearly() {
     let device = &cpu_devices()[0];
     SabLstmConfig::new(3, 5, true).init(device).forward(Tensor::zeros([2, 4, 7], device), None);
+}
+
+/// A file of before the settings had a struct of their own: they stand beside the others, and a later setting has
+/// its default.
+#[test]
+fn an_old_config_file_loads() {
+    let old = r#"{
+        "d_input": 3, "d_hidden": 5, "bias": true, "max_hops": 2, "slot_budget": null, "clip": null,
+        "k_top": 7, "k_att": 2, "k_trunc": 4, "truncation_offset": 0, "score": {"Dot": {"d_attention": 6}},
+        "score_gain": 2.0, "sparsifier": "Threshold", "initial_slot": "None", "summary_scale": 0.5,
+        "initializer": {"XavierNormal": {"gain": 1.0}}, "batch_first": true, "reverse": false,
+        "input_forget": false, "gate_activation": "Sigmoid", "cell_activation": "Tanh",
+        "hidden_activation": "Tanh", "recompute": "Auto", "strategy": "Auto"
+    }"#;
+    let want = SabLstmConfig::new(3, 5, true)
+        .with_max_hops(Some(2))
+        .with_k_top(7)
+        .with_k_att(2)
+        .with_k_trunc(4)
+        .with_truncation_offset(0)
+        .with_score(ScoreConfig::Dot { d_attention: 6 })
+        .with_sparsifier(Sparsifier::Threshold)
+        .with_initial_slot(InitialSlot::None)
+        .with_summary_scale(0.5);
+    let loaded = SabLstmConfig::load_binary(old.as_bytes()).unwrap();
+    assert_eq!(loaded.to_string(), want.to_string());
+    let older = old.replace("\"summary_scale\": 0.5,", "").replace("\"slot_budget\": null,", "");
+    let loaded = SabLstmConfig::load_binary(older.as_bytes()).unwrap();
+    assert_eq!(loaded.to_string(), want.with_summary_scale(1.0).to_string());
+    // Sizes have no default.
+    let error = SabLstmConfig::load_binary(b"{}").unwrap().validate().unwrap_err().to_string();
+    assert!(error.contains("d_input = 0"), "{error}");
 }
