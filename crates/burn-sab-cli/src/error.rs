@@ -38,7 +38,12 @@ pub(crate) fn explain(error: &anyhow::Error) -> ExitCode {
     eprintln!("error: {}", format!("{error:#}").replace('\n', " "));
     let wrong_setting = matches!(
         error.downcast_ref(),
-        Some(TrainError::Setting { .. } | TrainError::Layer(_) | TrainError::Data(_))
+        Some(
+            TrainError::Setting { .. }
+                | TrainError::Layer(_)
+                | TrainError::Data(_)
+                | TrainError::Memory { .. }
+        )
     );
     if wrong_setting || error.is::<Usage>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
 }

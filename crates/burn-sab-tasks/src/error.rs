@@ -25,7 +25,7 @@ pub enum TrainError {
         rule: &'static str,
     },
     /// More memory than any request that is meant.
-    #[error("{what} would take at least {gib} GiB, more than {most}: {remedy}")]
+    #[error("{what} would take at least {gib} GiB, more than {most} GiB: {remedy}")]
     Memory {
         /// What takes it.
         what: &'static str,

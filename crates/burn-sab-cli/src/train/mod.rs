@@ -68,7 +68,8 @@ fn how_to_go_on(error: anyhow::Error, session: &Session) -> anyhow::Error {
         }
         _ => {}
     }
-    let is_io = error.chain().any(|cause| cause.is::<io::Error>());
+    let is_io = error.chain().any(|cause| cause.is::<io::Error>())
+        || matches!(error.downcast_ref(), Some(TrainError::Io { .. } | TrainError::Observer(_)));
     if error.is::<DeviceFailure>() && Trainer::can_resume(folder) {
         anyhow!("{error}; {resume} goes on from the last checkpoint")
     } else if is_io {
