@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use burn_sab_tasks::TrainError;
 use clap::error::ErrorKind;
 
+use crate::signals::Stopped;
+
 /// Exit status for a command line that makes no sense, as clap uses it.
 const USAGE: u8 = 2;
 
@@ -29,6 +31,10 @@ pub use crate::usage;
 
 /// Prints an error as one line and returns the exit status for it.
 pub(crate) fn explain(error: &anyhow::Error) -> ExitCode {
+    if let Some(stopped) = error.downcast_ref::<Stopped>() {
+        eprintln!("{stopped}");
+        return ExitCode::from(stopped.status);
+    }
     eprintln!("error: {}", format!("{error:#}").replace('\n', " "));
     let wrong_setting = matches!(
         error.downcast_ref(),

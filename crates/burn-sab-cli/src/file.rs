@@ -21,9 +21,21 @@ pub fn write(path: &Path, text: &str) -> anyhow::Result<()> {
         file.as_file().sync_all()?;
         readable_by_all(file.as_file())?;
         file.persist(path)?;
-        Ok(())
+        sync_folder(folder.unwrap_or(Path::new(".")))
     };
     write().with_context(|| format!("{} cannot be written", path.display()))
+}
+
+/// Has the names in a folder written to the disk.
+#[cfg(unix)]
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// Other systems do not open folders.
+#[cfg(not(unix))]
+fn sync_folder(_: &Path) -> io::Result<()> {
+    Ok(())
 }
 
 /// Temporary files are private; what becomes of them should be as readable as any file.

@@ -1,6 +1,6 @@
 //! What a run found out, for people and for programs.
 
-use burn_sab_tasks::{Best, Ending, Metrics, ModelKind, Task};
+use burn_sab_tasks::{Best, Ending, EventSum, Metrics, ModelKind, Task};
 use serde::{Deserialize, Serialize};
 
 use crate::settings::Settings;
@@ -39,6 +39,9 @@ pub struct ModelReport {
     /// The longest span of its training sequences.
     pub longest_trained: usize,
     pub tests: Vec<Test>,
+    /// Of the events in `metrics.jsonl`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub events: Option<EventSum>,
 }
 
 /// A test on held-out sequences, with the weights of the best evaluation.

@@ -4,7 +4,8 @@
 //! runs/copying-sab-1/
 //!   config.json            everything that determines the run
 //!   metrics.jsonl          what happened, one event a line
-//!   checkpoint-00003250/   weights, best weights, optimiser, and how far the run is
+//!   checkpoint-00003250/   weights, best weights, optimiser, and how far the run is; a manifest with checksums
+//!   checkpoint-00002750/   the one before
 //!   tbptt/                 the same two for each model that is compared
 //!   report.md, report.json, reminders.svg, learning.svg
 //! ```
@@ -14,10 +15,11 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use burn_sab_tasks::{Event, ModelKind};
+use burn_sab_tasks::{Event, EventSum, ModelKind};
 
 use crate::error::usage;
 use crate::file;
+use crate::sealed;
 use crate::settings::Settings;
 
 /// The folder that a run leaves.
@@ -69,16 +71,20 @@ impl RunFolder {
 
     /// Writes `config.json`.
     pub fn write_settings(&self, settings: &Settings) -> anyhow::Result<()> {
-        self.write(CONFIG, &serde_json::to_string_pretty(settings)?)?;
+        self.write(CONFIG, &sealed::to_text(settings)?)?;
         Ok(())
     }
 
     /// The folder of an earlier run, and its settings.
+    ///
+    /// # Errors
+    ///
+    /// If there is no run, or if its `config.json` is not as it was written.
     pub fn open(path: &Path) -> anyhow::Result<(Self, Settings)> {
         if !path.is_dir() {
             return Err(usage!("{} is not a folder; name the folder of a run", path.display()));
         }
-        let settings = Settings::read(&path.join(CONFIG))?;
+        let settings = Settings::of_run(&path.join(CONFIG))?;
         Ok((Self { path: path.to_owned() }, settings))
     }
 
@@ -115,38 +121,83 @@ impl ModelFolder {
         &self.path
     }
 
-    /// Opens `metrics.jsonl` to go on after `update` updates; what was written after them, by a run that
-    /// was interrupted before its next checkpoint, is dropped.
-    pub fn metrics_after(&self, update: usize) -> anyhow::Result<MetricsLog> {
+    /// Opens `metrics.jsonl` to go on after `update` updates, of which the trainer knows `sum`; what was written after
+    /// them, by a run that was interrupted before its next checkpoint, is dropped.
+    ///
+    /// If the lines are not those that were written, returns what is wrong with them as well. Those that can be read
+    /// are kept: the training does not depend on them.
+    pub fn metrics_after(
+        &self,
+        update: usize,
+        sum: Option<EventSum>,
+    ) -> anyhow::Result<(MetricsLog, Option<String>)> {
         let path = self.path.join(METRICS);
-        let open = || -> io::Result<File> {
-            let text = match fs::read_to_string(&path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-                text => text?,
-            };
-            let valid: u64 = text
-                .split_inclusive('\n')
-                .take_while(|line| {
-                    let event = serde_json::from_str::<Event>(line);
-                    line.ends_with('\n') && event.is_ok_and(|event| event.update() <= update)
-                })
-                .map(|line| line.len() as u64)
-                .sum();
-            let file = OpenOptions::new().create(true).append(true).open(&path)?;
-            file.set_len(valid)?;
-            Ok(file)
+        let cannot = || format!("{} cannot be written", path.display());
+        let bytes = match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            bytes => bytes.with_context(|| format!("{} cannot be read", path.display()))?,
         };
-        let file = open().with_context(|| format!("{} cannot be written", path.display()))?;
-        Ok(MetricsLog { file, path })
+        let written = |sum: EventSum| {
+            let length = usize::try_from(sum.bytes).ok()?;
+            bytes.get(..length).filter(|lines| EventSum::of(lines) == sum)
+        };
+        let is_before = |line: &[u8]| {
+            let event = serde_json::from_slice::<Event>(line);
+            line.ends_with(b"\n") && event.is_ok_and(|event| event.update() <= update)
+        };
+        let lines = || bytes.split_inclusive(|byte| *byte == b'\n');
+        let (kept, damage) = match sum {
+            Some(sum) => match written(sum) {
+                Some(lines) => (lines.to_vec(), None),
+                None => {
+                    let kept: Vec<u8> =
+                        lines().filter(|line| is_before(line)).flatten().copied().collect();
+                    let damage = format!(
+                        "{}: its {} bytes up to update {update} are not those that were written; the training is \
+                         not affected and goes on, the learning curve may lack points or have wrong ones; restore \
+                         the file from a copy if there is one",
+                        path.display(),
+                        sum.bytes
+                    );
+                    (kept, Some(damage))
+                }
+            },
+            // A run of an earlier version.
+            None => (lines().take_while(|line| is_before(line)).flatten().copied().collect(), None),
+        };
+        if damage.is_some() {
+            let text = String::from_utf8(kept).context("events are text")?;
+            file::write(&path, &text)?;
+        } else {
+            let open = OpenOptions::new().create(true).append(true).open(&path);
+            open.and_then(|file| file.set_len(kept.len() as u64)).with_context(cannot)?;
+        }
+        let file = OpenOptions::new().append(true).open(&path).with_context(cannot)?;
+        Ok((MetricsLog { file, path }, damage))
     }
 
-    /// The events in `metrics.jsonl`.
-    pub fn events(&self) -> anyhow::Result<Vec<Event>> {
+    /// The events in `metrics.jsonl`, and the length and checksum of the file.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read, or if it is not that of `sum`, where there is one.
+    pub fn events(&self, sum: Option<EventSum>) -> anyhow::Result<(Vec<Event>, EventSum)> {
         let path = self.path.join(METRICS);
-        let text = fs::read_to_string(&path)
-            .with_context(|| format!("{} cannot be read", path.display()))?;
-        let events = text.lines().map(serde_json::from_str).collect::<Result<_, _>>();
-        events.with_context(|| format!("{} is damaged", path.display()))
+        let bytes =
+            fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))?;
+        let there = EventSum::of(&bytes);
+        let damaged = |what: &dyn std::fmt::Display| {
+            usage!(
+                "{} is damaged ({what}); restore it from a copy, or remove the folder to have the run made again",
+                path.display()
+            )
+        };
+        if sum.is_some_and(|sum| sum != there) {
+            return Err(damaged(&"its checksum is not that in the report"));
+        }
+        let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        let events = lines.map(serde_json::from_slice).collect::<Result<_, _>>();
+        Ok((events.map_err(|error| damaged(&error))?, there))
     }
 }
 
@@ -160,8 +211,8 @@ pub struct MetricsLog {
 impl MetricsLog {
     /// Adds a line. It is with the system before the next update, so that no checkpoint is ahead of it.
     pub fn add(&mut self, event: &Event) -> io::Result<()> {
-        let line = format!("{}\n", serde_json::to_string(event)?);
-        self.file.write_all(line.as_bytes()).map_err(|error| {
+        let line = event.to_line()?;
+        self.file.write_all(&line).map_err(|error| {
             io::Error::new(error.kind(), format!("{}: {error}", self.path.display()))
         })
     }

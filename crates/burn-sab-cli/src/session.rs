@@ -8,8 +8,8 @@ use anyhow::Context;
 use burn::module::Module;
 use burn::tensor::Device;
 use burn_sab_tasks::{
-    Ending, Event, Examples, ModelKind, Purpose, Task, TaskModel, TrainConfig, Trainer, evaluate,
-    reminders,
+    Ending, Event, Examples, ModelKind, Purpose, Task, TaskModel, TrainConfig, TrainError, Trainer,
+    evaluate, reminders,
 };
 
 use crate::backend::device_name;
@@ -18,8 +18,10 @@ use crate::progress::{Progress, describe};
 use crate::provenance::{COMMIT, processor};
 use crate::report::{ModelReport, Report, Test};
 use crate::run_folder::RunFolder;
+use crate::sealed;
 use crate::settings::Settings;
-use crate::text::{duration, say, thousands, today};
+use crate::signals::Stop;
+use crate::text::{duration, say, thousands, today, warn};
 
 /// The picture shows a sequence with at most this span: cells would be less than three pixels wide beyond.
 const PICTURE_SPAN: usize = 200;
@@ -37,6 +39,7 @@ pub struct Session {
     pub folder: RunFolder,
     /// Stands before every line that is printed; empty for none.
     pub label: String,
+    pub stop: Stop,
 }
 
 /// What a finished run has to show.
@@ -62,7 +65,8 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// If the training diverges, or if a file cannot be read or written.
+    /// If the training diverges, if a file cannot be read or written, or with [`TrainError::Stopped`] if a signal asks
+    /// for a stop.
     pub fn finish(&self) -> anyhow::Result<Finished> {
         let own = self.settings.train.model;
         let mut trained = vec![self.train(own, self.settings.train.updates)?];
@@ -71,7 +75,7 @@ impl Session {
             let budget = trained[0].report.updates;
             trained.push(self.train(*model, budget)?);
         }
-        self.test(&mut trained);
+        self.test(&mut trained)?;
         let pictures = self.draw(&trained)?;
         let report = Report {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -88,7 +92,7 @@ impl Session {
         };
         let written = self.folder.write(REPORT, &report.markdown(&pictures))?;
         // The last file: whoever finds it finds all of them.
-        self.folder.write(REPORT_JSON, &serde_json::to_string_pretty(&report)?)?;
+        self.folder.write(REPORT_JSON, &sealed::to_text(&report)?)?;
         Ok(Finished { report, written, pictures })
     }
 
@@ -102,13 +106,24 @@ impl Session {
         let folder = self.folder.of_model(model, own)?;
         let mut trainer = if Trainer::can_resume(folder.path()) {
             let mut trainer = Trainer::resume(folder.path(), &self.device)?;
+            for damage in trainer.damage() {
+                warn(&format!(
+                    "{}{damage}; this checkpoint is passed over, and the run goes on from update {}",
+                    self.label,
+                    trainer.update()
+                ));
+            }
             trainer.extend(updates, self.settings.train.stop_at);
             trainer
         } else {
             let config = TrainConfig { model, updates, ..self.settings.train.clone() };
             Trainer::new(config, &self.device)?
         };
-        let mut metrics = folder.metrics_after(trainer.update())?;
+        trainer.stop_when(self.stop.flag());
+        let (mut metrics, damage) = folder.metrics_after(trainer.update(), trainer.events())?;
+        if let Some(damage) = damage {
+            warn(&format!("{}{damage}", self.label));
+        }
         let mut progress =
             Progress::new(&self.label, trainer.config(), trainer.update(), trainer.longest());
         let outcome = trainer.run(Some(folder.path()), |event| {
@@ -120,6 +135,7 @@ impl Session {
         let ending = outcome?;
         self.tell(&trainer, ending);
         let best_model = trainer.best_model();
+        let (events, sum) = folder.events(None)?;
         Ok(Trained {
             report: ModelReport {
                 model,
@@ -131,11 +147,12 @@ impl Session {
                 best: trainer.best(),
                 longest_trained: trainer.longest_trained(),
                 tests: Vec::new(),
+                events: Some(sum),
             },
             config: trainer.config().clone(),
             examples: trainer.examples().clone(),
             model: best_model,
-            events: folder.events()?,
+            events,
         })
     }
 
@@ -161,11 +178,14 @@ impl Session {
     }
 
     /// Tries every network at every span of the tests.
-    fn test(&self, trained: &mut [Trained]) {
+    fn test(&self, trained: &mut [Trained]) -> Result<(), TrainError> {
         let task = self.settings.train.task;
         for span in &self.settings.test_spans {
             let sequences = self.settings.sequences_at(*span);
             for Trained { config, examples, model, report, .. } in trained.iter_mut() {
+                if self.stop.is_asked_for() {
+                    return Err(TrainError::Stopped { update: report.updates });
+                }
                 let started = Instant::now();
                 let data = (config.seed, Purpose::Test);
                 let metrics = evaluate(model, examples, *span, sequences, data, &self.device);
@@ -185,6 +205,7 @@ impl Session {
                 report.tests.push(Test { span: *span, sequences, metrics, seconds });
             }
         }
+        Ok(())
     }
 
     /// Draws the pictures; gives their files and what they show.

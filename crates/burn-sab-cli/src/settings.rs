@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::backend::Backend;
 use crate::error::usage;
-use crate::text::thousands;
+use crate::sealed::{self, Seal};
+use crate::text::{thousands, warn};
 use crate::train::args::TrainArgs;
 use crate::values::{LevelOrNever, Preset, TaskName};
 
@@ -74,17 +75,47 @@ impl Settings {
         Ok(self)
     }
 
-    /// Reads a `config.json`.
-    pub fn read(path: &Path) -> anyhow::Result<Self> {
+    /// Reads a file that is named with `--config`. It may be written by hand; every key has to be a setting.
+    fn read(path: &Path) -> anyhow::Result<Self> {
         let text = fs::read_to_string(path).map_err(|error| {
             usage!("{}: {error}; name the config.json of a run", path.display())
         })?;
-        serde_json::from_str(&text).map_err(|error| {
+        let wrong = |error| {
             usage!(
                 "{}: {error}; it should be the config.json of a run of this version",
                 path.display()
             )
-        })
+        };
+        let (given, seal) = sealed::parse(&text).map_err(wrong)?;
+        let settings: Self = serde_json::from_value(given.clone()).map_err(wrong)?;
+        let known = serde_json::to_value(&settings)?;
+        if let Some((key, names)) = sealed::unknown_key(&given, &known) {
+            return Err(usage!(
+                "{}: there is no setting {key}; correct or remove it, the settings there are {names}",
+                path.display()
+            ));
+        }
+        if seal == Seal::Broken {
+            warn(&format!(
+                "{} was changed since sab wrote it; if not by you, restore it from a copy",
+                path.display()
+            ));
+        }
+        Ok(settings)
+    }
+
+    /// Reads the `config.json` of a run.
+    ///
+    /// # Errors
+    ///
+    /// If it is not as it was written.
+    pub fn of_run(path: &Path) -> anyhow::Result<Self> {
+        let remedy = format!(
+            "name the folder of a run, or restore the file from a copy; if it was changed on purpose, \
+             `sab train --config {}` starts a new run with it",
+            path.display()
+        );
+        sealed::read(path, &remedy)
     }
 
     /// Sequences of a test at `span`.

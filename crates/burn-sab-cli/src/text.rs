@@ -12,6 +12,11 @@ pub fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
+/// Prints a warning to standard error.
+pub fn warn(text: &str) {
+    let _ = writeln!(std::io::stderr(), "warning: {text}");
+}
+
 /// Writes 10000 as "10,000".
 pub fn thousands(number: usize) -> String {
     HumanCount(number as u64).to_string()

@@ -3,6 +3,12 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
+#[cfg(unix)]
+use std::{
+    process::{Child, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
 
 use rstest::rstest;
 
@@ -168,6 +174,127 @@ fn a_run_can_be_repeated_from_its_configuration() {
         |run: &str| fs::read_to_string(folder.path().join(run).join("metrics.jsonl")).unwrap();
     assert_eq!(read("first"), read("second"));
     assert!(read("first").contains("\"mse\""));
+}
+
+#[test]
+fn a_misspelt_setting_in_a_file_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    succeed(path, &format!("train copying {TINY} --compare none --out run"));
+    let config = fs::read_to_string(path.join("run/config.json")).unwrap();
+    for (setting, misspelt, named) in [
+        ("\"k_top\"", "\"k_topp\"", "train.layer.k_topp"),
+        ("\"summary_scale\"", "\"sumary_scale\"", "train.layer.sumary_scale"),
+        ("\"test_steps\"", "\"test_step\"", "test_step;"),
+        ("\"alphabet\": 3", "\"alphabet\": 3, \"symbol\": 2", "train.task.copying.symbol;"),
+    ] {
+        assert!(config.contains(setting), "{setting}");
+        fs::write(path.join("mine.json"), config.replacen(setting, misspelt, 1)).unwrap();
+        let output = sab(path, "train --config mine.json --out other");
+        let told = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{told}");
+        assert!(told.contains("mine.json") && told.contains(named), "{told}");
+        assert_eq!(told.trim_end().lines().count(), 1, "{told}");
+    }
+    // A setting that is changed by hand is a setting, with a warning because sab wrote another.
+    fs::write(path.join("mine.json"), config.replace("\"seed\": 1", "\"seed\": 2")).unwrap();
+    let output = sab(path, "train --config mine.json --out other");
+    let told = text(&output.stderr);
+    assert!(
+        output.status.success() && told.starts_with("warning: mine.json was changed"),
+        "{told}"
+    );
+    // In the folder of a run it is damage.
+    fs::copy(path.join("mine.json"), path.join("run/config.json")).unwrap();
+    let output = sab(path, "train --resume run");
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    assert!(told.contains("run/config.json: damaged") && told.contains("--config"), "{told}");
+}
+
+/// Starts a run that lasts some seconds, and returns once it has written a few hundred lines.
+#[cfg(unix)]
+fn long_run(folder: &Path, command: &str, metrics: &str) -> Child {
+    let child = Command::new(env!("CARGO_BIN_EXE_sab"))
+        .args(command.split_whitespace())
+        .current_dir(folder)
+        .env_remove("RUST_BACKTRACE")
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let started = Instant::now();
+    while fs::read_to_string(folder.join(metrics)).map_or(0, |text| text.lines().count()) < 300 {
+        assert!(started.elapsed() < Duration::from_secs(120), "the run did not begin");
+        sleep(Duration::from_millis(2));
+    }
+    child
+}
+
+#[cfg(unix)]
+fn signal(child: &Child, name: &str) {
+    let id = child.id().to_string();
+    assert!(Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap().success());
+}
+
+#[cfg(unix)]
+#[rstest]
+#[case("INT", 130)]
+#[case("TERM", 143)]
+fn a_signal_saves_and_stops_and_the_run_goes_on_as_if_there_had_been_none(
+    #[case] name: &str,
+    #[case] status: i32,
+) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let line = format!(
+        "train copying {TINY} --compare none --updates 3000 --evaluate-every 1000 --checkpoint-every 1000"
+    );
+    succeed(path, &format!("{line} --out whole"));
+    let child = long_run(path, &format!("{line} --out cut"), "cut/metrics.jsonl");
+    signal(&child, name);
+    let output = child.wait_with_output().unwrap();
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(status), "{told}");
+    let last = told.trim_end().lines().last().unwrap();
+    assert!(last.starts_with(&format!("SIG{name}: stopped after update ")), "{told}");
+    assert!(last.contains("`sab train --resume cut` goes on"), "{told}");
+    let update = last.split(' ').find_map(|word| word.trim_end_matches(';').parse::<usize>().ok());
+    assert!(path.join(format!("cut/checkpoint-{:08}", update.unwrap())).is_dir(), "{told}");
+
+    succeed(path, "train --resume cut");
+    for file in ["metrics.jsonl", "reminders.svg", "learning.svg"] {
+        let read = |run: &str| fs::read_to_string(path.join(run).join(file)).unwrap();
+        assert!(read("whole") == read("cut"), "{file} differs");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_second_signal_stops_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    // Evaluations of many seconds, so that the first signal is still waiting for its update.
+    let line = format!(
+        "train copying {TINY} --compare none --updates 400 --evaluate-every 301 --out run --test-delays 6"
+    );
+    succeed(path, &format!("{line} --updates 1"));
+    let config = fs::read_to_string(path.join("run/config.json")).unwrap();
+    let slow = config
+        .replace("\"evaluate_sequences\": 64", "\"evaluate_sequences\": 20000000")
+        .replace("\"updates\": 1,", "\"updates\": 400,");
+    assert_ne!(config, slow);
+    fs::write(path.join("slow.json"), slow).unwrap();
+    let child = long_run(path, "train --config slow.json --out slow", "slow/metrics.jsonl");
+    // The evaluation begins after update 301.
+    sleep(Duration::from_millis(300));
+    signal(&child, "TERM");
+    sleep(Duration::from_millis(300));
+    let signalled = Instant::now();
+    signal(&child, "INT");
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", text(&output.stderr));
+    assert!(signalled.elapsed() < Duration::from_secs(3));
 }
 
 /// `count` images in MNIST's format: the digit n is a light stroke at the n-th of ten places.

@@ -137,6 +137,32 @@ fn an_interrupted_grid_goes_on_where_it_was() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn a_signal_stops_a_grid_with_a_line_that_says_how_to_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    fs::write(folder.join("tiny.toml"), GRID).unwrap();
+    let line = "reproduce --grid tiny.toml --models sab --seeds 1 --threads 1";
+    let child = sab(folder, line).spawn().unwrap();
+    let metrics = folder.join("runs/reproduce/tiny/sab-6-1/metrics.jsonl");
+    let started = Instant::now();
+    while fs::read_to_string(&metrics).map_or(0, |text| text.lines().count()) < 50 {
+        assert!(started.elapsed() < Duration::from_secs(120), "the run did not begin");
+        sleep(Duration::from_millis(1));
+    }
+    let id = child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(143), "{told}");
+    let last = told.trim_end().lines().last().unwrap();
+    assert!(last.starts_with("SIGTERM: ") && last.contains("the same command goes on"), "{told}");
+    assert!(succeed(folder, line).contains("1 are to be made now"));
+    let lines = fs::read_to_string(metrics).unwrap();
+    assert_eq!(lines.lines().filter(|line| line.contains("\"kind\":\"update\"")).count(), 400);
+}
+
 #[test]
 fn parts_of_a_grid_can_be_run_and_only_told() {
     let folder = tempfile::tempdir().unwrap();

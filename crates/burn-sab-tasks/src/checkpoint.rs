@@ -1,16 +1,26 @@
-//! Saving a training run so that it can go on exactly, and never leaving half a checkpoint behind.
+//! Saving a training run so that it can go on exactly. No damage to a checkpoint goes unnoticed.
+//!
+//! ```text
+//! checkpoint-00003250/
+//!   model.bpk       weights
+//!   best.bpk        weights of the best evaluation, if there was one
+//!   optimizer.bpk   state of the optimiser
+//!   state.json      settings, position in the data, curriculum
+//!   manifest.json   length and CRC-32 of each of these; written last
+//! ```
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
 use burn::optim::ModuleOptimizer;
-use burn::store::RecordError;
+use burn::store::{ModuleRecord, RecordError};
+use burn::tensor::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::config::TrainConfig;
-use crate::error::TrainError;
+use crate::error::{Damage, TrainError};
 use crate::model::TaskModel;
 use crate::progress::Progress;
 
@@ -18,23 +28,66 @@ const MODEL: &str = "model.bpk";
 const BEST: &str = "best.bpk";
 const OPTIMIZER: &str = "optimizer.bpk";
 const STATE: &str = "state.json";
+const MANIFEST: &str = "manifest.json";
 
 /// A checkpoint's folder is called this and the number of updates.
 const PREFIX: &str = "checkpoint-";
 /// A folder that is still being written is called this and the number of updates.
 const UNFINISHED: &str = ".unfinished-checkpoint-";
+/// The format of the manifest that this version writes and reads.
+const FORMAT: u32 = 1;
 
 /// What a checkpoint holds beside weights and optimiser.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct SavedState {
     pub(crate) config: TrainConfig,
     pub(crate) progress: Progress,
+    /// Whether a manifest belongs to the checkpoint; those of earlier versions have none.
+    #[serde(default)]
+    pub(crate) has_manifest: bool,
 }
 
-/// Writes a checkpoint of `progress` into `folder` and removes the ones before it.
+/// A checkpoint that has been read; if it has a manifest, every byte is as it was written.
+pub(crate) struct Checkpoint {
+    path: PathBuf,
+    pub(crate) state: SavedState,
+    model: Vec<u8>,
+    best: Option<Vec<u8>>,
+    optimizer: Vec<u8>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Manifest {
+    format: u32,
+    files: Vec<Entry>,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    file: String,
+    bytes: u64,
+    crc32: String,
+}
+
+impl Entry {
+    fn of(file: &str, contents: &[u8]) -> Self {
+        let crc32 = format!("{:08x}", crc32fast::hash(contents));
+        Self { file: file.to_owned(), bytes: contents.len() as u64, crc32 }
+    }
+}
+
+impl Manifest {
+    fn to_text(&self) -> Result<String, serde_json::Error> {
+        serde_json::to_string_pretty(self)
+    }
+}
+
+/// Writes a checkpoint of `progress` into `folder`, and keeps the latest intact one before it. Removes all others.
 ///
-/// The files are written under another name that is then changed, so that whoever interrupts the
-/// program, or runs out of disk space, still has the checkpoint before.
+/// The files are written under another name, synced and read back. Only then the folder gets its own name. Whoever
+/// interrupts the program, or runs out of disk space, still has the checkpoint before.
 pub(crate) fn save(
     folder: &Path,
     state: &SavedState,
@@ -44,7 +97,7 @@ pub(crate) fn save(
 ) -> Result<(), TrainError> {
     let name = format!("{:08}", state.progress.update);
     let finished = folder.join(format!("{PREFIX}{name}"));
-    if finished.exists() {
+    if finished.exists() && read(&finished).is_ok() {
         return Ok(());
     }
     // Those of an interrupted program.
@@ -53,30 +106,72 @@ pub(crate) fn save(
     }
     let unfinished = folder.join(format!("{UNFINISHED}{name}"));
     fs::create_dir_all(&unfinished).map_err(at(&unfinished))?;
-    record(&unfinished.join(MODEL), |path| model.clone().save_file(path))?;
-    if let Some(best) = best {
-        record(&unfinished.join(BEST), |path| best.clone().save_file(path))?;
+    let written = write_all(&unfinished, state, model, best, optimizer).and_then(|()| {
+        // What is read back is what was written; a damaged folder of this name goes only now.
+        read(&unfinished)?;
+        remove(&finished)?;
+        fs::rename(&unfinished, &finished).map_err(at(&finished))?;
+        sync_folder(folder)
+    });
+    if let Err(error) = written {
+        // A full disk gets its space back; the error that matters is the first.
+        let _ = remove(&unfinished);
+        return Err(error);
     }
-    record(&unfinished.join(OPTIMIZER), |path| optimizer.save(path))?;
-    write_json(&unfinished.join(STATE), state)?;
-    fs::rename(&unfinished, &finished).map_err(at(&finished))?;
-    for (update, older) in list(folder, PREFIX)? {
-        if update < state.progress.update {
-            remove(&older)?;
+    let mut others = list(folder, PREFIX)?;
+    others.retain(|(update, _)| *update != state.progress.update);
+    others.sort();
+    let before = others
+        .iter()
+        .rposition(|(update, path)| *update < state.progress.update && read(path).is_ok());
+    for (place, (_, other)) in others.iter().enumerate() {
+        if Some(place) != before {
+            remove(other)?;
         }
     }
     Ok(())
 }
 
-/// The latest checkpoint in `folder`.
-pub(crate) fn latest(folder: &Path) -> Result<PathBuf, TrainError> {
-    match list(folder, PREFIX)?.into_iter().max() {
-        Some((_, path)) => Ok(path),
-        None => Err(TrainError::Checkpoint {
-            path: folder.to_owned(),
-            reason: "there is no checkpoint in this folder".to_owned(),
-        }),
+fn write_all(
+    folder: &Path,
+    state: &SavedState,
+    model: &TaskModel,
+    best: Option<&TaskModel>,
+    optimizer: &ModuleOptimizer,
+) -> Result<(), TrainError> {
+    let write = |name: &str, contents: &[u8]| -> Result<Entry, TrainError> {
+        let path = folder.join(name);
+        let write = || -> io::Result<()> {
+            let mut file = File::create(&path)?;
+            file.write_all(contents)?;
+            file.sync_all()
+        };
+        write().map_err(at(&path))?;
+        Ok(Entry::of(name, contents))
+    };
+    let record = |name: &str, bytes: Result<Bytes, RecordError>| -> Result<Entry, TrainError> {
+        let path = folder.join(name);
+        write(name, &bytes.map_err(|error| at(&path)(io::Error::other(error)))?)
+    };
+    let mut files = vec![record(MODEL, model.clone().into_record().into_bytes())?];
+    if let Some(best) = best {
+        files.push(record(BEST, best.clone().into_record().into_bytes())?);
     }
+    files.push(record(OPTIMIZER, optimizer.into_bytes())?);
+    let text = |name: &str, text: serde_json::Result<String>| -> Result<String, TrainError> {
+        text.map_err(|error| at(&folder.join(name))(error.into()))
+    };
+    files.push(write(STATE, text(STATE, serde_json::to_string_pretty(state))?.as_bytes())?);
+    let manifest = Manifest { format: FORMAT, files };
+    write(MANIFEST, text(MANIFEST, manifest.to_text())?.as_bytes())?;
+    sync_folder(folder)
+}
+
+/// The checkpoints in `folder`, the latest first.
+pub(crate) fn latest_first(folder: &Path) -> Result<Vec<PathBuf>, TrainError> {
+    let mut found = list(folder, PREFIX)?;
+    found.sort();
+    Ok(found.into_iter().rev().map(|(_, path)| path).collect())
 }
 
 /// Whether `folder` has a checkpoint.
@@ -84,25 +179,92 @@ pub(crate) fn exists(folder: &Path) -> bool {
     list(folder, PREFIX).is_ok_and(|found| !found.is_empty())
 }
 
-pub(crate) fn load_state(checkpoint: &Path) -> Result<SavedState, TrainError> {
-    let path = checkpoint.join(STATE);
-    let text = fs::read_to_string(&path).map_err(at(&path))?;
-    serde_json::from_str(&text).map_err(|error| damaged(&path, &error))
+/// Reads a checkpoint, and compares it with its manifest.
+///
+/// # Errors
+///
+/// [`TrainError::Checkpoint`] names the damaged file.
+pub(crate) fn read(checkpoint: &Path) -> Result<Checkpoint, TrainError> {
+    let manifest = read_manifest(checkpoint)?;
+    let file = |name: &str| -> Result<Vec<u8>, TrainError> {
+        let path = checkpoint.join(name);
+        let contents = fs::read(&path).map_err(|error| damaged(&path, &error))?;
+        if let Some(manifest) = &manifest {
+            let Some(entry) = manifest.files.iter().find(|entry| entry.file == name) else {
+                return Err(damaged(&checkpoint.join(MANIFEST), &format!("it lacks {name}")));
+            };
+            let found = Entry::of(name, &contents);
+            if found.bytes != entry.bytes {
+                let reason = format!("it has {} bytes, not {}", found.bytes, entry.bytes);
+                return Err(damaged(&path, &reason));
+            }
+            if found != *entry {
+                let reason =
+                    format!("its CRC-32 is {}, that of the manifest {}", found.crc32, entry.crc32);
+                return Err(damaged(&path, &reason));
+            }
+        }
+        Ok(contents)
+    };
+    let state = checkpoint.join(STATE);
+    let state: SavedState =
+        serde_json::from_slice(&file(STATE)?).map_err(|error| damaged(&state, &error))?;
+    if state.has_manifest && manifest.is_none() {
+        return Err(damaged(&checkpoint.join(MANIFEST), &"it is missing"));
+    }
+    let best = state.progress.best.map(|_| file(BEST)).transpose()?;
+    Ok(Checkpoint {
+        model: file(MODEL)?,
+        optimizer: file(OPTIMIZER)?,
+        path: checkpoint.to_owned(),
+        best,
+        state,
+    })
 }
 
-pub(crate) fn load_model(checkpoint: &Path, into: TaskModel) -> Result<TaskModel, TrainError> {
-    record(&checkpoint.join(MODEL), |path| into.try_load_file(path))
+/// The manifest; `None` if there is none, as in checkpoints of earlier versions.
+fn read_manifest(checkpoint: &Path) -> Result<Option<Manifest>, TrainError> {
+    let path = checkpoint.join(MANIFEST);
+    let text = match fs::read_to_string(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        text => text.map_err(|error| damaged(&path, &error))?,
+    };
+    let manifest: Manifest = serde_json::from_str(&text).map_err(|error| damaged(&path, &error))?;
+    if manifest.format != FORMAT {
+        let reason = format!("its format is {}, and this version reads {FORMAT}", manifest.format);
+        return Err(damaged(&path, &reason));
+    }
+    // So that no byte of it can change without a sign.
+    if manifest.to_text().map_err(|error| damaged(&path, &error))? != text {
+        return Err(damaged(&path, &"it is not as it was written"));
+    }
+    Ok(Some(manifest))
 }
 
-pub(crate) fn load_best(checkpoint: &Path, into: TaskModel) -> Result<TaskModel, TrainError> {
-    record(&checkpoint.join(BEST), |path| into.try_load_file(path))
+impl Checkpoint {
+    pub(crate) fn load_model(&mut self, into: TaskModel) -> Result<TaskModel, TrainError> {
+        load(&self.path.join(MODEL), std::mem::take(&mut self.model), into)
+    }
+
+    /// The weights of the best evaluation, if there was one.
+    pub(crate) fn load_best(&mut self, into: TaskModel) -> Result<Option<TaskModel>, TrainError> {
+        let path = self.path.join(BEST);
+        self.best.take().map(|bytes| load(&path, bytes, into)).transpose()
+    }
+
+    pub(crate) fn load_optimizer(
+        &mut self,
+        into: ModuleOptimizer,
+    ) -> Result<ModuleOptimizer, TrainError> {
+        let bytes = Bytes::from_bytes_vec(std::mem::take(&mut self.optimizer));
+        into.from_bytes(bytes).map_err(|error| damaged(&self.path.join(OPTIMIZER), &error))
+    }
 }
 
-pub(crate) fn load_optimizer(
-    checkpoint: &Path,
-    into: ModuleOptimizer,
-) -> Result<ModuleOptimizer, TrainError> {
-    record(&checkpoint.join(OPTIMIZER), |path| into.load(path))
+fn load(path: &Path, bytes: Vec<u8>, into: TaskModel) -> Result<TaskModel, TrainError> {
+    ModuleRecord::from_bytes(Bytes::from_bytes_vec(bytes))
+        .and_then(|record| into.try_load_record(record))
+        .map_err(|error| damaged(path, &error))
 }
 
 /// The checkpoints in `folder` whose names begin with `prefix`, with their numbers of updates.
@@ -125,26 +287,22 @@ fn remove(folder: &Path) -> Result<(), TrainError> {
     }
 }
 
-fn write_json(path: &Path, value: &impl Serialize) -> Result<(), TrainError> {
-    let write = || -> io::Result<()> {
-        let mut file = File::create(path)?;
-        serde_json::to_writer_pretty(&mut file, value)?;
-        file.sync_all()
-    };
-    write().map_err(at(path))
+/// Has the names in a folder written to the disk.
+#[cfg(unix)]
+fn sync_folder(folder: &Path) -> Result<(), TrainError> {
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(at(folder))
+}
+
+/// Other systems do not open folders.
+#[cfg(not(unix))]
+fn sync_folder(_: &Path) -> Result<(), TrainError> {
+    Ok(())
 }
 
 fn at(path: &Path) -> impl Fn(io::Error) -> TrainError {
     move |source| TrainError::Io { path: path.to_owned(), source }
 }
 
-fn record<T>(
-    path: &Path,
-    action: impl FnOnce(&Path) -> Result<T, RecordError>,
-) -> Result<T, TrainError> {
-    action(path).map_err(|error| damaged(path, &error))
-}
-
-fn damaged(path: &Path, error: &dyn std::error::Error) -> TrainError {
-    TrainError::Checkpoint { path: path.to_owned(), reason: error.to_string() }
+fn damaged(path: &Path, reason: &dyn std::fmt::Display) -> TrainError {
+    TrainError::Checkpoint(Damage { path: path.to_owned(), reason: reason.to_string() })
 }

@@ -53,6 +53,40 @@ impl ModuleVisitor for Scale<'_> {
     }
 }
 
+/// The first parameter of `model` whose gradient has an element that is not finite, by its path in the module
+/// ("network.Recurrent.weight_hh"). Reads all gradients: for when the norm is known not to be finite.
+pub(crate) fn not_finite<M: Module>(grads: &GradientsParams, model: &M) -> Option<String> {
+    let mut search = Search { grads, path: Vec::new(), found: None };
+    model.visit(&mut search);
+    search.found
+}
+
+struct Search<'a> {
+    grads: &'a GradientsParams,
+    path: Vec<String>,
+    found: Option<String>,
+}
+
+impl ModuleVisitor for Search<'_> {
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if self.found.is_some() {
+            return;
+        }
+        let finite = |grad: Tensor<D>| grad.into_data().iter::<f64>().all(f64::is_finite);
+        if self.grads.get::<D>(param.id).is_some_and(|grad| !finite(grad)) {
+            self.found = Some(self.path.join("."));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,5 +133,17 @@ mod tests {
         assert!(clip_by_global_norm(&mut grads, &model, 1.0).is_nan());
         let (model, mut grads) = gradients(f32::INFINITY, 1.0);
         assert!(clip_by_global_norm(&mut grads, &model, 1.0).is_infinite());
+    }
+
+    #[test]
+    fn the_parameter_whose_gradient_is_not_finite_is_named() {
+        let (model, grads) = gradients(1.0, f32::NAN);
+        assert_eq!(not_finite(&grads, &model).as_deref(), Some("bias"));
+        let (model, grads) = gradients(f32::INFINITY, f32::NAN);
+        assert_eq!(not_finite(&grads, &model).as_deref(), Some("weight"));
+        // The square overflows, and no element does.
+        let (model, mut grads) = gradients(1e30, 1.0);
+        assert!(clip_by_global_norm(&mut grads, &model, 1.0).is_infinite());
+        assert_eq!(not_finite(&grads, &model), None);
     }
 }

@@ -52,26 +52,53 @@ pub enum TrainError {
         /// What the system says.
         source: io::Error,
     },
-    /// A checkpoint is there but cannot be used.
-    #[error("{}: {reason}", path.display())]
-    Checkpoint {
-        /// The checkpoint's folder or file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
+    /// A folder has no checkpoint.
+    #[error("{}: there is no checkpoint in this folder", .0.display())]
+    NoCheckpoint(PathBuf),
+    /// A checkpoint is damaged.
+    #[error("{0}")]
+    Checkpoint(Damage),
+    /// Every checkpoint of a run is damaged.
+    #[error(
+        "no checkpoint is intact: {}; restore one from a copy, or start the run again from its settings",
+        in_words(.0)
+    )]
+    NoIntactCheckpoint(Vec<Damage>),
+    /// The training was stopped by [`Trainer::stop_when`](crate::Trainer::stop_when); if there is a folder, its latest
+    /// checkpoint is of this update.
+    #[error("stopped after update {update}")]
+    Stopped {
+        /// The last update that was made.
+        update: usize,
     },
     /// An [`Event`](crate::Event) could not be passed on.
     #[error(transparent)]
     Observer(io::Error),
     /// Loss or gradients stayed infinite or not a number.
     #[error(
-        "the loss or its gradient was not finite for {skipped} updates in a row, up to update \
-         {update}; a smaller learning rate or clipping norm may help"
+        "update {update}: the {what} is not finite, and nor was the loss or a gradient in the {} updates before it; \
+         a smaller learning rate or clipping norm may help", skipped - 1
     )]
     Diverged {
         /// The last of these updates.
         update: usize,
         /// How many there were.
         skipped: usize,
+        /// What was not finite in the last one, as in [`Event::Skipped`](crate::Event::Skipped).
+        what: String,
     },
+}
+
+/// A file of a checkpoint that is not as it was written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {reason}", path.display())]
+pub struct Damage {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+fn in_words(damage: &[Damage]) -> String {
+    damage.iter().map(Damage::to_string).collect::<Vec<_>>().join("; ")
 }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::TrainConfig;
+use crate::event::EventSum;
 use crate::stream::{DataStream, Purpose};
 use crate::task::Metrics;
 
@@ -37,6 +38,9 @@ pub(crate) struct Progress {
     pub(crate) best: Option<Best>,
     pub(crate) ending: Option<Ending>,
     pub(crate) seconds: f64,
+    /// `None` in a run that an earlier version began.
+    #[serde(default)]
+    pub(crate) events: Option<EventSum>,
 }
 
 impl Progress {
@@ -52,6 +56,7 @@ impl Progress {
             best: None,
             ending: None,
             seconds: 0.0,
+            events: Some(EventSum::default()),
         }
     }
 }

@@ -6,20 +6,21 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use burn::module::Module;
 use burn::optim::{AdamConfig, GradientsParams, ModuleOptimizer};
 use burn::tensor::Device;
 
-use crate::checkpoint::{self, SavedState};
-use crate::clip::clip_by_global_norm;
+use crate::checkpoint::{self, Checkpoint, SavedState};
+use crate::clip::{clip_by_global_norm, not_finite};
 use crate::config::TrainConfig;
 use crate::curriculum::Curriculum;
 use crate::data::Examples;
-use crate::error::TrainError;
+use crate::error::{Damage, TrainError};
 use crate::evaluate::evaluate;
-use crate::event::Event;
+use crate::event::{Event, EventSum};
 use crate::model::TaskModel;
 use crate::progress::{Best, Ending, Progress};
 use crate::stream::Purpose;
@@ -45,6 +46,9 @@ pub struct Trainer {
     best_model: Option<TaskModel>,
     optimizer: Optimizer,
     progress: Progress,
+    /// Checkpoints that were passed over.
+    damage: Vec<Damage>,
+    stop: Option<Arc<AtomicBool>>,
 }
 
 /// Burn's optimiser has no `Debug`.
@@ -74,36 +78,68 @@ impl Trainer {
             examples: Arc::new(examples),
             config,
             progress,
+            damage: Vec::new(),
+            stop: None,
         })
     }
 
-    /// The run whose latest checkpoint is in `folder`, ready to go on.
+    /// The run whose latest intact checkpoint is in `folder`, ready to go on. [`damage`](Self::damage) has what is
+    /// wrong with later ones.
     ///
     /// Burn restores an optimiser's state on [`Device::default`] before moving it to `device`, so that
     /// default has to be usable.
     ///
     /// # Errors
     ///
-    /// If there is no checkpoint, or if it cannot be read.
+    /// If there is no checkpoint, or if none is intact.
     pub fn resume(folder: &Path, device: &Device) -> Result<Self, TrainError> {
-        let checkpoint = checkpoint::latest(folder)?;
-        let SavedState { config, progress } = checkpoint::load_state(&checkpoint)?;
+        let mut damage = Vec::new();
+        for path in checkpoint::latest_first(folder)? {
+            match checkpoint::read(&path).and_then(|found| Self::from_checkpoint(found, device)) {
+                Ok(trainer) => return Ok(Self { damage, ..trainer }),
+                Err(TrainError::Checkpoint(found)) => damage.push(found),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(match damage.is_empty() {
+            true => TrainError::NoCheckpoint(folder.to_owned()),
+            false => TrainError::NoIntactCheckpoint(damage),
+        })
+    }
+
+    fn from_checkpoint(mut checkpoint: Checkpoint, device: &Device) -> Result<Self, TrainError> {
+        let config = checkpoint.state.config.clone();
         config.validate()?;
         let examples = config.examples()?;
         let fresh = TaskModel::new(&config, &device.clone().autodiff())?;
-        let best_model = match progress.best {
-            Some(_) => Some(checkpoint::load_best(&checkpoint, fresh.valid())?),
-            None => None,
-        };
         Ok(Self {
-            model: checkpoint::load_model(&checkpoint, fresh)?,
-            best_model,
-            optimizer: Optimizer(checkpoint::load_optimizer(&checkpoint, adam())?),
+            best_model: checkpoint.load_best(fresh.valid())?,
+            model: checkpoint.load_model(fresh)?,
+            optimizer: Optimizer(checkpoint.load_optimizer(adam())?),
             device: device.clone(),
             examples: Arc::new(examples),
             config,
-            progress,
+            progress: checkpoint.state.progress,
+            damage: Vec::new(),
+            stop: None,
         })
+    }
+
+    /// Damaged checkpoints that [`resume`](Self::resume) passed over, the latest first. The run goes on from the one
+    /// before them, and makes their updates again.
+    pub fn damage(&self) -> &[Damage] {
+        &self.damage
+    }
+
+    /// Length and CRC-32 of all events so far as JSON lines; `None` if an earlier version began the run.
+    pub fn events(&self) -> Option<EventSum> {
+        self.progress.events
+    }
+
+    /// Has [`run`](Self::run) stop once `flag` is true: after the current update, with a checkpoint if there is a
+    /// folder, and with [`TrainError::Stopped`]. A run that is resumed goes on as if it had not been stopped.
+    pub fn stop_when(&mut self, flag: Arc<AtomicBool>) {
+        self.stop = Some(flag);
     }
 
     /// Whether `folder` has a checkpoint that [`resume`](Self::resume) would look at.
@@ -172,11 +208,12 @@ impl Trainer {
 
     /// Trains until the run ends, telling `observe` what happens.
     ///
-    /// With a folder, checkpoints are kept there: the latest one, with the best weights so far in it.
+    /// With a folder, checkpoints are kept there: the latest one and the one before it, each with the best weights so
+    /// far in it.
     ///
     /// # Errors
     ///
-    /// If `observe` fails, if a checkpoint cannot be written, or if the training diverges. The last
+    /// If `observe` fails, if a checkpoint cannot be written, if the training diverges, or if it is stopped. The last
     /// checkpoint is intact in all these cases.
     pub fn run(
         &mut self,
@@ -188,6 +225,12 @@ impl Trainer {
         loop {
             if let Some(ending) = self.progress.ending {
                 return Ok(ending);
+            }
+            if self.stop.as_ref().is_some_and(|stop| stop.load(Ordering::Relaxed)) {
+                if let Some(folder) = checkpoints {
+                    self.save(folder)?;
+                }
+                return Err(TrainError::Stopped { update: self.progress.update });
             }
             if self.progress.update >= self.config.updates {
                 self.progress.ending = Some(Ending::BudgetSpent);
@@ -211,22 +254,36 @@ impl Trainer {
     ) -> Result<(), TrainError> {
         self.progress.update += 1;
         let update = self.progress.update;
-        observe(&self.descend()?).map_err(TrainError::Observer)?;
+        let event = self.descend()?;
+        self.tell(&event, observe)?;
         let growing = self.progress.longest < self.config.span;
         if growing
             && update.is_multiple_of(Curriculum::LOOK_EVERY)
             && let Some(event) = self.look()
         {
-            observe(&event).map_err(TrainError::Observer)?;
+            self.tell(&event, observe)?;
         }
         let last = update == self.config.updates;
         if last || update.is_multiple_of(self.config.evaluate_every) {
-            observe(&self.evaluate()).map_err(TrainError::Observer)?;
+            let event = self.evaluate();
+            self.tell(&event, observe)?;
         }
         if last && self.progress.ending.is_none() {
             self.progress.ending = Some(Ending::BudgetSpent);
         }
         Ok(())
+    }
+
+    /// Passes an event on.
+    fn tell(
+        &mut self,
+        event: &Event,
+        observe: &mut impl FnMut(&Event) -> io::Result<()>,
+    ) -> Result<(), TrainError> {
+        if let Some(sum) = &mut self.progress.events {
+            sum.add(&event.to_line().map_err(TrainError::Observer)?);
+        }
+        observe(event).map_err(TrainError::Observer)
     }
 
     /// Draws a batch and moves the weights along its gradient.
@@ -245,10 +302,14 @@ impl Trainer {
         // Read after the backward pass is queued: a GPU would wait for the answer in between.
         let loss = loss_tensor.into_scalar::<f64>();
         if !loss.is_finite() {
-            return self.skip(span, "loss");
+            return self.skip(span, "loss".to_owned());
         }
         if !gradient_norm.is_finite() {
-            return self.skip(span, "gradient");
+            let what = match not_finite(&grads, &self.model) {
+                Some(path) => format!("gradient of {path}"),
+                None => "norm of the gradient".to_owned(),
+            };
+            return self.skip(span, what);
         }
         let lr = config.lr_at(update);
         self.model = self.optimizer.0.step(lr, self.model.clone(), grads);
@@ -256,7 +317,7 @@ impl Trainer {
         Ok(Event::Update { update, span, loss, gradient_norm, lr })
     }
 
-    fn skip(&mut self, span: usize, what: &str) -> Result<Event, TrainError> {
+    fn skip(&mut self, span: usize, what: String) -> Result<Event, TrainError> {
         let progress = &mut self.progress;
         progress.skipped += 1;
         progress.skipped_in_a_row += 1;
@@ -264,9 +325,10 @@ impl Trainer {
             return Err(TrainError::Diverged {
                 update: progress.update,
                 skipped: MOST_SKIPPED_IN_A_ROW,
+                what,
             });
         }
-        Ok(Event::Skipped { update: progress.update, span, what: what.to_owned() })
+        Ok(Event::Skipped { update: progress.update, span, what })
     }
 
     /// Looks whether the longest span is mastered, and grows it if so.
@@ -302,7 +364,11 @@ impl Trainer {
     }
 
     fn save(&self, folder: &Path) -> Result<(), TrainError> {
-        let state = SavedState { config: self.config.clone(), progress: self.progress.clone() };
+        let state = SavedState {
+            config: self.config.clone(),
+            progress: self.progress.clone(),
+            has_manifest: true,
+        };
         let best = self.best_model.as_ref();
         checkpoint::save(folder, &state, &self.model, best, &self.optimizer.0)
     }

@@ -1,14 +1,19 @@
 //! A run that is interrupted and resumed is the run that was not interrupted, bit for bit.
 
+use std::fs;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::module::Module;
 use burn::tensor::Device;
 use burn_sab_tasks::{
-    Curriculum, Ending, Event, ModelKind, Purpose, Task, TrainConfig, TrainError, Trainer, evaluate,
+    Curriculum, Ending, Event, EventSum, ModelKind, Purpose, Task, TrainConfig, TrainError,
+    Trainer, evaluate,
 };
 use rstest::rstest;
+use tempfile::TempDir;
 
 /// Small, but with everything in it: a curriculum, evaluations, a falling learning rate, checkpoints.
 fn tiny(task: Task, model: ModelKind) -> TrainConfig {
@@ -84,18 +89,160 @@ fn a_resumed_run_is_the_uninterrupted_one(#[case] task: Task, #[case] model: Mod
 }
 
 #[test]
-fn only_the_latest_checkpoint_is_kept_and_leftovers_do_no_harm() {
+fn the_two_latest_checkpoints_are_kept_and_leftovers_do_no_harm() {
     let device = Device::flex();
     let folder = tempfile::tempdir().unwrap();
-    std::fs::create_dir(folder.path().join(".unfinished-checkpoint-00000033")).unwrap();
+    fs::create_dir(folder.path().join(".unfinished-checkpoint-00000033")).unwrap();
     let task = Task::Copying { symbols: 2, alphabet: 3 };
     let fresh = Trainer::new(tiny(task, ModelKind::Sab), &device).unwrap();
     run_to_the_end(fresh, folder.path());
-    let left: Vec<String> = std::fs::read_dir(folder.path())
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    assert_eq!(left, ["checkpoint-00000060"]);
+    assert_eq!(names(folder.path()), ["checkpoint-00000040", "checkpoint-00000060"]);
+}
+
+/// What is in a folder, in order.
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap();
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// A run of [`tiny`] that has ended, with its events.
+fn ended() -> (TempDir, Vec<String>) {
+    let folder = tempfile::tempdir().unwrap();
+    let task = Task::Copying { symbols: 2, alphabet: 3 };
+    let fresh = Trainer::new(tiny(task, ModelKind::Sab), &Device::flex()).unwrap();
+    let (lines, _) = run_to_the_end(fresh, folder.path());
+    (folder, lines)
+}
+
+const LAST: &str = "checkpoint-00000060";
+const FILES: [&str; 5] = ["best.bpk", "manifest.json", "model.bpk", "optimizer.bpk", "state.json"];
+
+/// What the run in `folder` does next: ten updates depend on every weight and on the optimiser's state. (Files of
+/// two runs cannot be compared: identities of parameters are random, and the optimiser's have no order.)
+fn next_events(folder: &Path) -> Vec<String> {
+    let mut trainer = Trainer::resume(folder, &Device::flex()).unwrap();
+    assert!(trainer.damage().is_empty());
+    trainer.extend(70, None);
+    let mut lines = Vec::new();
+    trainer
+        .run(None, |event| {
+            lines.push(serde_json::to_string(event)?);
+            Ok(())
+        })
+        .unwrap();
+    lines
+}
+
+#[test]
+fn a_flipped_bit_is_noticed_wherever_it_is_and_the_run_goes_on_from_the_checkpoint_before() {
+    let trials: usize =
+        std::env::var("SAB_TRIALS").map_or(60, |trials| trials.parse().expect("SAB_TRIALS"));
+    let device = Device::flex();
+    let (folder, whole) = ended();
+    let folder = folder.path();
+    assert_eq!(names(&folder.join(LAST)), FILES);
+    let intact = next_events(folder);
+    // Trials of which the run is made to the end, which takes much longer than to notice.
+    let to_the_end = trials.div_ceil(12);
+    let mut random = Random(u64::from(std::process::id()));
+    for trial in 0..trials {
+        let file = folder.join(LAST).join(FILES[trial % FILES.len()]);
+        let before = fs::read(&file).unwrap();
+        let (place, bit) = (random.below(before.len()), random.below(8));
+        let mut damaged = before.clone();
+        damaged[place] ^= 1 << bit;
+        fs::write(&file, damaged).unwrap();
+        let what = format!("{}, byte {place}, bit {bit}", file.display());
+        let resumed = Trainer::resume(folder, &device).unwrap();
+        assert_eq!(resumed.update(), 40, "went unnoticed: {what}");
+        let [damage] = resumed.damage() else { panic!("{what}: {:?}", resumed.damage()) };
+        assert!(damage.path.starts_with(folder.join(LAST)), "{what}: {damage}");
+        if trial % trials.div_ceil(to_the_end) == 0 {
+            let (lines, _) = run_to_the_end(resumed, folder);
+            assert!(whole.ends_with(&lines) && !lines.is_empty(), "{what}");
+            assert!(next_events(folder) == intact, "{what}");
+        } else {
+            fs::write(&file, before).unwrap();
+        }
+    }
+    println!("{trials} of {trials} flipped bits noticed");
+}
+
+/// A generator that is good enough for offsets (SplitMix64).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut x = self.0;
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((x ^ (x >> 31)) % end as u64) as usize
+    }
+}
+
+#[test]
+fn a_missing_file_is_noticed_and_so_is_a_missing_manifest() {
+    let device = Device::flex();
+    let (folder, _) = ended();
+    let folder = folder.path();
+    for file in FILES {
+        let path = folder.join(LAST).join(file);
+        let contents = fs::read(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        let resumed = Trainer::resume(folder, &device).unwrap();
+        assert_eq!(resumed.update(), 40);
+        assert_eq!(resumed.damage()[0].path, path);
+        fs::write(&path, contents).unwrap();
+    }
+}
+
+#[test]
+fn a_checkpoint_of_an_earlier_version_loads() {
+    let device = Device::flex();
+    let (folder, _) = ended();
+    let folder = folder.path();
+    // As it was without a manifest and what came with it.
+    let state = folder.join(LAST).join("state.json");
+    let mut value: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(&state).unwrap()).unwrap();
+    value.as_object_mut().unwrap().remove("has_manifest").unwrap();
+    value["progress"].as_object_mut().unwrap().remove("events").unwrap();
+    fs::write(&state, value.to_string()).unwrap();
+    fs::remove_file(folder.join(LAST).join("manifest.json")).unwrap();
+    let mut resumed = Trainer::resume(folder, &device).unwrap();
+    assert_eq!((resumed.update(), resumed.damage(), resumed.events()), (60, &[][..], None));
+    resumed.extend(70, None);
+    run_to_the_end(resumed, folder);
+    assert!(folder.join("checkpoint-00000070/manifest.json").is_file());
+}
+
+#[test]
+fn a_run_that_is_told_to_stop_saves_a_checkpoint_and_goes_on_as_if_it_had_not() {
+    let device = Device::flex();
+    let (whole_folder, whole) = ended();
+    let folder = tempfile::tempdir().unwrap();
+    let task = Task::Copying { symbols: 2, alphabet: 3 };
+    let mut trainer = Trainer::new(tiny(task, ModelKind::Sab), &device).unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    trainer.stop_when(stop.clone());
+    let mut lines = Vec::new();
+    let outcome = trainer.run(Some(folder.path()), |event| {
+        stop.store(event.update() == 33, Ordering::Relaxed);
+        lines.push(serde_json::to_string(event)?);
+        Ok(())
+    });
+    assert!(matches!(outcome, Err(TrainError::Stopped { update: 33 })), "{outcome:?}");
+    let resumed = Trainer::resume(folder.path(), &device).unwrap();
+    assert_eq!(resumed.update(), 33);
+    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    assert_eq!(resumed.events(), Some(EventSum::of(text.as_bytes())));
+    lines.extend(run_to_the_end(resumed, folder.path()).0);
+    assert_eq!(lines, whole);
+    assert_eq!(next_events(folder.path()), next_events(whole_folder.path()));
 }
 
 #[test]
@@ -124,10 +271,13 @@ fn missing_and_damaged_checkpoints_are_errors() {
     let task = Task::Copying { symbols: 2, alphabet: 3 };
     let fresh = Trainer::new(tiny(task, ModelKind::Sab), &device).unwrap();
     run_to_the_end(fresh, folder.path());
-    let model = folder.path().join("checkpoint-00000060/model.bpk");
-    std::fs::write(&model, b"not a record").unwrap();
+    fs::write(folder.path().join("checkpoint-00000060/model.bpk"), b"not a record").unwrap();
+    assert_eq!(Trainer::resume(folder.path(), &device).unwrap().update(), 40);
+    fs::remove_file(folder.path().join("checkpoint-00000040/optimizer.bpk")).unwrap();
     let error = Trainer::resume(folder.path(), &device).unwrap_err().to_string();
-    assert!(error.contains("model.bpk"), "{error}");
+    for words in ["00000060/model.bpk", "00000040/optimizer.bpk", "from a copy"] {
+        assert!(error.contains(words), "{error}");
+    }
 }
 
 #[test]
@@ -154,7 +304,10 @@ fn updates_that_are_not_finite_are_skipped_and_then_given_up() {
         skipped += usize::from(matches!(event, Event::Skipped { .. }));
         Ok(())
     });
-    assert!(matches!(outcome, Err(TrainError::Diverged { .. })), "{outcome:?}");
+    let Err(error @ TrainError::Diverged { update, .. }) = outcome else { panic!("{outcome:?}") };
+    let told = error.to_string();
+    assert!(told.starts_with(&format!("update {update}: the ")), "{told}");
+    assert!(told.contains("loss is not finite") || told.contains("gradient of network."), "{told}");
     assert!(skipped >= 99, "{skipped}");
     assert_eq!(trainer.skipped(), skipped + 1);
 }

@@ -13,10 +13,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
+use burn_sab_tasks::TrainError;
 
 use crate::backend::Backend;
 use crate::error::usage;
 use crate::file;
+use crate::signals::Stop;
 use crate::text::say;
 use crate::values::{ModelName, name};
 pub use args::ReproduceArgs;
@@ -89,13 +91,24 @@ pub fn run(args: &ReproduceArgs) -> anyhow::Result<ExitCode> {
     let all: usize = tables.iter().map(|(_, runs)| runs.len()).sum();
     let verb = if args.costs_only { "measured" } else { "made" };
     say(&format!("{all} runs are declared, {} are to be {verb} now", to_do.len()));
+    let stop = Stop::listen().context("signals")?;
+    let stopped = |what: &str| stop.error(&format!("{what}; the same command goes on from there"));
     for (number, (table, place)) in to_do.iter().enumerate() {
+        if stop.is_asked_for() {
+            return Err(stopped(&format!("stopped after {number} of {} runs", to_do.len())));
+        }
         let (grid, runs) = &tables[*table];
         let run = &runs[*place];
         say(&format!("[{}/{}] {}", number + 1, to_do.len(), run.path.display()));
         match args.costs_only {
             true => run.measure_cost(&device)?,
-            false => run.finish(&format!("[{}/{}] ", number + 1, to_do.len()), &device)?,
+            false => {
+                let label = format!("[{}/{}] ", number + 1, to_do.len());
+                run.finish(&label, &device, &stop).map_err(|error| match error.downcast_ref() {
+                    Some(TrainError::Stopped { .. }) => stopped(&format!("{label}{error}")),
+                    _ => error,
+                })?
+            }
         }
         // After every run, so that an interrupted grid has its tables, too.
         write(grid, runs, &results)?;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use burn::tensor::Device;
 use burn_sab_tasks::{Event, TrainConfig, TrainError};
 use clap::Parser;
@@ -18,8 +18,10 @@ use crate::error::usage;
 use crate::file;
 use crate::report::Report;
 use crate::run_folder::RunFolder;
+use crate::sealed;
 use crate::session::{REMINDERS, REPORT_JSON, Session};
 use crate::settings::Settings;
+use crate::signals::Stop;
 use crate::train::args::TrainArgs;
 
 const CONFIG: &str = "config.json";
@@ -98,7 +100,7 @@ impl Run {
         if !config.is_file() {
             return self.earlier_state();
         }
-        let there = Settings::read(&config)?;
+        let there = Settings::of_run(&config)?;
         if training(&there) != training(&self.settings) {
             return Err(usage!(
                 "{} has a run with other settings; remove it, or keep the new runs elsewhere by --out",
@@ -117,7 +119,8 @@ impl Run {
         let cost = read_if_there(&self.path.join(COST))?;
         let (folder, _) = RunFolder::open(&self.path)?;
         let own = self.settings.train.model;
-        let mut events = folder.of_model(own, own)?.events()?;
+        let sum = report.models.first().and_then(|model| model.events);
+        let (mut events, _) = folder.of_model(own, own)?.events(sum)?;
         events.retain(|event| matches!(event, Event::Evaluation { .. } | Event::Grown { .. }));
         Ok(State::Finished(Box::new(Finished { report, cost, events })))
     }
@@ -166,7 +169,7 @@ impl Run {
         let cost = cost::measure(&self.settings, device)?;
         fs::create_dir_all(&self.path)
             .with_context(|| format!("{} cannot be made", self.path.display()))?;
-        file::write(&self.path.join(COST), &serde_json::to_string(&cost)?)
+        file::write(&self.path.join(COST), &sealed::to_text(&cost)?)
     }
 
     /// Takes the run to its end, from its last checkpoint if there is one. A training that diverges is
@@ -174,8 +177,8 @@ impl Run {
     ///
     /// # Errors
     ///
-    /// If a file cannot be read or written.
-    pub fn finish(&self, label: &str, device: &Device) -> anyhow::Result<()> {
+    /// If a file cannot be read or written, or if a signal asks for a stop.
+    pub fn finish(&self, label: &str, device: &Device, stop: &Stop) -> anyhow::Result<()> {
         let folder = if self.path.join(CONFIG).is_file() {
             let (folder, _) = RunFolder::open(&self.path)?;
             folder.write_settings(&self.settings)?;
@@ -193,6 +196,7 @@ impl Run {
             device: device.clone(),
             folder,
             label: label.to_owned(),
+            stop: stop.clone(),
         };
         if !self.path.join(COST).is_file() {
             self.measure_cost(device)?;
@@ -200,10 +204,16 @@ impl Run {
         match session.finish() {
             Err(error) if matches!(error.downcast_ref(), Some(TrainError::Diverged { .. })) => {
                 let failure = Failure { error: error.to_string() };
-                session.folder.write(FAILED, &serde_json::to_string(&failure)?)?;
+                session.folder.write(FAILED, &sealed::to_text(&failure)?)?;
                 Ok(())
             }
-            outcome => outcome.map(drop),
+            Err(error) => Err(match error.downcast_ref() {
+                Some(TrainError::NoIntactCheckpoint(_)) => {
+                    anyhow!("{error}: remove {} to have the run made again", self.path.display())
+                }
+                _ => error,
+            }),
+            Ok(_) => Ok(()),
         }
     }
 }
@@ -227,14 +237,11 @@ fn asked(settings: &Settings) -> (usize, Option<f64>, Vec<(usize, usize)>) {
     (train.updates, train.stop_at, tests.collect())
 }
 
-fn read_if_there<T: for<'de> Deserialize<'de>>(path: &Path) -> anyhow::Result<Option<T>> {
+fn read_if_there<T: Serialize + for<'de> Deserialize<'de>>(
+    path: &Path,
+) -> anyhow::Result<Option<T>> {
     if !path.is_file() {
         return Ok(None);
     }
-    let text =
-        fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
-    let value = serde_json::from_str(&text).map_err(|error| {
-        usage!("{}: {error}; remove the folder to have the run made again", path.display())
-    })?;
-    Ok(Some(value))
+    sealed::read(path, "restore it from a copy, or remove it to have it made again").map(Some)
 }

@@ -2,13 +2,16 @@
 
 pub mod args;
 
+use std::io;
+
 use anyhow::{Context, anyhow};
-use burn_sab_tasks::Trainer;
+use burn_sab_tasks::{TrainError, Trainer};
 
 use crate::failure::{DeviceFailure, caught};
 use crate::run_folder::RunFolder;
 use crate::session::Session;
 use crate::settings::Settings;
+use crate::signals::Stop;
 use crate::text::{say, table};
 use args::TrainArgs;
 
@@ -36,18 +39,9 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
         None => RunFolder::create(args.out.as_deref(), &settings)?,
     };
     say(&format!("run folder: {}", folder.path().display()));
-    let session = Session { settings, device, folder, label: String::new() };
-    let finished = caught(|| session.finish()).map_err(|error| {
-        let folder = session.folder.path();
-        if error.is::<DeviceFailure>() && Trainer::can_resume(folder) {
-            anyhow!(
-                "{error}; `sab train --resume {}` goes on from the last checkpoint",
-                folder.display()
-            )
-        } else {
-            error
-        }
-    })?;
+    let stop = Stop::listen().context("signals")?;
+    let session = Session { settings, device, folder, label: String::new(), stop };
+    let finished = caught(|| session.finish()).map_err(|error| how_to_go_on(error, &session))?;
     say(&format!("\n{}:\n", finished.report.caption()));
     for line in table(&finished.report.rows()) {
         say(&format!("  {line}"));
@@ -58,4 +52,31 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     }
     say(&format!("report: {}", finished.written.display()));
     Ok(())
+}
+
+/// Adds what to do about an error in the middle of a run.
+fn how_to_go_on(error: anyhow::Error, session: &Session) -> anyhow::Error {
+    let folder = session.folder.path();
+    let resume = format!("`sab train --resume {}`", folder.display());
+    match error.downcast_ref() {
+        Some(TrainError::Stopped { .. }) => {
+            return session.stop.error(&format!("{error}; {resume} goes on from there"));
+        }
+        Some(TrainError::NoIntactCheckpoint(_)) => {
+            let config = folder.join("config.json");
+            return anyhow!("{error}: `sab train --config {}`", config.display());
+        }
+        _ => {}
+    }
+    let is_io = error.chain().any(|cause| cause.is::<io::Error>())
+        || matches!(error.downcast_ref(), Some(TrainError::Io { .. } | TrainError::Observer(_)));
+    if error.is::<DeviceFailure>() && Trainer::can_resume(folder) {
+        anyhow!("{error}; {resume} goes on from the last checkpoint")
+    } else if is_io {
+        anyhow!(
+            "{error:#}; once the disk and the folder allow it, {resume} goes on from the last checkpoint"
+        )
+    } else {
+        error
+    }
 }

@@ -96,7 +96,8 @@ impl Text {
         }
         let alphabet: Vec<u8> = (0..=u8::MAX).filter(|byte| occurs[usize::from(*byte)]).collect();
         let mut places = [None; 256];
-        for (place, byte) in (0..).zip(&alphabet) {
+        // All 256 bytes may occur.
+        for (byte, place) in alphabet.iter().zip(0..=u8::MAX) {
             places[usize::from(*byte)] = Some(place);
         }
         if alphabet.len() < 2 {
