@@ -12,6 +12,8 @@ pub mod error;
 mod failure;
 pub mod file;
 pub mod flags;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod median;
 pub mod memory;
 pub mod plot;

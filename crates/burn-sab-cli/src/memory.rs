@@ -9,7 +9,7 @@ use mimalloc::MiMalloc;
 ///
 /// Mimalloc keeps freed memory for the next training step. The system's allocator returns it, and every page
 /// is then faulted in anew: a sixth of a training step (docs/src/performance.md). Counting takes two relaxed
-/// additions for an allocation and one for its end, far less than the allocation itself. Every program counts,
+/// additions and a comparison for an allocation, and one addition for its end, far less than the allocation itself. Every program counts,
 /// so that all models, Burn's own included, are counted alike and no special build is needed.
 struct Counted;
 
@@ -19,10 +19,15 @@ static ALLOCATOR: Counted = Counted;
 /// Bytes on the heap; wraps, as differences may be negative.
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 static CALLS: AtomicUsize = AtomicUsize::new(0);
+/// The most that [`LIVE`] was since [`heap_peak`] began.
+static PEAK: AtomicUsize = AtomicUsize::new(0);
 
 fn count(bytes: usize) {
-    LIVE.fetch_add(bytes, Ordering::Relaxed);
+    let live = LIVE.fetch_add(bytes, Ordering::Relaxed).wrapping_add(bytes);
     CALLS.fetch_add(1, Ordering::Relaxed);
+    if live > PEAK.load(Ordering::Relaxed) {
+        PEAK.fetch_max(live, Ordering::Relaxed);
+    }
 }
 
 // SAFETY: each method hands its arguments to `MiMalloc` unchanged and returns what that returns; counting
@@ -62,6 +67,15 @@ pub fn heap_growth<T>(work: impl FnOnce() -> T) -> (T, isize) {
     (result, LIVE.load(Ordering::Relaxed).wrapping_sub(before) as isize)
 }
 
+/// Runs `work` and returns its result, with the bytes by which the heap of the whole process exceeded its size
+/// before at most. One at a time: another call begins anew.
+pub fn heap_peak<T>(work: impl FnOnce() -> T) -> (T, usize) {
+    let before = LIVE.load(Ordering::Relaxed);
+    PEAK.store(before, Ordering::Relaxed);
+    let result = work();
+    (result, PEAK.load(Ordering::Relaxed).saturating_sub(before))
+}
+
 /// Returns how often the process has allocated or reallocated heap memory so far.
 pub fn allocations() -> usize {
     CALLS.load(Ordering::Relaxed)
@@ -79,5 +93,7 @@ mod tests {
         let (_, bytes) = heap_growth(|| drop(kept));
         assert!((bytes + (1 << 30)).abs() < 1 << 28, "{bytes}");
         assert!(allocations() > 0);
+        let (_, bytes) = heap_peak(|| drop(Vec::<u8>::with_capacity(1 << 30)));
+        assert!(bytes >= 1 << 30, "{bytes}");
     }
 }

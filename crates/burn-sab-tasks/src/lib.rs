@@ -40,6 +40,8 @@ pub use config::{ModelKind, TrainConfig};
 pub use curriculum::Curriculum;
 #[cfg(feature = "download")]
 pub use data::download_mnist;
+#[doc(hidden)]
+pub use data::fuzz;
 pub use data::{DataError, Examples};
 pub use draw::draw;
 pub use error::{Damage, TrainError};

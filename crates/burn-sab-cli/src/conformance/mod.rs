@@ -5,7 +5,7 @@
 //! command", lists the names. The cases that ship with the program come from `conformance/reference.py`.
 
 mod args;
-mod case;
+pub(crate) mod case;
 mod check;
 mod shipped;
 

@@ -144,7 +144,7 @@ impl Cell {
 
 impl Grid {
     /// Reads the grid of this size.
-    fn read(name: &str, text: &str, size: Size) -> anyhow::Result<Self> {
+    pub fn read(name: &str, text: &str, size: Size) -> anyhow::Result<Self> {
         let wrong =
             |error: toml::de::Error| usage!("the grid {name}: {}", error.to_string().trim());
         let mut table: Table = toml::from_str(text).map_err(wrong)?;

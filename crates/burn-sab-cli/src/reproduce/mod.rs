@@ -1,8 +1,8 @@
 //! `sab reproduce`: the experiments of the paper as grids of runs of `sab train`, and their tables.
 
-mod args;
+pub(crate) mod args;
 mod cost;
-mod grid;
+pub(crate) mod grid;
 mod group;
 mod pictures;
 mod rows;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::DataError;
-use super::file::read_if_there;
+use super::file::{Contents, read_if_there};
 use super::images::Images;
 use crate::task::{CIFAR_CHANNELS as CHANNELS, CIFAR_PIXELS as PIXELS};
 
@@ -21,9 +21,8 @@ const WHERE: &str = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz";
 pub(super) fn read(folder: &Path) -> Result<Images, DataError> {
     let unpacked = folder.join("cifar-10-batches-bin");
     let folder = if unpacked.is_dir() { &unpacked } else { folder };
-    let (mut values, mut labels) = (Vec::new(), Vec::new());
-    let mut full = true;
     let names = (1..=5).map(|number| format!("data_batch_{number}.bin")).chain([TEST.to_owned()]);
+    let mut records = Records { values: vec![], labels: vec![], full: true };
     let mut trained = 0;
     for name in names {
         let file = read_if_there(folder, &name)?.ok_or_else(|| DataError::Missing {
@@ -31,6 +30,25 @@ pub(super) fn read(folder: &Path) -> Result<Images, DataError> {
             what: format!("{name} (data_batch_1.bin to data_batch_5.bin and {TEST})"),
             from: WHERE,
         })?;
+        if name == TEST {
+            trained = records.labels.len();
+        }
+        records.add(&file)?;
+    }
+    Ok(records.split(trained))
+}
+
+/// What the files read so far hold.
+pub(super) struct Records {
+    pub(super) values: Vec<u8>,
+    pub(super) labels: Vec<u8>,
+    /// Whether every file has as many images as one of CIFAR-10.
+    pub(super) full: bool,
+}
+
+impl Records {
+    /// Adds the images of a file.
+    pub(super) fn add(&mut self, file: &Contents) -> Result<(), DataError> {
         if file.bytes.is_empty() || !file.bytes.len().is_multiple_of(RECORD) {
             return Err(file.wrong(format!(
                 "it has {} bytes, which is not a number of images of {RECORD}: it is cut off, or not \
@@ -38,39 +56,42 @@ pub(super) fn read(folder: &Path) -> Result<Images, DataError> {
                 file.bytes.len()
             )));
         }
-        full &= file.bytes.len() == PER_FILE * RECORD;
-        if name == TEST {
-            trained = labels.len();
-        }
+        self.full &= file.bytes.len() == PER_FILE * RECORD;
         for record in file.bytes.chunks_exact(RECORD) {
             if record[0] > 9 {
                 return Err(
                     file.wrong(format!("it has the label {}, but they are 0 to 9", record[0]))
                 );
             }
-            labels.push(record[0]);
+            self.labels.push(record[0]);
             let color = |channel: usize, pixel: usize| record[1 + channel * PIXELS + pixel];
-            values.extend(
+            self.values.extend(
                 (0..PIXELS)
                     .flat_map(|pixel| (0..CHANNELS).map(move |channel| color(channel, pixel))),
             );
         }
+        Ok(())
     }
-    let training = trained - trained / TENTH;
-    let name = if full { "CIFAR-10" } else { "images in CIFAR-10's format" };
-    Ok(Images {
-        origin: format!(
-            "{name}, {training} / {} / {} for training / validation / test",
-            trained - training,
-            labels.len() - trained
-        ),
-        values,
-        labels,
-        pixels: PIXELS,
-        channels: CHANNELS,
-        training,
-        validation: trained,
-    })
+
+    /// The images, of which the first `trained` come from the files for training.
+    pub(super) fn split(self, trained: usize) -> Images {
+        let Self { values, labels, full } = self;
+        let training = trained - trained / TENTH;
+        let name = if full { "CIFAR-10" } else { "images in CIFAR-10's format" };
+        Images {
+            origin: format!(
+                "{name}, {training} / {} / {} for training / validation / test",
+                trained - training,
+                labels.len() - trained
+            ),
+            values,
+            labels,
+            pixels: PIXELS,
+            channels: CHANNELS,
+            training,
+            validation: trained,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -30,8 +30,12 @@ pub(super) fn read_if_there(folder: &Path, name: &str) -> Result<Option<Contents
 
 /// Reads a file; what begins as gzip does is unpacked, which verifies gzip's own checksum.
 pub(super) fn read(path: &Path) -> Result<Contents, DataError> {
-    let at = |source| DataError::Io { path: path.to_owned(), source };
-    let mut bytes = fs::read(path).map_err(at)?;
+    let bytes = fs::read(path).map_err(|source| DataError::Io { path: path.to_owned(), source })?;
+    unpacked(path, bytes)
+}
+
+/// The contents of a file of these bytes.
+pub(super) fn unpacked(path: &Path, mut bytes: Vec<u8>) -> Result<Contents, DataError> {
     if bytes.starts_with(&[0x1f, 0x8b]) {
         let options = DeflateOptions::default().set_limit(MOST_BYTES).set_confirm_checksum(true);
         let unpacked = DeflateDecoder::new_with_options(&bytes, options).decode_gzip();

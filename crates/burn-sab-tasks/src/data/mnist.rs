@@ -37,7 +37,8 @@ pub(super) struct Names {
     count: usize,
 }
 
-struct Part {
+/// Images and their labels.
+pub(super) struct Part {
     values: Vec<u8>,
     labels: Vec<u8>,
     /// Whether these are MNIST's, by their checksums.
@@ -48,7 +49,12 @@ struct Part {
 /// training.
 pub(super) fn read(folder: &Path) -> Result<Images, DataError> {
     let test = TEST.read(folder)?.ok_or_else(|| missing(folder))?;
-    let (values, labels, training, validation, split, genuine) = match TRAIN.read(folder)? {
+    Ok(split(test, TRAIN.read(folder)?))
+}
+
+/// The test images and, if they are there, those for training.
+pub(super) fn split(test: Part, train: Option<Part>) -> Images {
+    let (values, labels, training, validation, split, genuine) = match train {
         Some(mut train) => {
             let all = train.labels.len();
             let validation = VALIDATION.min(all / TENTH);
@@ -70,7 +76,7 @@ pub(super) fn read(folder: &Path) -> Result<Images, DataError> {
         }
     };
     let name = if genuine { "MNIST" } else { "images in MNIST's format" };
-    Ok(Images {
+    Images {
         origin: format!("{name}, {split} for training / validation / test"),
         values,
         labels,
@@ -78,7 +84,7 @@ pub(super) fn read(folder: &Path) -> Result<Images, DataError> {
         channels: 1,
         training,
         validation,
-    })
+    }
 }
 
 fn missing(folder: &Path) -> DataError {
@@ -97,11 +103,16 @@ impl Names {
     fn read(&self, folder: &Path) -> Result<Option<Part>, DataError> {
         let Some(images) = read_if_there(folder, self.images.0)? else { return Ok(None) };
         let labels = read_if_there(folder, self.labels.0)?.ok_or_else(|| missing(folder))?;
-        let (shape, values) = idx(&images)?;
+        self.part(&images, &labels).map(Some)
+    }
+
+    /// The contents of two files.
+    pub(super) fn part(&self, images: &Contents, labels: &Contents) -> Result<Part, DataError> {
+        let (shape, values) = idx(images)?;
         let [count, SIDE, SIDE] = shape[..] else {
             return Err(images.wrong(format!("its shape is {shape:?}, but images are [n, 28, 28]")));
         };
-        let (shape, classes) = idx(&labels)?;
+        let (shape, classes) = idx(labels)?;
         if shape != [count] {
             return Err(
                 labels.wrong(format!("its shape is {shape:?}, but there are {count} images"))
@@ -111,7 +122,7 @@ impl Names {
             return Err(labels.wrong(format!("it has the label {label}, but digits are 0 to 9")));
         }
         let mut genuine = count == self.count;
-        for (contents, (_, checksum)) in [(&images, self.images), (&labels, self.labels)] {
+        for (contents, (_, checksum)) in [(images, self.images), (labels, self.labels)] {
             if genuine && !contents.has_checksum(checksum) {
                 return Err(contents.wrong(format!(
                     "it has as many entries as MNIST, but its MD5 checksum, unpacked, is not {checksum}: it is \
@@ -120,12 +131,11 @@ impl Names {
             }
         }
         genuine &= count > 0;
-        Ok(Some(Part { values: values.to_vec(), labels: classes.to_vec(), genuine }))
+        Ok(Part { values: values.to_vec(), labels: classes.to_vec(), genuine })
     }
 }
 
 /// The head of a file in the IDX format whose values are bytes; see [`idx`].
-#[cfg(any(test, feature = "download"))]
 pub(super) fn head(shape: &[usize]) -> Vec<u8> {
     let sizes = shape.iter().flat_map(|size| (*size as u32).to_be_bytes());
     [0, 0, 8, shape.len() as u8].into_iter().chain(sizes).collect()
@@ -133,7 +143,7 @@ pub(super) fn head(shape: &[usize]) -> Vec<u8> {
 
 /// The shape and the bytes of a file in the IDX format: two zeros, the type (8: bytes), the number of
 /// dimensions, their sizes as 32 bits with the highest first, and the values.
-fn idx(file: &Contents) -> Result<(Vec<usize>, &[u8]), DataError> {
+pub(super) fn idx(file: &Contents) -> Result<(Vec<usize>, &[u8]), DataError> {
     let bytes = &file.bytes;
     let &[0, 0, kind, dimensions, ..] = bytes.as_slice() else {
         return Err(file.wrong("it does not begin as IDX files do"));

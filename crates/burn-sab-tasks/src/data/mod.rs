@@ -4,6 +4,7 @@ mod cifar;
 #[cfg(feature = "download")]
 mod download;
 mod file;
+pub mod fuzz;
 mod images;
 #[cfg(test)]
 pub(crate) mod made;

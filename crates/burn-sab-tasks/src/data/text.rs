@@ -61,7 +61,7 @@ pub(super) fn read_text(path: &Path) -> Result<Text, DataError> {
 }
 
 impl Text {
-    fn of_one(file: Contents) -> Result<Self, DataError> {
+    pub(super) fn of_one(file: Contents) -> Result<Self, DataError> {
         let (name, size, checksum) = TEXT8;
         let named_text8 = file.path.file_stem().is_some_and(|stem| stem == name);
         if named_text8 && file.bytes.len() == size && !file.has_checksum(checksum) {

@@ -233,14 +233,15 @@ fn ranked(scores: Tensor<2>, n: usize) -> Tensor<2, Int> {
 fn sparse_weights(options: &SabOptions, ranked: Tensor<2>, slots: usize) -> Tensor<2> {
     let [_, n] = ranked.dims();
     let last = ranked.clone().narrow(1, n - 1, 1);
-    let delta = match options.settings.sparsifier {
+    // δ is the last ranked score plus this. Subtracted after the score, it is not lost beside a large one.
+    let offset = match options.settings.sparsifier {
         Sparsifier::Softmax => return softmax(ranked, 1),
         Sparsifier::Released if slots <= options.settings.k_top => return ranked,
-        Sparsifier::Released => last.add_scalar(EPSILON),
-        Sparsifier::Threshold if slots <= options.settings.k_top => last.sub_scalar(1.0),
-        Sparsifier::Threshold => last,
+        Sparsifier::Released => EPSILON,
+        Sparsifier::Threshold if slots <= options.settings.k_top => -1.0,
+        Sparsifier::Threshold => 0.0,
     };
-    let excess = burn::tensor::activation::relu(ranked - delta);
+    let excess = burn::tensor::activation::relu((ranked - last).sub_scalar(offset));
     let sum = excess.clone().sum_dim(1).add_scalar(EPSILON);
     excess / sum
 }

@@ -49,8 +49,9 @@ fn threshold(options: &SabOptions, n: usize, m: usize) -> Option<(usize, f64)> {
 
 /// Returns `relu(a - delta)` and its sum plus epsilon, for ranked values `[b, n]`.
 fn excess<B: Backend>(values: Prim<B>, rank: usize, shift: f64) -> (Prim<B>, Prim<B>) {
-    let delta = values.narrow(1, rank, rank + 1).shift(shift);
-    let excess = (values - delta).relu();
+    let at_rank = values.narrow(1, rank, rank + 1);
+    // Not `values - (at_rank + shift)`: added to a large score, the shift would be lost to rounding.
+    let excess = (values - at_rank).shift(-shift).relu();
     let sum = excess.clone().sum(1).shift(EPSILON);
     (excess, sum)
 }
