@@ -88,8 +88,8 @@ pub fn events(bytes: &[u8]) -> anyhow::Result<()> {
         run.write("metrics.jsonl", bytes);
         let model = run.settings.train.model;
         let folder = run.run.of_model(model, model)?;
-        let events = folder.events();
-        folder.metrics_after(3)?;
+        let events = folder.events(None);
+        folder.metrics_after(3, None)?;
         events.map(drop)
     })
 }

@@ -76,7 +76,7 @@ impl Settings {
     }
 
     /// Reads a file that is named with `--config`. It may be written by hand; every key has to be a setting.
-    fn read(path: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
         let text = fs::read_to_string(path).map_err(|error| {
             usage!("{}: {error}; name the config.json of a run", path.display())
         })?;

@@ -169,18 +169,20 @@ fn no_slots_are_no_memory() {
     }
 }
 
+type Change = fn(&mut SabLstm);
+
 /// Settings are public, and can be changed after `init`.
 #[test]
 fn a_setting_changed_to_zero_is_named() {
     for device in cpu_devices() {
         for strategy in STRATEGIES {
-            let change: [(fn(&mut SabLstm), &str); 4] = [
+            let changes: [(Change, &str); 4] = [
                 (|layer| layer.settings.k_top = 0, "k_top = 0"),
                 (|layer| layer.settings.k_att = 0, "k_att = 0"),
                 (|layer| layer.settings.k_trunc = 0, "k_trunc = 0"),
                 (|layer| layer.settings.slot_budget = Some(0), "slot_budget = 0"),
             ];
-            for (change, expected) in change {
+            for (change, expected) in changes {
                 let mut layer = layer(strategy, &device);
                 change(&mut layer);
                 let told = panic_of(|| layer.forward(zeros([B, T, I], &device), None));

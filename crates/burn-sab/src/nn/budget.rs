@@ -33,8 +33,8 @@ impl Origins {
     }
 
     /// The same origins on another device.
-    pub(super) fn to_device(self, device: &Device) -> Self {
-        Self { kept: self.kept.to_device(device), ..self }
+    pub(super) fn to_device(&self, device: &Device) -> Self {
+        Self { kept: self.kept.clone().to_device(device), stored: self.stored }
     }
 
     /// The origins of the slots at `places` (`[B, N, K]`) in a memory of `slots` slots, `[B, N, K]`.

@@ -172,10 +172,12 @@ impl<B: HostBackend> Kernel<B> for CpuKernel {
     }
 }
 
+type Arrays<'a, T> = SabInputs<Cow<'a, [T]>, Cow<'a, [T]>, Cow<'a, [T]>>;
+
 /// The inputs as slices: borrowed, or owned by those that had to be copied.
 struct Slices<'a, T: HostFloat> {
     dims: Dims,
-    arrays: SabInputs<Cow<'a, [T]>, Cow<'a, [T]>, Cow<'a, [T]>>,
+    arrays: Arrays<'a, T>,
 }
 
 impl<'a, T: HostFloat> Slices<'a, T> {

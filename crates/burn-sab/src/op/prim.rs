@@ -148,7 +148,7 @@ impl<B: Backend> Prim<B> {
     }
 
     /// The mask of NaN elements.
-    pub fn is_nan(self) -> Mask<B> {
+    pub fn nan_mask(self) -> Mask<B> {
         let dtype = get_device_settings::<B>(&self.0.device()).bool_dtype;
         Mask(B::float_is_nan(self.0, dtype))
     }

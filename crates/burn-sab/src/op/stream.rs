@@ -65,7 +65,8 @@ impl SlotMemory {
 
     /// The slots, `[B, M, H]`, if it holds any.
     pub fn slots(&self) -> Option<TensorData> {
-        Some(self.0.as_ref()?.slots()).filter(|_| self.len() > 0)
+        let store = self.0.as_ref()?;
+        (store.len() > 0).then(|| store.slots())
     }
 
     /// The inputs of an ordinary call that carries these slots, or those of `inputs` if it is empty.

@@ -17,7 +17,7 @@ pub(super) fn select<B: Backend>(scores: Prim<B>, n: usize) -> (Prim<B>, Ints<B>
     // Positions of the slots not yet taken. A NaN ranks as minus infinity, behind the positions of all scores
     // that are one.
     let mut position = scores.iota(m).reshape([1, m]).expand([b, m]);
-    let nan = scores.clone().is_nan();
+    let nan = scores.clone().nan_mask();
     position = position.clone().replace(nan.clone(), position + scores.integers(m, [b, m]));
     let mut left = scores.clone().fill(nan, f64::NEG_INFINITY);
     let taken_position = 2 * m;
