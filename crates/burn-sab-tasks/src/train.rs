@@ -342,12 +342,15 @@ impl Trainer {
         })
     }
 
-    /// Tries the network at the target span, and keeps it if it is the best so far.
+    /// Tries the network at the target span, and keeps it if it is the best so far. One whose metrics are not finite is
+    /// never the best.
     fn evaluate(&mut self) -> Event {
         let span = self.config.span;
         let metrics = self.try_out(span, self.config.evaluate_sequences, Purpose::Validation);
         let update = self.progress.update;
-        let best = self.progress.best.is_none_or(|best| metrics.is_better_than(&best.metrics));
+        // Whatever is compared with NaN is not better, so that NaN would stay the best.
+        let best = metrics.is_finite()
+            && self.progress.best.is_none_or(|best| metrics.is_better_than(&best.metrics));
         if best {
             self.progress.best = Some(Best { update, metrics });
             self.best_model = Some(self.model.valid());

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use burn::module::Module;
 use burn::tensor::Device;
 use burn_sab_tasks::{
-    Curriculum, Ending, Event, EventSum, ModelKind, Purpose, Task, TrainConfig, TrainError,
-    Trainer, evaluate,
+    Curriculum, Ending, Event, EventSum, Metrics, ModelKind, Purpose, Task, TrainConfig,
+    TrainError, Trainer, evaluate,
 };
 use rstest::rstest;
 use tempfile::TempDir;
@@ -138,15 +138,17 @@ fn next_events(folder: &Path) -> Vec<String> {
 
 #[test]
 fn a_flipped_bit_is_noticed_wherever_it_is_and_the_run_goes_on_from_the_checkpoint_before() {
-    let trials: usize =
-        std::env::var("SAB_TRIALS").map_or(60, |trials| trials.parse().expect("SAB_TRIALS"));
+    // In the long form every trial is made to the end, in the short form every twelfth: the end takes much longer
+    // than to notice.
+    let (trials, every): (usize, usize) = match std::env::var("SAB_TRIALS") {
+        Ok(trials) => (trials.parse().expect("SAB_TRIALS"), 1),
+        Err(_) => (60, 12),
+    };
     let device = Device::flex();
     let (folder, whole) = ended();
     let folder = folder.path();
     assert_eq!(names(&folder.join(LAST)), FILES);
     let intact = next_events(folder);
-    // Trials of which the run is made to the end, which takes much longer than to notice.
-    let to_the_end = trials.div_ceil(12);
     let mut random = Random(u64::from(std::process::id()));
     for trial in 0..trials {
         let file = folder.join(LAST).join(FILES[trial % FILES.len()]);
@@ -160,7 +162,7 @@ fn a_flipped_bit_is_noticed_wherever_it_is_and_the_run_goes_on_from_the_checkpoi
         assert_eq!(resumed.update(), 40, "went unnoticed: {what}");
         let [damage] = resumed.damage() else { panic!("{what}: {:?}", resumed.damage()) };
         assert!(damage.path.starts_with(folder.join(LAST)), "{what}: {damage}");
-        if trial % trials.div_ceil(to_the_end) == 0 {
+        if trial % every == 0 {
             let (lines, _) = run_to_the_end(resumed, folder);
             assert!(whole.ends_with(&lines) && !lines.is_empty(), "{what}");
             assert!(next_events(folder) == intact, "{what}");
@@ -168,7 +170,10 @@ fn a_flipped_bit_is_noticed_wherever_it_is_and_the_run_goes_on_from_the_checkpoi
             fs::write(&file, before).unwrap();
         }
     }
-    println!("{trials} of {trials} flipped bits noticed");
+    println!(
+        "{trials} of {trials} flipped bits noticed; {} runs went on and ended bit for bit as the undamaged one",
+        trials.div_ceil(every)
+    );
 }
 
 /// A generator that is good enough for offsets (SplitMix64).
@@ -310,6 +315,25 @@ fn updates_that_are_not_finite_are_skipped_and_then_given_up() {
     assert!(told.contains("loss is not finite") || told.contains("gradient of network."), "{told}");
     assert!(skipped >= 99, "{skipped}");
     assert_eq!(trainer.skipped(), skipped + 1);
+}
+
+#[test]
+fn a_run_whose_evaluations_are_not_finite_can_be_saved_and_resumed() {
+    let device = Device::flex();
+    let task = Task::Copying { symbols: 2, alphabet: 3 };
+    let config = TrainConfig { lr: 1e38, ..tiny(task, ModelKind::Sab) };
+    let folder = tempfile::tempdir().unwrap();
+    let fresh = Trainer::new(config, &device).unwrap();
+    let (lines, _) = run_to_the_end(fresh, folder.path());
+    let evaluation = lines.iter().rfind(|line| line.contains("\"evaluation\"")).unwrap();
+    let Event::Evaluation { metrics: Metrics::Classes { cross_entropy, .. }, best, .. } =
+        serde_json::from_str(evaluation).unwrap()
+    else {
+        panic!("{evaluation}")
+    };
+    assert!(cross_entropy.is_nan() && !best, "{evaluation}");
+    let resumed = Trainer::resume(folder.path(), &device).unwrap();
+    assert_eq!((resumed.update(), resumed.damage(), resumed.best()), (60, &[][..], None));
 }
 
 #[test]

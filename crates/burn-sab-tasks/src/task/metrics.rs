@@ -3,7 +3,7 @@
 use std::f64::consts::LN_2;
 
 use burn::tensor::{Tensor, activation::log_softmax};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{Target, Task};
 
@@ -14,22 +14,32 @@ pub enum Metrics {
     /// Symbols or classes that had to be said.
     Classes {
         /// Share of them said right, 0 to 1.
+        #[serde(deserialize_with = "number_or_null")]
         accuracy: f64,
         /// Nats per answer; the logarithm of the number of classes for a network that knows nothing.
+        #[serde(deserialize_with = "number_or_null")]
         cross_entropy: f64,
     },
     /// Next characters of a text.
     Text {
         /// Cross-entropy in bits.
+        #[serde(deserialize_with = "number_or_null")]
         bits_per_character: f64,
         /// Share of characters said right, 0 to 1.
+        #[serde(deserialize_with = "number_or_null")]
         accuracy: f64,
     },
     /// Sums of the adding task.
     Adding {
         /// Mean squared error of the sums; 0.167 for a network that always says 1.
+        #[serde(deserialize_with = "number_or_null")]
         mse: f64,
     },
+}
+
+/// JSON has no NaN and no infinity; both are written as null.
+fn number_or_null<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or(f64::NAN))
 }
 
 impl Metrics {
@@ -48,6 +58,11 @@ impl Metrics {
             (Self::Adding { mse }, Self::Adding { mse: other }) => mse < other,
             _ => false,
         }
+    }
+
+    /// Whether no metric is infinite or not a number.
+    pub(crate) fn is_finite(&self) -> bool {
+        self.named().iter().all(|(_, value)| value.is_finite())
     }
 
     /// Whether the accuracy is at least `level`, or bits or mean squared error at most `level`.
