@@ -11,6 +11,9 @@ use super::text::Text;
 use super::{DataError, mnist};
 use crate::stream::{DataStream, Purpose};
 
+/// Most images that are made up for a file of labels.
+const MOST_IMAGES: usize = 64;
+
 /// Images of MNIST whose labels are made up, or labels whose images are.
 ///
 /// # Errors
@@ -26,7 +29,8 @@ pub fn idx(bytes: &[u8]) -> Result<(), DataError> {
         contents(&bytes)
     };
     let part = match shape.len() {
-        1 => mnist::TEST.part(&others(&[count, 28, 28])?, &file)?,
+        // Not so many images as a file claims labels: an image is 784 bytes, and a label one.
+        1 => mnist::TEST.part(&others(&[count.min(MOST_IMAGES), 28, 28])?, &file)?,
         // No more labels than pixels, where images have none.
         _ => mnist::TEST.part(&file, &others(&[count.min(bytes.len())])?)?,
     };
