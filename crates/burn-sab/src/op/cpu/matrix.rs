@@ -60,8 +60,11 @@ impl<'a, T> MatrixMut<'a, T> {
 }
 
 fn check(len: usize, rows: usize, cols: usize, row_stride: usize) {
+    // Checked: `multiply_blocks` relies on this, and a sum that wraps would pass.
+    let last_row = rows.saturating_sub(1).checked_mul(row_stride);
+    let end = last_row.and_then(|start| start.checked_add(cols));
     assert!(
-        rows == 0 || cols == 0 || (cols <= row_stride && (rows - 1) * row_stride + cols <= len),
+        rows == 0 || cols == 0 || (cols <= row_stride && end.is_some_and(|end| end <= len)),
         "a [{rows}, {cols}] matrix with rows {row_stride} apart does not fit in {len} elements"
     );
 }
@@ -142,9 +145,10 @@ fn multiply_blocks<T: Float>(
 ) {
     let stride = |stride: usize| isize::try_from(stride).expect("strides of slices fit in isize");
     // SAFETY: `check` verified the three views against their slices when they were constructed, and a
-    // transposed view spans the same elements. `multiply` asserts that their shapes agree. `out` borrows
-    // its slice mutably, so it overlaps neither `a` nor `b`. `Float` is f32 or f64, which `gemm`
-    // supports.
+    // transposed view spans the same elements. A view of no rows or no columns is never read or written.
+    // `multiply` asserts that their shapes agree. `out` borrows its slice mutably, so it overlaps neither
+    // `a` nor `b`, and its rows do not overlap, because they are at least `cols` apart. `Float` is f32 or
+    // f64, which `gemm` supports.
     unsafe {
         gemm::gemm(
             out.rows,
