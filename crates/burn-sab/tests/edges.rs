@@ -384,16 +384,21 @@ fn a_budget_costs_no_square_of_the_length() {
         .with_score(ScoreConfig::Dot { d_attention: 2 });
     let layer = config.init(&device);
     let time_of = |steps: usize| {
-        let once = || {
-            let x = zeros::<3>([16, steps, 4], &device).require_grad();
-            let loss = layer.forward(x, None).0.sum();
-            let start = Instant::now();
-            let _gradients = loss.backward();
-            start.elapsed()
-        };
-        (0..3).map(|_| once()).min().unwrap_or(Duration::ZERO)
+        let x = zeros::<3>([16, steps, 4], &device).require_grad();
+        let loss = layer.forward(x, None).0.sum();
+        let start = Instant::now();
+        let _gradients = loss.backward();
+        start.elapsed()
     };
-    let (short, long) = (time_of(2_000), time_of(8_000));
-    let times = long.as_secs_f64() / short.as_secs_f64();
+    // The least of each, in turns: other work on the machine lengthens a time, and shortens none.
+    let (mut short, mut long, mut times) = (Duration::MAX, Duration::MAX, f64::INFINITY);
+    for round in 0..10 {
+        short = short.min(time_of(2_000));
+        long = long.min(time_of(8_000));
+        times = long.as_secs_f64() / short.as_secs_f64();
+        if round >= 2 && times < 9.0 {
+            break;
+        }
+    }
     assert!(times < 9.0, "{times:.1} times as long: {short:?}, {long:?}");
 }
