@@ -1,5 +1,5 @@
-//! `sab-bench`: how fast the layer is, beside what one would use instead, and how much it keeps. For developers
-//! of burn-sab.
+//! `sab-bench` measures the layer's time and memory beside those of its alternatives. It serves the developers of
+//! burn-sab.
 //!
 //! Every row has a process of its own, so that peak memory and threads are that row's alone, and comes
 //! only after the implementation has been found to agree with the readable one on the row's case.

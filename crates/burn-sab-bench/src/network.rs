@@ -1,4 +1,4 @@
-//! What is measured in this program: the layer and Burn's `Lstm` behind one face.
+//! The layer and Burn's `Lstm` behind one interface.
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::nn::{Lstm, LstmConfig, LstmState};
@@ -9,7 +9,7 @@ use burn_sab_cli::backend::Backend;
 use crate::args::Model;
 use crate::case::{Case, Loss};
 
-/// What is measured, with weights drawn as its configuration says.
+/// A layer to measure, with newly drawn weights.
 #[allow(clippy::large_enum_variant)] // one value a process
 pub enum Network {
     Sab(Box<SabLstm>),
@@ -42,7 +42,7 @@ impl Clone for State {
     }
 }
 
-/// What a pass over sequences gives.
+/// The result of a pass over sequences.
 pub struct Pass {
     /// Outputs whose mean is the loss, `[B, T, H]` or `[B, 1, H]`.
     pub read_out: Tensor<3>,

@@ -25,7 +25,7 @@ pub const TORCH_LSTM: Peer = Peer::Torch("torch-lstm");
 pub const TORCH_CELL: Peer = Peer::Torch("torch-cell");
 pub const TORCH_SAB: Peer = Peer::Torch("torch-sab");
 
-/// What a case asks for.
+/// The kind of work that a case measures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Work {
     /// A forward pass and a training step over whole sequences.
@@ -40,14 +40,14 @@ impl Work {
     }
 }
 
-/// What the tables have to know of a peer.
+/// A peer as the tables describe it.
 pub struct Entry {
     pub peer: Peer,
-    /// Whether it has slots, so that settings of the memory matter.
+    /// Whether the peer has slots: only then the settings of the memory apply.
     remembers: bool,
     /// The work for which the layer's time is divided by the peer's.
     divides: &'static [Work],
-    /// Whether the peer is measured beside the layer on a case: it can do the work, in seconds and a few GiB.
+    /// Whether a case measures the peer beside the layer: the peer can do the work within seconds and a few GiB.
     takes: fn(&Case) -> bool,
 }
 
@@ -111,12 +111,12 @@ fn sizes(case: &Case) -> [f64; 3] {
     [case.batch, case.time, case.hidden].map(|n| n as f64)
 }
 
-/// Whether a loop over the steps is short enough.
+/// Whether a case has few enough steps for a loop over them.
 fn is_loopable(case: &Case) -> bool {
     case.time <= MOST_STEPS
 }
 
-/// Whether dense attention in a loop over the steps is small enough.
+/// Whether a case is small enough for dense attention in a loop over the steps.
 fn is_dense(case: &Case) -> bool {
     let [rows, time, hidden] = sizes(case);
     let attended = rows * hidden * time * (1.0 + time / case.settings.k_att as f64) / 2.0;
@@ -147,7 +147,7 @@ impl Peer {
         self.name().replace('-', " ")
     }
 
-    /// Whether it has slots, so that settings of the memory matter.
+    /// Whether the peer has slots: only then the settings of the memory apply.
     pub fn remembers(self) -> bool {
         PEERS.iter().any(|entry| entry.peer == self && entry.remembers)
     }

@@ -7,7 +7,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser, Value
 use clap::error::ErrorKind;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 
-/// What the flags of the settings say of themselves.
+/// Heading and defaults of the flags for the settings.
 pub trait Flags {
     /// The heading in the help under which they stand.
     const HEADING: &'static str;

@@ -1,11 +1,13 @@
 //! The program as its users meet it.
 
+mod common;
+
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 #[cfg(unix)]
 use std::{
-    process::{Child, Stdio},
+    process::{Child, Command, Stdio},
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -18,13 +20,7 @@ const TINY: &str = "--hidden 8 --k-top 3 --k-trunc 4 --symbols 2 --alphabet 3 --
                     --test-sequences 4 --threads 1";
 
 fn sab(folder: &Path, line: &str) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_sab"))
-        .args(line.split_whitespace())
-        .current_dir(folder)
-        .env_remove("RUST_BACKTRACE")
-        .env_remove("RUST_LOG")
-        .output()
-        .unwrap()
+    common::sab(folder, line).output().unwrap()
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -215,14 +211,8 @@ fn a_misspelt_setting_in_a_file_is_named() {
 /// Starts a run that lasts some seconds, and returns once it has written a few hundred lines.
 #[cfg(unix)]
 fn long_run(folder: &Path, command: &str, metrics: &str) -> Child {
-    let child = Command::new(env!("CARGO_BIN_EXE_sab"))
-        .args(command.split_whitespace())
-        .current_dir(folder)
-        .env_remove("RUST_BACKTRACE")
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let child =
+        common::sab(folder, command).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let started = Instant::now();
     while fs::read_to_string(folder.join(metrics)).map_or(0, |text| text.lines().count()) < 300 {
         assert!(started.elapsed() < Duration::from_secs(120), "the run did not begin");

@@ -1,9 +1,11 @@
 //! `sab conformance` as its users meet it: the shipped cases, and files that are not as they should be.
 
+mod common;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Output;
 
 use rstest::rstest;
 use safetensors::tensor::{Dtype, TensorView};
@@ -14,13 +16,7 @@ fn shipped() -> PathBuf {
 }
 
 fn conformance(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_sab"))
-        .arg("conformance")
-        .args(arguments)
-        .env_remove("RUST_BACKTRACE")
-        .env_remove("RUST_LOG")
-        .output()
-        .unwrap()
+    common::sab(Path::new("."), "conformance").args(arguments).output().unwrap()
 }
 
 fn text(bytes: &[u8]) -> String {

@@ -1,19 +1,17 @@
 //! `sab download` as its users meet it; there is no network in these tests.
 
+mod common;
+
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
 /// Runs `sab download mnist` in `folder` with the cache of burn-dataset there, and without a network: what
 /// is sent goes to a port of this machine at which nobody listens.
 fn download(folder: &Path) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_sab"))
-        .args(["download", "mnist"])
-        .current_dir(folder)
+    common::sab(folder, "download mnist")
         .env("XDG_CACHE_HOME", folder.join("cache"))
         .envs(["HTTPS_PROXY", "https_proxy", "ALL_PROXY"].map(|name| (name, "http://127.0.0.1:9")))
-        .env_remove("RUST_BACKTRACE")
-        .env_remove("RUST_LOG")
         .output()
         .unwrap()
 }

@@ -3,6 +3,8 @@
 //! `SAB_TRIALS` is the number of kills, and of flipped bits in the files of a run; docs/src/faults.md has a long
 //! form's figures.
 
+mod common;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -22,13 +24,8 @@ fn trials(short: usize) -> usize {
 }
 
 fn command(folder: &Path, line: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sab"));
-    command
-        .args(line.split_whitespace())
-        .current_dir(folder)
-        .env_remove("RUST_BACKTRACE")
-        .env_remove("RUST_LOG")
-        .stdin(Stdio::null());
+    let mut command = common::sab(folder, line);
+    command.stdin(Stdio::null());
     command
 }
 

@@ -1,5 +1,7 @@
 //! `sab reproduce` as its users meet it: a tiny grid, interrupted, resumed, and changed.
 
+mod common;
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -40,14 +42,8 @@ source = "nobody"
 "#;
 
 fn sab(folder: &Path, line: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sab"));
-    command
-        .args(line.split_whitespace())
-        .current_dir(folder)
-        .env_remove("RUST_BACKTRACE")
-        .env_remove("RUST_LOG")
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    let mut command = common::sab(folder, line);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 

@@ -5,10 +5,11 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
+mod common;
 mod gpu;
 
+use common::sab;
 use gpu::has_gpu;
 #[cfg(target_os = "linux")]
 use gpu::{fails_without_a_driver, llvmpipe, told};
@@ -21,13 +22,6 @@ const SETTINGS: &str = "train copying --hidden 8 --attention 4 --k-top 3 --k-tru
 /// Largest difference of two losses, relative: some fifty times what rounding leaves of these settings, 1.1e-7
 /// between the CPU backends flex and ndarray, 2.2e-7 between flex and llvmpipe.
 const BOUND: f64 = 1e-5;
-
-fn sab(folder: &Path, line: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sab"));
-    command.args(line.split_whitespace()).current_dir(folder);
-    command.env_remove("RUST_LOG").env_remove("RUST_BACKTRACE");
-    command
-}
 
 /// Losses of all updates.
 fn losses(folder: &Path, backend: &str) -> Vec<f64> {

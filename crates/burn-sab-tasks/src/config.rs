@@ -255,16 +255,11 @@ impl TrainConfig {
                 "a Transformer of four heads needs a multiple of 4",
             );
         }
-        let bytes = self.training_bytes();
-        if bytes > MOST_BYTES {
-            return Err(TrainError::Memory {
-                what: "an update",
-                gib: gib(bytes),
-                most: gib(MOST_BYTES),
-                remedy: "take a smaller batch, fewer steps, fewer hidden units, or a smaller max_hops",
-            });
-        }
-        Ok(())
+        fits(
+            "an update",
+            self.training_bytes(),
+            "take a smaller batch, fewer steps, fewer hidden units, or a smaller max_hops",
+        )
     }
 
     /// Bytes that an update takes at least, in f32.
@@ -307,22 +302,25 @@ impl TrainConfig {
             // A test goes in chunks: only one chunk's retrievals are there at a time.
             _ => 8 * steps.min(CHUNK as u128) * slots.min(k_top as u128),
         };
-        let bytes = input.saturating_add(memory).saturating_add(pairs);
-        if bytes > MOST_BYTES {
-            return Err(TrainError::Memory {
-                what: "a test of one sequence",
-                gib: gib(bytes),
-                most: gib(MOST_BYTES),
-                remedy: "test at shorter spans, or set slot_budget or a larger k_att",
-            });
-        }
-        Ok(())
+        fits(
+            "a test of one sequence",
+            input.saturating_add(memory).saturating_add(pairs),
+            "test at shorter spans, or set slot_budget or a larger k_att",
+        )
     }
 }
 
 /// Gradients that the backward pass of `steps` steps keeps side by side.
 fn lanes(max_hops: Option<usize>, steps: u128) -> u128 {
     max_hops.map_or(1, |hops| (hops as u128 + 1).min(steps))
+}
+
+/// Refuses `what` where it takes more than [`MOST_BYTES`].
+fn fits(what: &'static str, bytes: u128, remedy: &'static str) -> Result<(), TrainError> {
+    if bytes > MOST_BYTES {
+        return Err(TrainError::Memory { what, gib: gib(bytes), most: gib(MOST_BYTES), remedy });
+    }
+    Ok(())
 }
 
 fn gib(bytes: u128) -> u128 {
