@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::conformance::case::Case;
 use crate::reproduce::args::Size;
-use crate::reproduce::grid::Grid;
+use crate::reproduce::grid::{Chosen, Grid};
 use crate::run_folder::RunFolder;
 use crate::settings::Settings;
 use crate::train::args::TrainArgs;
@@ -115,12 +115,20 @@ pub fn case(bytes: &[u8]) -> anyhow::Result<()> {
 pub fn grid(bytes: &[u8]) -> anyhow::Result<()> {
     let text = std::str::from_utf8(bytes)?;
     for size in [Size::Quick, Size::Standard, Size::Full] {
-        let grid = Grid::read("fuzzed", text, size)?;
-        // A grid of four lists has as many runs as their lengths multiply to.
-        let runs =
-            [grid.models.len(), grid.spans.len(), grid.seeds.len(), grid.variants.len().max(1)];
-        if runs.iter().product::<usize>() <= 100 {
-            grid.cells(None);
+        for grid in Grid::read("fuzzed", text, size)? {
+            // A grid of several lists has as many runs as their lengths multiply to.
+            let seeds = grid.variants.iter().flat_map(|variant| variant.seeds.iter().flatten());
+            let lists = [
+                grid.models.len(),
+                grid.spans.len(),
+                grid.seeds.len() + seeds.count(),
+                grid.variants.len().max(1),
+                grid.pilots.as_ref().map_or(1, |pilots| pilots.lr.len()),
+            ];
+            if lists.iter().product::<usize>() <= 100 {
+                grid.pilots(None);
+                grid.cells(None, &Chosen::new());
+            }
         }
     }
     Ok(())

@@ -306,6 +306,7 @@ fn grid() {
         include_bytes!("../grids/budget.toml").to_vec(),
         include_bytes!("../grids/text.toml").to_vec(),
         include_bytes!("../grids/ablation.toml").to_vec(),
+        include_bytes!("../grids/suite.toml").to_vec(),
     ];
     let words =
         [WORDS, &["[quick]\n", "a.b.c = 1\n", "[a.b]\n", "[[variants]]\n", "'''", "seeds = []\n"]]

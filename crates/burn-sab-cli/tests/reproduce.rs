@@ -247,6 +247,59 @@ fn what_an_earlier_machine_finished_is_not_made_again() {
     assert!(told.contains("other settings") && told.contains("--earlier"), "{told}");
 }
 
+#[test]
+fn pilots_choose_learning_rates_and_parts_share_a_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let pilots = "pilots = { lr = [0.0001, 0.01], updates = 20 }\n[settings]";
+    let parts = "[[parts]]\nname = \"a\"\n[[parts]]\nname = \"b\"\ntask = \"selective-copying\"\n";
+    let grid = GRID.replace("updates = 400", "updates = 40").replace("[settings]", pilots) + parts;
+    fs::write(folder.join("tiny.toml"), grid).unwrap();
+    let told = succeed(folder, "reproduce --grid tiny.toml --tasks copying --threads 1");
+    // Two rates for each of two models; then two seeds of each.
+    let made = "16 runs are declared, 4 are to be made now";
+    assert_eq!(told.matches(made).count(), 2, "{told}");
+
+    let runs = folder.join("runs/reproduce");
+    let table = rows(&runs.join("results/tiny-a.jsonl"));
+    for model in ["sab", "attention"] {
+        let held_out = |lr: &str| {
+            let path = runs.join(format!("tiny-a/{model}-6-lr-{lr}/report.json"));
+            let text = fs::read_to_string(path).unwrap();
+            let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+            let best = &report["models"][0]["best"]["metrics"];
+            (best["accuracy"].as_f64().unwrap(), -best["cross_entropy"].as_f64().unwrap())
+        };
+        let chosen = if held_out("0.01") > held_out("0.0001") { 0.01 } else { 0.0001 };
+        let of_model = || table.iter().filter(|row| row["model"] == model);
+        let pilots = of_model().filter(|row| row["pilot"] == true);
+        assert_eq!(pilots.map(|row| &row["updates"]).collect::<Vec<_>>(), [20, 20]);
+        for row in of_model().filter(|row| row["pilot"].is_null()) {
+            assert_eq!(
+                (&row["config"]["lr"], &row["config"]["updates"]),
+                (&chosen.into(), &40.into())
+            );
+            assert!(row["command"].as_str().unwrap().contains(&format!("--lr {chosen}")));
+        }
+    }
+    let waiting = rows(&runs.join("results/tiny-b.jsonl"));
+    let without: Vec<_> = waiting.iter().map(|row| row["without"].as_str().unwrap()).collect();
+    let waits = "waits for the choice of its learning rate";
+    assert_eq!(without, [["not run"; 4], [waits; 4]].concat());
+    let page = fs::read_to_string(runs.join("results/tiny-a.md")).unwrap();
+    for text in ["learning rate", "4 of 4 runs", "parameters", "in a run of 20 updates"] {
+        assert!(page.contains(text), "{text} is missing in {page}");
+    }
+
+    let line = "reproduce --grid tiny.toml --threads 1";
+    assert_eq!(succeed(folder, line).matches(made).count(), 2);
+    assert!(succeed(folder, line).contains(" 0 are to be made now"));
+    let page = fs::read_to_string(runs.join("results/tiny.md")).unwrap();
+    for text in ["[A tiny grid](tiny-a.md) | [A tiny grid](tiny-b.md)", "| sab | ", "40: "] {
+        assert!(page.contains(text), "{text} is missing in {page}");
+    }
+}
+
 #[rstest]
 #[case("reproduce juggling", "juggling")]
 #[case("reproduce --quick --full", "--full")]
@@ -256,6 +309,7 @@ fn what_an_earlier_machine_finished_is_not_made_again() {
 #[case("reproduce mnist", "--data")]
 #[case("reproduce cifar --data .", "there is no ./cifar")]
 #[case("reproduce copying --threads 0", "--threads")]
+#[case("reproduce suite --tasks juggling", "juggling")]
 #[case("reproduce ablation --variants no-such", "no-such")]
 #[case("reproduce copying --earlier nowhere", "nowhere is not a folder")]
 fn a_mistake_is_one_line_that_names_it(#[case] line: &str, #[case] named: &str) {
@@ -282,6 +336,6 @@ fn every_grid_of_the_program_is_valid() {
     assert!(told.contains(" 0 are to be made now"), "{told}");
     for size in ["--quick", "", "--full"] {
         let told = succeed(folder.path(), &format!("reproduce all {size} --data . --tables-only"));
-        assert_eq!(told.lines().filter(|line| line.starts_with("table: ")).count(), 9, "{told}");
+        assert_eq!(told.lines().filter(|line| line.starts_with("table: ")).count(), 18, "{told}");
     }
 }

@@ -209,9 +209,9 @@ fn raise_forget_bias(layer: SabLstm, raise: f64) -> SabLstm {
     let d_hidden = layer.d_hidden;
     let raised = |bias: Param<Tensor<1>>| {
         let gate = [d_hidden..2 * d_hidden];
-        let bias = bias.val().detach();
+        let bias = bias.val();
         let of_gate = bias.clone().slice(gate.clone()).add_scalar(raise);
-        Param::from_tensor(bias.slice_assign(gate, of_gate))
+        Param::from_tensor(bias.slice_assign(gate, of_gate).detach())
     };
     match raise {
         0.0 => layer,

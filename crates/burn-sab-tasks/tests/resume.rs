@@ -51,6 +51,12 @@ fn run_to_the_end(mut trainer: Trainer, folder: &Path) -> (Vec<String>, Trainer)
 #[case(Task::Copying { symbols: 2, alphabet: 3 }, ModelKind::Tbptt)]
 #[case(Task::Copying { symbols: 2, alphabet: 3 }, ModelKind::Attention)]
 #[case(Task::Copying { symbols: 2, alphabet: 3 }, ModelKind::Transformer)]
+#[case(Task::Copying { symbols: 2, alphabet: 3 }, ModelKind::Gru)]
+#[case(Task::Copying { symbols: 2, alphabet: 3 }, ModelKind::MinGru)]
+#[case(Task::SelectiveCopying { symbols: 2, alphabet: 3, distractors: 2 }, ModelKind::Sab)]
+#[case(Task::MarkedSymbol { alphabet: 3, distractors: 2 }, ModelKind::Sab)]
+#[case(Task::Induction { vocabulary: 3 }, ModelKind::Sab)]
+#[case(Task::Recall { pairs: 2, queries: 1, keys: 2, values: 2, distractors: 2 }, ModelKind::Sab)]
 #[case(Task::Adding, ModelKind::Sab)]
 fn a_resumed_run_is_the_uninterrupted_one(#[case] task: Task, #[case] model: ModelKind) {
     let device = Device::flex();

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use crate::backend::Backend;
-use crate::values::ModelName;
+use crate::values::{ModelName, TaskName};
 
 /// Every run is a run of `sab train`; its line is in the table's rows.
 #[derive(Debug, Args)]
@@ -21,6 +21,9 @@ pub struct ReproduceArgs {
     /// A grid of your own: a TOML file in the form of the program's own ones
     #[arg(long, value_name = "FILE", conflicts_with = "table")]
     pub grid: Option<PathBuf>,
+    /// Run only the grids of these tasks now: two processes can share a folder if neither has a task of the other
+    #[arg(long, value_enum, value_name = "TASKS", value_delimiter = ',')]
+    pub tasks: Option<Vec<TaskName>>,
     /// Run only these models now; the others stay declared, and are kept if they are there
     #[arg(long, value_enum, value_name = "MODELS", value_delimiter = ',')]
     pub models: Option<Vec<ModelName>>,
@@ -79,6 +82,8 @@ pub enum TableName {
     Budget,
     /// MNIST pixel by pixel, in order and permuted
     Mnist,
+    /// Tasks with distractors between what has to be remembered, learnt by SAB and by other recurrent networks
+    Suite,
     /// CIFAR-10 pixel by pixel
     Cifar,
     /// Characters of a text
@@ -93,6 +98,17 @@ pub enum Size {
     Quick,
     Standard,
     Full,
+}
+
+impl Size {
+    /// What a grid's file calls the changes of this size, and what follows the grid's name.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Quick => "quick",
+            Self::Standard => "standard",
+            Self::Full => "full",
+        }
+    }
 }
 
 impl ReproduceArgs {

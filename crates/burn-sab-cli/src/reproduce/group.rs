@@ -22,7 +22,9 @@ impl<'a> Group<'a> {
         for entry in runs {
             let cell = &entry.0.cell;
             let name = match &cell.variant {
-                Some(variant) if grid.models.len() == 1 => variant.clone(),
+                Some(variant) if grid.models.len() == 1 && !grid.has_nameless_variants() => {
+                    variant.clone()
+                }
                 Some(variant) => format!("{}, {variant}", cell.model),
                 None => cell.model.clone(),
             };
@@ -48,6 +50,11 @@ impl<'a> Group<'a> {
             State::Finished(finished) => Some(&**finished),
             _ => None,
         })
+    }
+
+    /// A number of every finished run that has it.
+    pub fn values(&self, of: impl Fn(&Finished) -> Option<f64>) -> Vec<f64> {
+        self.finished().filter_map(of).collect()
     }
 
     /// What the tests at `span` found, a value a seed.

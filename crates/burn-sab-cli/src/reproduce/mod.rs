@@ -7,23 +7,26 @@ mod group;
 mod pictures;
 mod rows;
 mod run;
+mod suite;
 mod table;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use burn_sab_tasks::TrainError;
+use burn::tensor::Device;
+use burn_sab_tasks::{Metrics, TrainError};
 
 use crate::backend::Backend;
 use crate::error::usage;
 use crate::file;
 use crate::signals::Stop;
 use crate::text::say;
-use crate::values::{ModelName, name};
+use crate::values::{ModelName, TaskName, name};
 pub use args::ReproduceArgs;
 use args::TableName;
-use grid::Grid;
+use grid::{Cell, Chosen, Grid, Role};
 use run::{Run, State};
 
 /// Runs the command.
@@ -51,7 +54,7 @@ pub fn run(args: &ReproduceArgs) -> anyhow::Result<ExitCode> {
         rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("--threads")?;
     }
     let device = backend.device()?;
-    let mut tables = Vec::new();
+    let mut grids = Vec::new();
     for grid in grid::asked_for(args)? {
         if let Some(missing) = missing_files(&grid, args.data.as_deref()) {
             if args.table != TableName::All {
@@ -60,9 +63,36 @@ pub fn run(args: &ReproduceArgs) -> anyhow::Result<ExitCode> {
             say(&format!("left out: {}: {missing}", grid.name));
             continue;
         }
-        let cells = grid.cells(args.data.as_deref()).into_iter();
-        let runs = cells.map(|cell| Run::new(cell, &grid, args, backend));
-        let runs = runs.collect::<anyhow::Result<Vec<_>>>()?;
+        grids.push(grid);
+    }
+    let stop = Stop::listen().context("signals")?;
+    loop {
+        let tables = declared(&grids, args, backend)?;
+        make(&tables, args, &device, &stop)?;
+        // Pilots have chosen learning rates now.
+        let waits = |run: &Run| run.cell.role == Role::Waiting && is_asked_for(run, args);
+        let waits = tables.iter().flat_map(|(_, runs)| runs).any(waits);
+        if !waits || args.costs_only {
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
+}
+
+/// The runs of every grid: those that choose learning rates, and those of the table.
+fn declared<'a>(
+    grids: &'a [Grid],
+    args: &ReproduceArgs,
+    backend: Backend,
+) -> anyhow::Result<Vec<(&'a Grid, Vec<Run>)>> {
+    let data = args.data.as_deref();
+    let mut tables = Vec::new();
+    for grid in grids {
+        let make = |cells: Vec<Cell>| -> anyhow::Result<Vec<Run>> {
+            cells.into_iter().map(|cell| Run::new(cell, grid, args, backend)).collect()
+        };
+        let mut runs = make(grid.pilots(data))?;
+        let chosen = choose(&runs)?;
+        runs.extend(make(grid.cells(data, &chosen))?);
         tables.push((grid, runs));
     }
     for name in args.variants.iter().flatten() {
@@ -72,6 +102,43 @@ pub fn run(args: &ReproduceArgs) -> anyhow::Result<ExitCode> {
             ));
         }
     }
+    Ok(tables)
+}
+
+/// The learning rates that finished pilots choose: the one with the best metric on held-out sequences, and the first of
+/// equals. A run that diverged is never the best.
+fn choose(pilots: &[Run]) -> anyhow::Result<Chosen> {
+    let mut best: BTreeMap<&str, Option<(f64, Option<Metrics>)>> = BTreeMap::new();
+    for pilot in pilots {
+        let Role::Pilot(lr) = pilot.cell.role else { continue };
+        let metrics = match pilot.state()? {
+            State::Finished(finished) => finished.report.models[0].best.map(|best| best.metrics),
+            State::Failed(_) => None,
+            // No choice before all have ended.
+            State::Missing | State::Begun => {
+                best.insert(&pilot.cell.group, None);
+                continue;
+            }
+        };
+        let found = best.entry(&pilot.cell.group).or_insert(Some((lr, None)));
+        let is_better = |than: &Option<Metrics>| match (&metrics, than) {
+            (Some(metrics), Some(than)) => metrics.is_better_than(than),
+            (metrics, than) => metrics.is_some() && than.is_none(),
+        };
+        if found.as_ref().is_some_and(|(_, than)| is_better(than)) {
+            *found = Some((lr, metrics));
+        }
+    }
+    Ok(best.into_iter().filter_map(|(group, best)| Some((group.to_owned(), best?.0))).collect())
+}
+
+/// Makes what is to be made of these runs, and writes their tables.
+fn make(
+    tables: &[(&Grid, Vec<Run>)],
+    args: &ReproduceArgs,
+    device: &Device,
+    stop: &Stop,
+) -> anyhow::Result<()> {
     let results = args.results.clone().unwrap_or_else(|| args.out.join("results"));
     // Everything that can be wrong with what is there comes before hours of work.
     let mut to_do = Vec::new();
@@ -81,7 +148,7 @@ pub fn run(args: &ReproduceArgs) -> anyhow::Result<ExitCode> {
     for (table, (_, runs)) in tables.iter().enumerate() {
         for (place, run) in runs.iter().enumerate() {
             match run.state()? {
-                _ if !is_asked_for(run, args) => {}
+                _ if !is_asked_for(run, args) || run.cell.role == Role::Waiting => {}
                 State::Finished(_) if args.costs_only => to_do.push((table, place)),
                 State::Missing | State::Begun if !args.costs_only => to_do.push((table, place)),
                 _ => {}
@@ -91,7 +158,6 @@ pub fn run(args: &ReproduceArgs) -> anyhow::Result<ExitCode> {
     let all: usize = tables.iter().map(|(_, runs)| runs.len()).sum();
     let verb = if args.costs_only { "measured" } else { "made" };
     say(&format!("{all} runs are declared, {} are to be {verb} now", to_do.len()));
-    let stop = Stop::listen().context("signals")?;
     let stopped = |what: &str| stop.error(&format!("{what}; the same command goes on from there"));
     for (number, (table, place)) in to_do.iter().enumerate() {
         if stop.is_asked_for() {
@@ -101,10 +167,10 @@ pub fn run(args: &ReproduceArgs) -> anyhow::Result<ExitCode> {
         let run = &runs[*place];
         say(&format!("[{}/{}] {}", number + 1, to_do.len(), run.path.display()));
         match args.costs_only {
-            true => run.measure_cost(&device)?,
+            true => run.measure_cost(device)?,
             false => {
                 let label = format!("[{}/{}] ", number + 1, to_do.len());
-                run.finish(&label, &device, &stop).map_err(|error| match error.downcast_ref() {
+                run.finish(&label, device, stop).map_err(|error| match error.downcast_ref() {
                     Some(TrainError::Stopped { .. }) => stopped(&format!("{label}{error}")),
                     _ => error,
                 })?
@@ -113,10 +179,13 @@ pub fn run(args: &ReproduceArgs) -> anyhow::Result<ExitCode> {
         // After every run, so that an interrupted grid has its tables, too.
         write(grid, runs, &results)?;
     }
-    for (grid, runs) in &tables {
+    for (grid, runs) in tables {
         say(&format!("table: {}", write(grid, runs, &results)?.display()));
     }
-    Ok(ExitCode::SUCCESS)
+    for page in suite::write(tables, &results)? {
+        say(&format!("table: {}", page.display()));
+    }
+    Ok(())
 }
 
 /// What a grid lacks that needs files, and what to do.
@@ -132,10 +201,14 @@ fn missing_files(grid: &Grid, data: Option<&Path>) -> Option<String> {
 fn is_asked_for(run: &Run, args: &ReproduceArgs) -> bool {
     let cell = &run.cell;
     let model = |model: &ModelName| name(*model) == cell.model;
+    let task = |task: &TaskName| name(*task) == run.settings.train.task.name();
+    // A pilot is for all seeds.
+    let seed = |seeds: &Vec<u64>| matches!(cell.role, Role::Pilot(_)) || seeds.contains(&cell.seed);
     !args.tables_only
+        && args.tasks.as_ref().is_none_or(|tasks| tasks.iter().any(task))
         && args.variants.as_ref().is_none_or(|names| names.iter().any(|name| cell.is_variant(name)))
         && args.models.as_ref().is_none_or(|models| models.iter().any(model))
-        && args.seeds.as_ref().is_none_or(|seeds| seeds.contains(&cell.seed))
+        && args.seeds.as_ref().is_none_or(seed)
         && args.spans.as_ref().is_none_or(|spans| spans.contains(&cell.span))
 }
 
@@ -158,17 +231,19 @@ fn write(grid: &Grid, runs: &[Run], results: &Path) -> anyhow::Result<PathBuf> {
         }
         entries.push((run, state));
     }
-    let pictures = pictures::draw(grid, &entries)?;
-    for (file, svg, _) in &pictures {
-        file::write(&results.join(file), svg)?;
-    }
-    let pictures: Vec<_> = pictures.into_iter().map(|(file, _, what)| (file, what)).collect();
     let mut lines = String::new();
     for row in rows::rows(grid, &entries) {
         lines.push_str(&serde_json::to_string(&row)?);
         lines.push('\n');
     }
     file::write(&results.join(format!("{}.jsonl", grid.name)), &lines)?;
+    // The table and the pictures are of the runs that pilots chose the learning rates for.
+    entries.retain(|(run, _)| !matches!(run.cell.role, Role::Pilot(_)));
+    let pictures = pictures::draw(grid, &entries)?;
+    for (file, svg, _) in &pictures {
+        file::write(&results.join(file), svg)?;
+    }
+    let pictures: Vec<_> = pictures.into_iter().map(|(file, _, what)| (file, what)).collect();
     let page = results.join(format!("{}.md", grid.name));
     file::write(&page, &table::page(grid, &entries, &pictures))?;
     Ok(page)

@@ -3,7 +3,7 @@
 use burn_sab_tasks::{Ending, Metrics, TrainConfig};
 use serde::Serialize;
 
-use super::grid::Grid;
+use super::grid::{Grid, Role};
 use super::run::{Run, State};
 
 /// One test of one run, or what stands in its place.
@@ -15,6 +15,9 @@ pub struct Row<'a> {
     pub train_delay: usize,
     pub test_delay: usize,
     pub seed: u64,
+    /// Whether the run chose a learning rate and is no result.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub pilot: bool,
     /// Why there are no numbers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub without: Option<String>,
@@ -69,12 +72,16 @@ pub fn rows<'a>(grid: &'a Grid, runs: &'a [(&'a Run, State)]) -> Vec<Row<'a>> {
             train_delay: cell.span,
             test_delay,
             seed: cell.seed,
+            pilot: matches!(cell.role, Role::Pilot(_)),
             without: without.map(str::to_owned),
             result,
             command: format!("sab train {}", cell.line.join(" ")),
             config,
         };
         match state {
+            State::Missing if cell.role == Role::Waiting => {
+                rows.push(row(cell.span, Some("waits for the choice of its learning rate"), None))
+            }
             State::Missing => rows.push(row(cell.span, Some("not run"), None)),
             State::Begun => rows.push(row(cell.span, Some("not finished"), None)),
             State::Failed(why) => rows.push(row(cell.span, Some(why), None)),

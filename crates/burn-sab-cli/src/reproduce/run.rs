@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::args::ReproduceArgs;
 use super::cost::{self, Cost};
-use super::grid::{Cell, Grid};
+use super::grid::{Cell, Grid, Role};
 use crate::backend::Backend;
 use crate::error::usage;
 use crate::file;
@@ -96,6 +96,10 @@ impl Run {
     ///
     /// If its folder, or the results of earlier runs, have a run with other settings, or cannot be read.
     pub fn state(&self) -> anyhow::Result<State> {
+        // Its settings are not known yet.
+        if self.cell.role == Role::Waiting {
+            return Ok(State::Missing);
+        }
         let config = self.path.join(CONFIG);
         if !config.is_file() {
             return self.earlier_state();

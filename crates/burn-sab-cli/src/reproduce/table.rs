@@ -16,7 +16,7 @@ pub fn page(grid: &Grid, runs: &[(&Run, State)], pictures: &[(String, String)]) 
     let task = runs[0].0.settings.train.task;
     let mut text = format!("# {}\n\n{}\n\n", grid.title, grid.about.trim());
     text.push_str(&markdown_table(&lines(grid, &groups, &test_spans(runs), &task)));
-    text.push_str(&format!("\n{}\n", legend(&task, grid.level, runs)));
+    text.push_str(&format!("\n{}\n", legend(grid, &task, runs)));
     for (file, what) in pictures {
         text.push_str(&format!("\n![{what}]({file})\n"));
     }
@@ -64,12 +64,16 @@ pub fn test_spans(runs: &[(&Run, State)]) -> BTreeSet<usize> {
 fn lines(grid: &Grid, groups: &[Group], spans: &BTreeSet<usize>, task: &Task) -> Vec<Vec<String>> {
     let span_name = task.span_name();
     let mut head = vec![if grid.variants.is_empty() { "model" } else { "" }.to_owned()];
+    if grid.pilots.is_some() {
+        head.push("learning rate".to_owned());
+    }
     head.extend(
         [
             &format!("learns {span_name}"),
             "learnt",
             "updates",
             "training",
+            "parameters",
             "ms an update",
             "MB kept",
         ]
@@ -82,20 +86,26 @@ fn lines(grid: &Grid, groups: &[Group], spans: &BTreeSet<usize>, task: &Task) ->
     head.extend(spans.iter().map(|span| format!("{span_name} {}", thousands(*span))));
     let mut rows = vec![head];
     for group in groups {
-        let finished: Vec<&Finished> = group.finished().collect();
-        let mut row = vec![group.name.clone(), thousands(group.span), learnt(group, grid.level)];
-        let values = |value: fn(&Finished) -> Option<f64>| -> Vec<f64> {
-            finished.iter().filter_map(|finished| value(finished)).collect()
-        };
-        let updates = values(|run| Some(run.report.models[0].updates as f64));
+        let mut row = vec![group.name.clone()];
+        if grid.pilots.is_some() {
+            let lr = group.finished().next().map(|run| run.report.settings.train.lr.to_string());
+            row.push(lr.unwrap_or_else(|| "–".to_owned()));
+        }
+        row.push(thousands(group.span));
+        row.push(learnt(group, grid.level));
+        let updates = group.values(|run| Some(run.report.models[0].updates as f64));
         row.push(with_spread(&updates, |x| thousands(x.round() as usize)));
-        row.push(with_spread(&values(|run| Some(run.report.models[0].training_seconds)), duration));
-        let milliseconds = values(|run| Some(1e3 * run.cost?.seconds));
+        row.push(with_spread(
+            &group.values(|run| Some(run.report.models[0].training_seconds)),
+            duration,
+        ));
+        row.push(parameters(group));
+        let milliseconds = group.values(|run| Some(1e3 * run.cost?.seconds));
         row.push(mean(&milliseconds, |x| format!("{x:.0}")));
-        let megabytes = values(|run| Some(run.cost?.bytes? as f64 / 1e6));
+        let megabytes = group.values(|run| Some(run.cost?.bytes? as f64 / 1e6));
         row.push(mean(&megabytes, |x| format!("{x:.1}")));
         if let Some(level) = grid.level {
-            let held = finished.iter().filter_map(|run| held(&run.events, level));
+            let held = group.finished().filter_map(|run| held(&run.events, level));
             let (first, share): (Vec<f64>, Vec<f64>) =
                 held.map(|(first, share)| (first as f64, share)).unzip();
             row.push(with_spread(&first, |x| thousands(x.round() as usize)));
@@ -115,7 +125,7 @@ fn lines(grid: &Grid, groups: &[Group], spans: &BTreeSet<usize>, task: &Task) ->
 }
 
 /// "2 of 3", with what is missing.
-fn learnt(group: &Group, level: Option<f64>) -> String {
+pub fn learnt(group: &Group, level: Option<f64>) -> String {
     let finished = group.finished().count();
     if finished + group.failed() == 0 {
         return "not run".to_owned();
@@ -131,7 +141,14 @@ fn learnt(group: &Group, level: Option<f64>) -> String {
     text
 }
 
-fn tested(tests: &[Metrics]) -> String {
+/// Trained parameters.
+pub fn parameters(group: &Group) -> String {
+    let parameters = group.values(|run| Some(run.report.models[0].parameters as f64));
+    mean(&parameters, |x| thousands(x.round() as usize))
+}
+
+/// The metric of some tests.
+pub fn tested(tests: &[Metrics]) -> String {
     let values: Vec<f64> = tests.iter().map(headline).collect();
     match tests[0] {
         Metrics::Classes { .. } => with_spread(&values, |x| format!("{:.1} %", 100.0 * x)),
@@ -145,7 +162,8 @@ pub fn headline(metrics: &Metrics) -> f64 {
     metrics.named()[0].1
 }
 
-fn mean(values: &[f64], show: impl Fn(f64) -> String) -> String {
+/// The mean of some values.
+pub fn mean(values: &[f64], show: impl Fn(f64) -> String) -> String {
     spread(values).map_or_else(|| "–".to_owned(), |(mean, ..)| show(mean))
 }
 
@@ -170,7 +188,8 @@ fn shown_level(task: &Task, level: f64) -> String {
 }
 
 /// What the columns mean.
-fn legend(task: &Task, level: Option<f64>, runs: &[(&Run, State)]) -> String {
+fn legend(grid: &Grid, task: &Task, runs: &[(&Run, State)]) -> String {
+    let level = grid.level;
     let settings = &runs[0].0.settings;
     let what = match task {
         Task::Adding => "mean squared error (always answering 1: 0.167)".to_owned(),
@@ -189,12 +208,21 @@ fn legend(task: &Task, level: Option<f64>, runs: &[(&Run, State)]) -> String {
              the share of the evaluations from that one on that did, of the runs that did."
         )
     });
+    let chosen = grid.pilots.as_ref().map_or_else(String::new, |pilots| {
+        let rates: Vec<_> = pilots.lr.iter().map(f64::to_string).collect();
+        format!(
+            " *learning rate*: of {}, the one with the best metric on held-out sequences in a run of {} updates with \
+             the first seed; those runs are lines of the rows, too.",
+            rates.join(", "),
+            thousands(pilots.updates)
+        )
+    });
     format!(
-        "Tests: {what} on {} held-out sequences each (or as many as there are), with the weights of the best evaluation; mean over \
+        "Tests: {what}, on {} held-out sequences each (or as many as there are), with the weights of the best evaluation; mean over \
          seeds (smallest–largest). *learnt*: runs that reached the level at which training stops, of those \
          that were run. *training*: seconds of training with its evaluations. *ms an update* and *MB kept*: \
          one update at the {} to be learnt before training, and what its forward pass keeps for the backward \
-         pass.{held}",
+         pass.{held}{chosen}",
         settings.sequences_in_words(),
         task.span_name(),
     )
