@@ -4,7 +4,7 @@
 //! replace what they name when that size is asked for. A file with `[[parts]]` declares a grid for each, which
 //! differs from the rest of the file in what the part names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -231,6 +231,17 @@ impl Grid {
         if let Some((list, _)) = lists.iter().find(|(_, empty)| *empty) {
             return Err(usage!("the grid {name}: {list} is empty; give at least one"));
         }
+        let mut names = BTreeSet::new();
+        for variant in grid.variants_or_none() {
+            let name = variant.and_then(|variant| variant.name.as_ref());
+            let mut models = grid.models_of(variant).iter();
+            if let Some(model) = models.find(|model| !names.insert((name, *model))) {
+                return Err(usage!(
+                    "the grid {}: two lines of the table would be {model}; give each variant a name of its own",
+                    grid.name
+                ));
+            }
+        }
         grid.settings_are_flags(&grid.settings)?;
         of_variants().try_for_each(|variant| grid.settings_are_flags(&variant.settings))?;
         let sets_lr = |settings: &Table| settings.contains_key("lr");
@@ -293,13 +304,17 @@ impl Grid {
         self.variants.iter().any(|variant| variant.name.is_none())
     }
 
+    /// The models of a variant.
+    fn models_of<'a>(&'a self, variant: Option<&'a Variant>) -> &'a [String] {
+        variant.and_then(|variant| variant.models.as_ref()).unwrap_or(&self.models)
+    }
+
     /// Variants, spans and models.
     fn groups(&self) -> Vec<(Option<&Variant>, usize, &str)> {
         let mut groups = Vec::new();
         for variant in self.variants_or_none() {
-            let models = variant.and_then(|variant| variant.models.as_ref());
             for &span in &self.spans {
-                for model in models.unwrap_or(&self.models) {
+                for model in self.models_of(variant) {
                     groups.push((variant, span, model.as_str()));
                 }
             }
@@ -324,16 +339,17 @@ impl Grid {
     ) -> Cell {
         let longest = self.longest_test.get(model).copied().unwrap_or(usize::MAX);
         let mut tests = vec![span];
-        tests.extend(self.test_spans.iter().filter(|test| **test != span));
+        // Pilots are not results.
+        if !matches!(role, Role::Pilot(_)) {
+            tests.extend(self.test_spans.iter().filter(|test| **test != span));
+        }
         let (tests, too_long): (Vec<usize>, Vec<usize>) =
             tests.into_iter().partition(|test| *test == span || *test <= longest);
         let mut settings = self.settings.clone();
         settings.extend(variant.map(|variant| variant.settings.clone()).unwrap_or_default());
         settings.extend(lr.map(|lr| ("lr".to_owned(), Value::Float(lr))));
-        let mut tests = tests;
         if let (Role::Pilot(_), Some(pilots)) = (role, &self.pilots) {
             settings.insert("updates".to_owned(), Value::Integer(pilots.updates as i64));
-            tests.truncate(1);
         }
         let mut line = vec![self.task.clone()];
         let mut flag = |name: &str, value: String| {
@@ -439,7 +455,6 @@ mod tests {
     use burn_sab_tasks::TaskModel;
     use clap::Parser;
     use rstest::rstest;
-    use std::collections::BTreeSet;
 
     const SMALL: &str = r#"
         title = "A title"
@@ -541,6 +556,7 @@ mod tests {
             ("lr = [0.1, 0.2]", "lr = []", "lr is empty"),
             ("updates = 7", "lr = 0.1, updates = 7", "remove lr"),
             ("seeds = [7]", "seeds = []", "seeds is empty"),
+            ("name = \"k_top 1\", ", "", "two lines of the table would be lstm"),
         ] {
             let error = Grid::read("mine", &text.replace(from, to), Size::Standard).unwrap_err();
             assert!(error.to_string().contains(named), "{error}");
