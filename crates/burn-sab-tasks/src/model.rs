@@ -35,6 +35,7 @@ enum Network {
 }
 
 /// What a network carries from one chunk of a sequence to the next.
+#[allow(clippy::large_enum_variant)] // one value a chunk: nothing is gained by boxing
 enum State {
     Recurrent(SabLstmState),
     Gru(Option<Tensor<2>>),
@@ -208,7 +209,7 @@ impl TaskModel {
 fn raise_forget_bias(layer: SabLstm, raise: f64) -> SabLstm {
     let d_hidden = layer.d_hidden;
     let raised = |bias: Param<Tensor<1>>| {
-        let gate = [d_hidden..2 * d_hidden];
+        let gate = d_hidden..2 * d_hidden;
         let bias = bias.val();
         let of_gate = bias.clone().slice(gate.clone()).add_scalar(raise);
         Param::from_tensor(bias.slice_assign(gate, of_gate).detach())

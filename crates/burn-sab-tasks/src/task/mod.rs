@@ -130,6 +130,7 @@ pub struct Batch {
 
 /// The right answers of a batch.
 #[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant)] // one value a batch: nothing is gained by boxing
 pub enum Target {
     /// The symbol, class or next character at each of the last steps, `[batch, answers]`.
     Symbols(Tensor<2, Int>),
