@@ -271,14 +271,6 @@ fn a_file_that_cannot_be_read_is_named() {
     }
 }
 
-/// With the feature `pytorch`, the files of `torch.save` hold the same weights.
-#[cfg(feature = "pytorch")]
-#[test]
-fn files_of_torch_save() {
-    let weights = TorchWeights::load_key(fixture("stack.pt"), "state_dict").unwrap();
-    assert_eq!(weights, load("stack.safetensors").under("encoder.lstm."));
-}
-
 /// A converted `BiLstm` computes what it computed.
 #[test]
 fn a_bidirectional_layer_of_burn() {
