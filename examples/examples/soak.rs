@@ -13,12 +13,11 @@
 //! close that rounding alone orders them. Now and then `forward` then retrieves another slot than the stream did, and
 //! the values of that step differ by about 1e-2.
 
-use std::time::Instant;
-
 use burn::module::{Module, ModuleMapper, Param};
 use burn::optim::{AdamConfig, GradientsParams};
 use burn::tensor::{DType, Device, Distribution, Tensor};
 use burn_sab::{SabLstmConfig, SabLstmState};
+use burn_sab_examples::resident::Resident;
 use burn_sab_examples::{device, first_argument_or};
 
 const INPUT: usize = 4;
@@ -28,8 +27,6 @@ const SLOT_BUDGET: usize = 64;
 const WINDOW: usize = 1_000;
 /// Reports in all; the first tenth warms up.
 const PARTS: usize = 10;
-/// By how many KiB resident memory may grow after the first tenth: what an allocator keeps varies by pages.
-const MOST_KIB: usize = 4 << 10;
 /// Rounding of a thousand steps in f64.
 const TOLERANCE: f64 = 1e-10;
 
@@ -84,7 +81,7 @@ fn stream(steps: usize, device: &Device) {
         assert!(most_slots < 2 * SLOT_BUDGET, "{most_slots} slots");
         assert!(difference <= TOLERANCE, "the stream is off by {difference:e}");
     }
-    resident.assert_flat();
+    resident.assert_flat("the first tenth");
 }
 
 /// Gives every parameter the type f64.
@@ -115,49 +112,5 @@ fn updates(updates: usize, device: &Device) {
             assert!(loss.is_finite());
         }
     }
-    resident.assert_flat();
-}
-
-/// Resident memory of the process, as it was at each report.
-struct Resident {
-    of: &'static str,
-    start: Instant,
-    kib: Vec<usize>,
-}
-
-impl Resident {
-    fn new(of: &'static str) -> Self {
-        Self { of, start: Instant::now(), kib: vec![] }
-    }
-
-    fn report(&mut self, count: usize, beside: &str) {
-        let seconds = self.start.elapsed().as_secs_f64();
-        print!("{count:9} {:7}  {seconds:6.1} s  ", self.of);
-        match resident_kib() {
-            Some(kib) => {
-                print!("{kib:7} KiB resident  ");
-                self.kib.push(kib);
-            }
-            None => print!("the system does not tell resident memory  "),
-        }
-        println!("{beside}");
-    }
-
-    fn assert_flat(&self) {
-        let Some((first, rest)) = self.kib.split_first() else { return };
-        let most = rest.iter().max().unwrap_or(first);
-        println!(
-            "{}: {} KiB more than after the first tenth",
-            self.of,
-            most.saturating_sub(*first)
-        );
-        assert!(*most <= first + MOST_KIB, "resident memory grew from {first} to {most} KiB");
-    }
-}
-
-/// Resident memory of this process, where the system tells.
-fn resident_kib() -> Option<usize> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.split_whitespace().next()?.parse().ok()
+    resident.assert_flat("the first tenth");
 }

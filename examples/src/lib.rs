@@ -1,6 +1,9 @@
 //! What the examples share: where they compute, and the program of `train`, a small network that is shown
 //! one of eight symbols, then blanks, and is asked for the symbol at the end.
 
+pub mod forecast;
+pub mod resident;
+
 use std::process::exit;
 use std::str::FromStr;
 

@@ -6,6 +6,10 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::Context;
+#[cfg(feature = "flex")]
+use burn::tensor::{Device, Tensor};
+#[cfg(feature = "flex")]
+use burn_sab::{SabLstm, SabLstmState, ScoreConfig};
 use burn_sab::{SabLstmConfig, SabSettings};
 use clap::Parser;
 use tempfile::TempDir;
@@ -144,6 +148,59 @@ pub fn layer(bytes: &[u8]) -> anyhow::Result<()> {
     config.validate()?;
     serde_json::to_string(&config)?;
     Ok(())
+}
+
+/// A stored session: it is read, split into rows and joined again, and goes on by a step where it fits the layer
+/// that it was made with.
+///
+/// # Errors
+///
+/// If it is no session.
+#[cfg(feature = "flex")]
+pub fn session(bytes: &[u8]) -> anyhow::Result<()> {
+    thread_local! {
+        static LAYER: SabLstm = session_layer();
+    }
+    Run::with(|run| {
+        let device = Device::flex();
+        let state = SabLstmState::load_file(run.write("session.bpk", bytes), &device)?;
+        let rows = state.batch();
+        let joined = SabLstmState::cat(&state.split(&vec![1; rows]))?;
+        LAYER.with(|layer| {
+            let float = joined.hidden.dtype();
+            if joined.hidden.dims()[1] == layer.d_hidden && float == layer.weight_hh.val().dtype() {
+                layer.step(Tensor::zeros([rows, 1], &device), Some(joined));
+            }
+        });
+        state.into_record();
+        Ok(())
+    })
+}
+
+/// Stored sessions of several ages: without a slot, with keys, and with slots that were dropped.
+///
+/// # Errors
+///
+/// If no folder can be made for them.
+#[cfg(feature = "flex")]
+pub fn valid_sessions() -> anyhow::Result<Vec<Vec<u8>>> {
+    Run::with(|run| {
+        let (device, layer) = (Device::flex(), session_layer());
+        let session = |steps: usize| {
+            let first = SabLstmState::initial([2, layer.d_hidden], &device);
+            let next = |state, _| layer.step(Tensor::ones([2, 1], &device), Some(state)).1;
+            let path = run.write("session.bpk", &[]);
+            (0..steps).fold(first, next).save_file(&path)?;
+            Ok(fs::read(path)?)
+        };
+        [0, 2, 9].into_iter().map(session).collect()
+    })
+}
+
+#[cfg(feature = "flex")]
+fn session_layer() -> SabLstm {
+    let config = SabLstmConfig::new(1, 3, true).with_slot_budget(Some(3));
+    config.with_score(ScoreConfig::Dot { d_attention: 2 }).init(&Device::flex())
 }
 
 /// Settings of the memory as texts: a line for each, its name, a blank and its value.

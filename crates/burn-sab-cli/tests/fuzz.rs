@@ -331,6 +331,15 @@ fn layer() {
     run(Target { name: "layer", valid, words: WORDS, bound: BOUND }, fuzz::layer);
 }
 
+#[cfg(feature = "flex")]
+#[test]
+fn session() {
+    let valid = fuzz::valid_sessions().expect("sessions");
+    let words =
+        [WORDS, &["cell", "hidden", "slots", "keys", "origins", "parameters", "stored"]].concat();
+    run(Target { name: "session", valid, words: &words, bound: BOUND }, fuzz::session);
+}
+
 #[test]
 fn settings() {
     let lines = SabSettings::all();

@@ -29,6 +29,23 @@ pub enum ConfigError {
         /// The option that rules it out.
         option: &'static str,
     },
+    /// A dropout that is no probability below 1.
+    #[error("dropout = {value}: it has to be at least 0 and below 1")]
+    Dropout {
+        /// Its value.
+        value: f64,
+    },
+    /// A memory for a layer that the stack does not have.
+    #[error("memory names layer {layer} of {num_layers}: layers are numbered from 0")]
+    NoLayer {
+        /// The layer.
+        layer: usize,
+        /// Layers of the stack.
+        num_layers: usize,
+    },
+    /// A layer in both directions whose configuration has a direction.
+    #[error("reverse = true: a bidirectional layer has both directions; leave reverse false")]
+    Reversed,
     /// A text that is not of the form that the setting takes.
     #[error("{name} = {text:?}: it has to be {expected}")]
     Text {

@@ -11,9 +11,12 @@ pub mod op;
 
 pub use error::ConfigError;
 pub use nn::{
-    AdditiveScorer, DotScorer, MlpScorer, SabLstm, SabLstmConfig, SabLstmOutput, SabLstmState,
-    ScoreConfig, Scorer,
+    AdditiveScorer, DotScorer, MemoryLayers, MlpScorer, SabBiLstm, SabLstm, SabLstmConfig,
+    SabLstmOutput, SabLstmStack, SabLstmStackConfig, SabLstmStackState, SabLstmStackStateRecord,
+    SabLstmState, SabLstmStateRecord, ScoreConfig, Scorer, StackLayer, StateError,
 };
+#[cfg(feature = "safetensors")]
+pub use nn::{TorchError, TorchWeights};
 pub use op::{
     Activations, Coverage, InitialSlot, InputError, NotCovered, Recompute, SabSettings, ScoreKind,
     Setting, SettingValue, Sparsifier, Strategy, release_memory,

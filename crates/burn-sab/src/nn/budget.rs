@@ -6,7 +6,7 @@
 //! depends on the number of steps alone, not on the division of a sequence into calls.
 
 use burn::tensor::ops::PadMode;
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Int, Tensor, TensorData};
 
 use crate::op::{Readout, Reminders};
 
@@ -14,12 +14,23 @@ use crate::op::{Readout, Reminders};
 #[derive(Clone, Debug)]
 pub(super) struct Origins {
     /// The origin of each slot that the last thinning kept, `[B, budget]`.
-    kept: Tensor<2, Int>,
+    pub(super) kept: Tensor<2, Int>,
     /// Number of slots stored up to that thinning. All later slots are still in the memory.
-    stored: usize,
+    pub(super) stored: usize,
 }
 
 impl Origins {
+    /// The origins of all rows of some memories of `slots` slots each, which have dropped equally many.
+    pub(super) fn cat(memories: &[&Self], slots: usize) -> Self {
+        let kept = memories.iter().map(|origins| origins.of_all(slots)).collect();
+        Self { kept: Tensor::cat(kept, 0), stored: memories[0].dropped() + slots }
+    }
+
+    /// The number of slots that were dropped in each row.
+    pub(super) fn dropped(&self) -> usize {
+        self.stored - self.kept.dims()[1]
+    }
+
     /// The origins of all `slots` current slots, `[B, M]`.
     fn of_all(&self, slots: usize) -> Tensor<2, Int> {
         let [batch, kept] = self.kept.dims();
@@ -32,9 +43,9 @@ impl Origins {
         Tensor::cat(vec![self.kept.clone(), counts.unsqueeze::<2>().expand([batch, later])], 1)
     }
 
-    /// The same origins on another device.
-    pub(super) fn to_device(&self, device: &Device) -> Self {
-        Self { kept: self.kept.clone().to_device(device), stored: self.stored }
+    /// The same origins in another form.
+    pub(super) fn map(self, kept: impl FnOnce(Tensor<2, Int>) -> Tensor<2, Int>) -> Self {
+        Self { kept: kept(self.kept), stored: self.stored }
     }
 
     /// The origins of the slots at `places` (`[B, N, K]`) in a memory of `slots` slots, `[B, N, K]`.

@@ -196,8 +196,9 @@ impl SabLstm {
             return (state.hidden.clone(), SabLstmState { step: state.step + 1, ..state });
         }
         let options = self.options(state.step, Readout::All, false);
+        // Slots in another form than a kernel's come back as the tensors that they went in as.
+        let slots = if state.memory.is_kernels() { None } else { self.slots(&state) };
         let memory = std::mem::take(&mut state.memory);
-        let slots = if memory.is_empty() { self.slots(&state) } else { None };
         let inputs = self.inputs(x, &state, slots.clone());
         let inputs = inputs.map_ranks(Tensor::inner, Tensor::inner, Tensor::inner);
         let step = expect(op::sab_step(inputs, memory, &options));

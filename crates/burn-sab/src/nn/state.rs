@@ -112,7 +112,7 @@ impl SabLstmState {
             self.slots = self.slots().into_iter().collect();
             self.memory = SlotMemory::default();
         }
-        let origins = self.origins.take().map(|origins| origins.to_device(device));
+        let origins = self.origins.take().map(|origins| origins.map(|kept| kept.to_device(device)));
         let state = self.map(|tensor| tensor.to_device(device), |slots| slots.to_device(device));
         Self { origins, ..state }
     }

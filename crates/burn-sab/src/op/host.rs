@@ -18,7 +18,7 @@ use super::cpu;
 use super::kernel::Kernel;
 use super::options::{Readout, SabOptions};
 use super::score::Score;
-use super::stream::{BackendStep, SlotMemory, SlotStore, StepOutputs};
+use super::stream::{BackendStep, SlotKeys, SlotMemory, SlotStore, StepOutputs, fingerprint};
 use super::tensors::{
     BackendInputs, BackendOutputs, Dims, Gradients, Needs, Reminders, SabInputs, SabOutputs,
     Upstream,
@@ -325,9 +325,17 @@ impl<B: HostBackend> Weights<B> {
 
     /// Whether the score's parameters are the same memory as these. Both are held, so that nobody can have
     /// changed either in place.
-    fn same_score(&self, inputs: &BackendInputs<B>) -> bool {
-        self.score.kind() == inputs.score.kind()
-            && self.score.iter().zip(inputs.score.iter()).all(|(a, b)| B::same(&a.given, b))
+    fn same_score(&self, score: Score<&FloatTensor<B>>) -> bool {
+        self.score.kind() == score.kind()
+            && self.score.iter().zip(score.iter()).all(|(a, b)| B::same(&a.given, b))
+    }
+
+    /// The fingerprint of the parameters that keys are computed with.
+    fn fingerprint<T: HostFloat>(&self) -> u64 {
+        let (Score::Additive { v: of_keys, .. }
+        | Score::Mlp { memory: of_keys, .. }
+        | Score::Dot { key: of_keys, .. }) = &self.score;
+        fingerprint(bytemuck::cast_slice(&B::slice::<T>(&of_keys.tensor)))
     }
 
     fn same_cell(&self, inputs: &BackendInputs<B>) -> bool {
@@ -355,6 +363,46 @@ impl<B: HostBackend, T: HostFloat> SlotStore for HostMemory<B, T> {
         let [batch, hidden] = self.dims;
         TensorData::new(self.stream.slots(), [batch, self.stream.len(), hidden])
     }
+
+    fn keys(&self) -> Option<SlotKeys> {
+        let keys = self.stream.keys()?;
+        let [batch, _] = self.dims;
+        let (slots, parameters) = (self.stream.len(), self.weights.fingerprint::<T>());
+        let size = keys.len() / (batch * slots);
+        Some(SlotKeys { values: TensorData::new(keys, [batch, slots, size]), parameters })
+    }
+
+    fn select(&self, rows: &[usize]) -> SlotMemory {
+        let [_, hidden] = self.dims;
+        let stream = self.stream.select(rows);
+        self.with(stream, [rows.len(), hidden])
+    }
+
+    fn cat(&self, others: &[SlotMemory]) -> Option<SlotMemory> {
+        let others: Option<Vec<&Self>> = others.iter().map(SlotMemory::of_form).collect();
+        let others = others?;
+        let fits = |other: &&Self| {
+            let score = other.weights.score.as_ref().map(|parameter| &parameter.given);
+            other.ranks == self.ranks
+                && other.stream.len() == self.stream.len()
+                && self.weights.same_score(score)
+        };
+        if !others.iter().all(fits) {
+            return None;
+        }
+        let all = || std::iter::once(self).chain(others.iter().copied());
+        let batch = all().map(|memory| memory.dims[0]).sum();
+        let streams: Vec<_> = all().map(|memory| &memory.stream).collect();
+        Some(self.with(cpu::Stream::cat(&streams), [batch, self.dims[1]]))
+    }
+}
+
+impl<B: HostBackend, T: HostFloat> HostMemory<B, T> {
+    /// Other slots of the same weights.
+    fn with(&self, stream: cpu::Stream<T>, dims: [usize; 2]) -> SlotMemory {
+        let (weights, ranks) = (self.weights.clone(), self.ranks);
+        SlotMemory::new(Arc::new(Self { stream, weights, ranks, dims }))
+    }
 }
 
 /// Runs one step of a stream through the kernel.
@@ -366,14 +414,19 @@ fn step<B: HostBackend, T: HostFloat>(
     let Dims { batch, hidden, .. } = Dims::of::<B>(&inputs, options);
     let (dims, ranks) = ([batch, hidden], options.ranks(usize::MAX));
     let mut memory = memory.into::<HostMemory<B, T>>().unwrap_or_else(|memory| {
+        let keys = memory.keys();
         let inputs = memory.into_inputs::<B>(inputs.clone());
         let slots = inputs.slots.as_ref().map_or(Cow::Borrowed(&[][..]), |slots| B::slice(slots));
-        let stream = cpu::Stream::<T>::new(&slots, batch, hidden);
-        Arc::new(HostMemory { stream, weights: Weights::new::<T>(&inputs), ranks, dims })
+        let weights = Weights::new::<T>(&inputs);
+        // A record's keys belong to this layer only if it has the parameters that they were computed with.
+        let keys = keys.filter(|keys| keys.parameters == weights.fingerprint::<T>());
+        let keys = keys.and_then(|keys| keys.values.as_slice::<T>().ok().map(<[T]>::to_vec));
+        let stream = cpu::Stream::<T>::new(&slots, keys, batch, hidden);
+        Arc::new(HostMemory { stream, weights, ranks, dims })
     });
     // Nobody else holds it, as a rule: the step changes it where it is.
     let held = Arc::make_mut(&mut memory);
-    let same_score = held.weights.same_score(&inputs);
+    let same_score = held.weights.same_score(inputs.score.as_ref());
     if held.ranks != ranks || !same_score {
         held.stream.forget_keys();
         held.ranks = ranks;

@@ -52,6 +52,7 @@ pub use settings::{
     InitialSlot, Recompute, SabSettings, Setting, SettingValue, Sparsifier, Strategy,
 };
 pub(crate) use settings::{for_each_setting, place, positive, settings_setters};
+pub(crate) use stream::SlotKeys;
 pub use stream::{SlotMemory, StepOutputs};
 pub use tensors::{Reminders, SabInputs, SabOutputs};
 

@@ -13,6 +13,7 @@ use burn::backend::{
     ExtensionType, TensorMetadata,
 };
 use burn::tensor::{Tensor, TensorData};
+use serde::{Deserialize, Serialize};
 
 use super::tensors::{BackendInputs, SabOutputs, to_dispatch};
 
@@ -26,6 +27,70 @@ pub(crate) trait SlotStore: Any + Send + Sync {
     fn len(&self) -> usize;
     /// The slots, `[B, M, H]`.
     fn slots(&self) -> TensorData;
+    /// Their keys, if it has them all.
+    fn keys(&self) -> Option<SlotKeys>;
+    /// These rows, in this order.
+    fn select(&self, rows: &[usize]) -> SlotMemory;
+    /// All rows of this form and then of others; `None` if one of them has another form.
+    fn cat(&self, others: &[SlotMemory]) -> Option<SlotMemory>;
+}
+
+/// The keys of slots, as data.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct SlotKeys {
+    /// `[B, M, A]`; A is 1 for additive scores.
+    pub values: TensorData,
+    /// The fingerprint of the parameters that they were computed with.
+    pub parameters: u64,
+}
+
+/// A fingerprint of parameters by the bytes of their elements: FNV-1a, 64 bits.
+#[cfg(any(feature = "flex", feature = "ndarray"))]
+pub(crate) fn fingerprint(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+/// Slots and keys of a record, in no kernel's form. The next step of a kernel puts them into its own, and
+/// takes the keys over if they belong to its parameters.
+struct Recorded {
+    slots: TensorData,
+    keys: SlotKeys,
+}
+
+impl SlotStore for Recorded {
+    fn len(&self) -> usize {
+        self.slots.shape()[1]
+    }
+
+    fn slots(&self) -> TensorData {
+        self.slots.clone()
+    }
+
+    fn keys(&self) -> Option<SlotKeys> {
+        Some(self.keys.clone())
+    }
+
+    fn select(&self, rows: &[usize]) -> SlotMemory {
+        let SlotKeys { values, parameters } = &self.keys;
+        let keys = SlotKeys { values: rows_of(values, rows), parameters: *parameters };
+        SlotMemory::recorded(rows_of(&self.slots, rows), keys)
+    }
+
+    fn cat(&self, _: &[SlotMemory]) -> Option<SlotMemory> {
+        None
+    }
+}
+
+/// These rows, the first dimension, of `data`.
+fn rows_of(data: &TensorData, rows: &[usize]) -> TensorData {
+    let mut shape = data.shape().clone();
+    let size = data.as_bytes().len() / shape[0].max(1);
+    let bytes = rows.iter().flat_map(|row| &data.as_bytes()[row * size..][..size]);
+    let bytes = bytes.copied().collect();
+    shape[0] = rows.len();
+    TensorData::from_bytes_vec(bytes, shape, data.dtype())
 }
 
 impl fmt::Debug for SlotMemory {
@@ -39,6 +104,13 @@ impl SlotMemory {
     #[cfg(any(feature = "flex", feature = "ndarray"))]
     pub(crate) fn new(store: Arc<dyn SlotStore>) -> Self {
         Self(Some(store))
+    }
+
+    /// The form, if it is a `T`.
+    #[cfg(any(feature = "flex", feature = "ndarray"))]
+    pub(crate) fn of_form<T: SlotStore>(&self) -> Option<&T> {
+        let store: &dyn Any = &**self.0.as_ref()?;
+        store.downcast_ref()
     }
 
     /// The form, if it is a `T`; else the memory as it was.
@@ -61,6 +133,32 @@ impl SlotMemory {
     /// M, the number of slots.
     pub fn len(&self) -> usize {
         self.0.as_ref().map_or(0, |store| store.len())
+    }
+
+    /// Slots, `[B, M, H]`, and keys of a record.
+    pub(crate) fn recorded(slots: TensorData, keys: SlotKeys) -> Self {
+        Self(Some(Arc::new(Recorded { slots, keys })))
+    }
+
+    /// Whether it has a form that a kernel made. Only that kernel leaves such a form behind.
+    pub(crate) fn is_kernels(&self) -> bool {
+        self.0.as_ref().is_some_and(|store| !(&**store as &dyn Any).is::<Recorded>())
+    }
+
+    /// The keys, if it has those of all slots.
+    pub(crate) fn keys(&self) -> Option<SlotKeys> {
+        self.0.as_ref()?.keys()
+    }
+
+    /// These rows, in this order.
+    pub(crate) fn select(&self, rows: &[usize]) -> Self {
+        self.0.as_ref().map_or_else(Self::default, |store| store.select(rows))
+    }
+
+    /// All rows of some memories, in their order; `None` if they do not have one form.
+    pub(crate) fn cat(memories: &[Self]) -> Option<Self> {
+        let (first, others) = memories.split_first()?;
+        first.0.as_ref()?.cat(others)
     }
 
     /// The slots, `[B, M, H]`, if it holds any.

@@ -73,7 +73,7 @@ pub struct Cast(pub DType);
 
 impl ModuleMapper for Cast {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        Param::from_tensor(param.val().detach().cast(self.0))
+        Param::from_tensor(param.val().cast(self.0).detach())
     }
 }
 

@@ -159,6 +159,61 @@ impl<T: Float> Ranking<T> {
         ranking
     }
 
+    /// Creates a ranking of given rows of others, which rank the same number of slots.
+    ///
+    /// # Panics
+    ///
+    /// If there is no row.
+    pub fn of_rows(rows: &[(&Self, usize)]) -> Self {
+        let (first, _) = rows[0];
+        let Self { width, best, len, .. } = *first;
+        let blocks = rows.iter().map(|(ranking, _)| ranking.scores.len()).max().unwrap_or(0);
+        let used = len.div_ceil(BLOCK) * BLOCK * width;
+        let keys = rows.iter().map(|(ranking, row)| {
+            let mut keys = vec![T::ZERO; blocks * BLOCK * width];
+            keys[..used].copy_from_slice(&ranking.keys[*row][..used]);
+            keys
+        });
+        let list = |(ranking, row): &(&Self, usize)| {
+            let range = row * best..(row + 1) * best;
+            (ranking.best_keys[range.clone()].to_vec(), ranking.best_slots[range].to_vec())
+        };
+        let (best_keys, best_slots): (Vec<_>, Vec<_>) = rows.iter().map(list).unzip();
+        Self {
+            width,
+            keys: keys.collect(),
+            best_keys: best_keys.concat(),
+            best_slots: best_slots.concat(),
+            best,
+            len,
+            scores: vec![[T::NAN; BLOCK]; blocks],
+            list_scores: scratch(best),
+            list_slots: vec![0; best],
+        }
+    }
+
+    /// Includes the first `len` slots with their keys, `[rows, len, A]`.
+    pub fn fill(&mut self, keys: &[T], len: usize) {
+        self.reserve(len);
+        let width = self.width;
+        for (row, keys) in keys.chunks(len * width).enumerate() {
+            for (slot, key) in keys.chunks(width).enumerate() {
+                self.set(row, slot, key);
+            }
+        }
+        self.grow_to(len);
+    }
+
+    /// The keys of a row's slots, `[slots, A]`.
+    pub fn keys(&self, row: usize) -> impl Iterator<Item = T> {
+        let (keys, width) = (&self.keys[row], self.width);
+        let key = move |slot: usize| {
+            let block = &keys[slot / BLOCK * width * BLOCK..];
+            (0..width).map(move |a| block[a * BLOCK + slot % BLOCK])
+        };
+        (0..self.len).flat_map(key)
+    }
+
     /// Makes room for this number of slots. Each growth at least doubles the capacity.
     pub fn reserve(&mut self, slots: usize) {
         let blocks = slots.div_ceil(BLOCK);

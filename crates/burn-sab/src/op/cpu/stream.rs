@@ -22,13 +22,75 @@ pub struct Stream<T> {
     slots: Vec<T>,
     /// One ranking per tile; empty if there are no keys.
     rankings: Vec<Ranking<T>>,
+    /// Keys that the first step takes over, `[B, M, A]`.
+    known_keys: Option<Vec<T>>,
 }
 
 impl<T: Float> Stream<T> {
-    /// Creates a stream with the slots `[B, M, H]`.
-    pub fn new(slots: &[T], batch: usize, hidden: usize) -> Self {
+    /// Creates a stream with the slots `[B, M, H]` and, if they are known, their keys, `[B, M, A]`.
+    pub fn new(slots: &[T], keys: Option<Vec<T>>, batch: usize, hidden: usize) -> Self {
         let len = slots.len() / (batch * hidden);
-        Self { batch, hidden, len, capacity: len, slots: slots.to_vec(), rankings: Vec::new() }
+        Self {
+            batch,
+            hidden,
+            len,
+            capacity: len,
+            slots: slots.to_vec(),
+            rankings: Vec::new(),
+            known_keys: keys,
+        }
+    }
+
+    /// Creates a stream of given rows of streams, which all have the same number of slots.
+    ///
+    /// # Panics
+    ///
+    /// If there is no row.
+    fn of_rows(rows: &[(&Self, usize)]) -> Self {
+        let (first, _) = rows[0];
+        let (hidden, len, batch) = (first.hidden, first.len, rows.len());
+        let capacity = rows.iter().map(|(stream, _)| stream.capacity).max().unwrap_or(0);
+        let mut slots = vec![T::ZERO; batch * capacity * hidden];
+        if len > 0 {
+            for (new, (stream, row)) in slots.chunks_mut(capacity * hidden).zip(rows) {
+                let old = &stream.slots[row * stream.capacity * hidden..];
+                new[..len * hidden].copy_from_slice(&old[..len * hidden]);
+            }
+        }
+        let ranked: Vec<_> = rows.iter().filter_map(|(stream, row)| stream.ranked(*row)).collect();
+        // Without the keys of every row the next step computes them all.
+        let rankings = if ranked.len() == batch {
+            ranked.chunks(tile_rows(batch)).map(Ranking::of_rows).collect()
+        } else {
+            Vec::new()
+        };
+        Self { batch, hidden, len, capacity, slots, rankings, known_keys: None }
+    }
+
+    /// These rows, at least one, in this order.
+    pub fn select(&self, rows: &[usize]) -> Self {
+        let rows: Vec<_> = rows.iter().map(|row| (self, *row)).collect();
+        Self::of_rows(&rows)
+    }
+
+    /// All rows of streams, at least one, that have the same number of slots.
+    pub fn cat(streams: &[&Self]) -> Self {
+        let rows = streams.iter().flat_map(|stream| (0..stream.batch).map(|row| (*stream, row)));
+        Self::of_rows(&rows.collect::<Vec<_>>())
+    }
+
+    /// The ranking that has row `row`, and the row's place in it; `None` if not all slots have keys.
+    fn ranked(&self, row: usize) -> Option<(&Ranking<T>, usize)> {
+        let rows = tile_rows(self.batch);
+        let ranking = self.rankings.get(row / rows)?;
+        (ranking.len() == self.len).then_some((ranking, row % rows))
+    }
+
+    /// The keys, `[B, M, A]`; `None` if not all slots have one.
+    pub fn keys(&self) -> Option<Vec<T>> {
+        let rows: Option<Vec<_>> = (0..self.batch).map(|row| self.ranked(row)).collect();
+        let rows = rows.filter(|_| self.len > 0)?;
+        Some(rows.into_iter().flat_map(|(ranking, row)| ranking.keys(row)).collect())
     }
 
     /// M, the number of slots.
@@ -62,6 +124,13 @@ impl<T: Float> Stream<T> {
             let firsts = (0..self.batch).step_by(rows);
             let ranking = |first| Ranking::of_stream(&call, rows.min(self.batch - first));
             self.rankings = firsts.map(ranking).collect();
+            let size = self.batch * self.len * call.key_width();
+            if let Some(keys) = self.known_keys.take().filter(|keys| keys.len() == size) {
+                let tiles = keys.chunks(rows * self.len * call.key_width());
+                for (ranking, keys) in self.rankings.iter_mut().zip(tiles) {
+                    ranking.fill(keys, self.len);
+                }
+            }
         }
         for ranking in &mut self.rankings {
             ranking.reserve(self.len + 1);

@@ -1,0 +1,110 @@
+//! Both directions of time, as in `burn::nn::BiLstm`.
+
+use burn::module::{Content, DisplaySettings, Module, ModuleDisplay};
+use burn::nn::BiLstm;
+use burn::tensor::{Device, Tensor};
+
+use super::config::SabLstmConfig;
+use super::lstm::SabLstm;
+use super::state::SabLstmState;
+use crate::error::ConfigError;
+
+/// Two layers over one sequence, one of which begins at its end. Stands where a `burn::nn::BiLstm` was.
+///
+/// Made by [`SabLstmConfig::init_bidirectional`]. Each direction has a memory of its own, which holds states of its
+/// own past: those of the reverse direction come from later in the sequence.
+#[derive(Module, Debug)]
+#[module(custom_display)]
+pub struct SabBiLstm {
+    /// The layer that begins at the start.
+    pub forward: SabLstm,
+    /// The layer that begins at the end; its [`reverse`](SabLstm::reverse) is set.
+    pub reverse: SabLstm,
+}
+
+impl ModuleDisplay for SabBiLstm {
+    fn custom_settings(&self) -> Option<DisplaySettings> {
+        DisplaySettings::new().with_new_line_after_attribute(false).optional()
+    }
+
+    fn custom_content(&self, content: Content) -> Option<Content> {
+        self.forward.custom_content(content)
+    }
+}
+
+impl SabLstmConfig {
+    /// Makes two layers, one for each direction.
+    ///
+    /// # Errors
+    ///
+    /// If the settings are not [valid](Self::validate), or if `reverse` is set.
+    pub fn try_init_bidirectional(&self, device: &Device) -> Result<SabBiLstm, ConfigError> {
+        if self.reverse {
+            return Err(ConfigError::Reversed);
+        }
+        self.validate()?;
+        let forward = SabLstm::from_config(self, device);
+        let reverse = SabLstm::from_config(&self.clone().with_reverse(true), device);
+        Ok(SabBiLstm { forward, reverse })
+    }
+
+    /// Makes two layers, one for each direction.
+    ///
+    /// # Panics
+    ///
+    /// If the settings are not [valid](Self::validate), or if `reverse` is set.
+    pub fn init_bidirectional(&self, device: &Device) -> SabBiLstm {
+        self.try_init_bidirectional(device).unwrap_or_else(|error| panic!("SabLstmConfig: {error}"))
+    }
+}
+
+impl SabBiLstm {
+    /// Runs a sequence in both directions, as `burn::nn::BiLstm::forward` does.
+    ///
+    /// `x` is `[B, T, I]`, or `[T, B, I]` without `batch_first`. The returned sequence of hidden states is as long,
+    /// with 2 H features: those of the forward direction first. The states are those at the ends of the two
+    /// directions, so that of the reverse one belongs to the start of the sequence.
+    ///
+    /// # Panics
+    ///
+    /// If an input does not fit the layers.
+    #[track_caller]
+    pub fn forward(
+        &self,
+        x: Tensor<3>,
+        states: Option<[SabLstmState; 2]>,
+    ) -> (Tensor<3>, [SabLstmState; 2]) {
+        let [forward, reverse] = states.map_or([None, None], |states| states.map(Some));
+        let (ahead, forward) = self.forward.forward(x.clone(), forward);
+        let (back, reverse) = self.reverse.forward(x, reverse);
+        (Tensor::cat(vec![ahead, back], 2), [forward, reverse])
+    }
+
+    /// As [`forward`](Self::forward), but gives the hidden states at `steps` only: positions in `x`, 0-based and
+    /// rising. See [`SabLstm::forward_at`].
+    ///
+    /// # Panics
+    ///
+    /// If an input does not fit the layers, or if the steps do not rise or lie beyond the sequence.
+    #[track_caller]
+    pub fn forward_at(
+        &self,
+        x: Tensor<3>,
+        steps: &[usize],
+        states: Option<[SabLstmState; 2]>,
+    ) -> (Tensor<3>, [SabLstmState; 2]) {
+        let [forward, reverse] = states.map_or([None, None], |states| states.map(Some));
+        let ahead = self.forward.forward_at(x.clone(), steps, forward);
+        let back = self.reverse.forward_at(x, steps, reverse);
+        (Tensor::cat(vec![ahead.hidden, back.hidden], 2), [ahead.state, back.state])
+    }
+}
+
+/// Converts a trained `BiLstm`, with the default memory settings.
+impl From<BiLstm> for SabBiLstm {
+    fn from(lstm: BiLstm) -> Self {
+        let batch_first = lstm.batch_first;
+        let with = |lstm: burn::nn::Lstm, reverse| SabLstm { reverse, batch_first, ..lstm.into() };
+        Self { forward: with(lstm.forward, false), reverse: with(lstm.reverse, true) }
+    }
+}

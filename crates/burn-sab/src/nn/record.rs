@@ -1,0 +1,286 @@
+//! A carried state as data: for serde and for files, so that a session can be stored and go on bit for bit.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use burn::store::RecordError;
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn_pack::{Reader, Scalar, Writer};
+use serde::{Deserialize, Serialize};
+
+use super::budget::Origins;
+use super::state::SabLstmState;
+use crate::op::{SlotKeys, SlotMemory};
+
+/// A [`SabLstmState`] as data: cell and hidden state, slots, their keys and their names under a budget, and the
+/// step. Any format of serde writes it; [`SabLstmState::save_file`] writes Burn's own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SabLstmStateRecord {
+    /// Cell state, `[B, H]`.
+    cell: TensorData,
+    /// Hidden state, `[B, H]`.
+    hidden: TensorData,
+    /// Slots, `[B, M, H]`; `None` while there are none.
+    slots: Option<TensorData>,
+    /// Their keys, if the last call was a step of a kernel that keeps them. Computed anew they could differ in
+    /// the last bits, as a product of other rows at a time rounds otherwise.
+    keys: Option<SlotKeys>,
+    /// The names of the slots, once a budget has dropped some.
+    origins: Option<OriginsRecord>,
+    /// Steps processed so far.
+    step: usize,
+}
+
+/// [`Origins`] as data.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct OriginsRecord {
+    /// `[B, K]`
+    kept: TensorData,
+    stored: usize,
+}
+
+impl SabLstmState {
+    /// The state as data. Waits for the device.
+    pub fn into_record(self) -> SabLstmStateRecord {
+        SabLstmStateRecord {
+            slots: self.memory.slots().or_else(|| self.slots().map(Tensor::into_data)),
+            keys: self.memory.keys(),
+            cell: self.cell.into_data(),
+            hidden: self.hidden.into_data(),
+            origins: self.origins.map(|origins| OriginsRecord {
+                stored: origins.stored,
+                kept: origins.kept.into_data(),
+            }),
+            step: self.step,
+        }
+    }
+
+    /// The state that a record was made of, on `device`. With the same layer on a device of the same kind it goes on
+    /// bit for bit.
+    ///
+    /// # Errors
+    ///
+    /// If the parts of the record do not fit each other.
+    pub fn from_record(record: SabLstmStateRecord, device: &Device) -> Result<Self, RecordError> {
+        record.check()?;
+        let SabLstmStateRecord { cell, hidden, slots, keys, origins, step } = record;
+        let options = (device, hidden.dtype());
+        let (slots, memory) = match (slots, keys) {
+            (Some(slots), Some(keys)) => (vec![], SlotMemory::recorded(slots, keys)),
+            (slots, _) => {
+                let slots = slots.map(|slots| Tensor::from_data(slots, options));
+                (slots.into_iter().collect(), SlotMemory::default())
+            }
+        };
+        Ok(Self {
+            cell: Tensor::from_data(cell, options),
+            hidden: Tensor::from_data(hidden, options),
+            slots,
+            memory,
+            origins: origins.map(|origins| Origins {
+                kept: Tensor::from_data(origins.kept, device),
+                stored: origins.stored,
+            }),
+            step,
+        })
+    }
+
+    /// Writes the state into a file (burnpack, `.bpk` where the path has no extension); replaces one that is there,
+    /// in one piece.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be written.
+    pub fn save_file(self, path: impl AsRef<Path>) -> Result<(), RecordError> {
+        let mut pack = Pack::default();
+        self.into_record().pack("", &mut pack);
+        pack.save(path.as_ref())
+    }
+
+    /// Reads a state that [`save_file`](Self::save_file) wrote.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read or does not hold a state.
+    pub fn load_file(path: impl AsRef<Path>, device: &Device) -> Result<Self, RecordError> {
+        let mut pack = Pack::load(path.as_ref())?;
+        Self::from_record(SabLstmStateRecord::unpack("", &mut pack)?, device)
+    }
+}
+
+impl SabLstmStateRecord {
+    /// # Errors
+    ///
+    /// If shapes or data types do not fit each other.
+    fn check(&self) -> Result<(), RecordError> {
+        let (rows, hidden) = match self.hidden.shape().as_slice() {
+            [rows, hidden] if *rows > 0 && *hidden > 0 => (*rows, *hidden),
+            other => return Err(misfit("hidden", other, "[rows, units], both at least 1")),
+        };
+        let float = self.hidden.dtype();
+        if !float.is_float() {
+            return Err(invalid(format!("hidden is {float:?}, expected floating-point numbers")));
+        }
+        // Later steps are counted on from it.
+        if isize::try_from(self.step).is_err() {
+            return Err(invalid(format!("step = {}: too large a number", self.step)));
+        }
+        fits("cell", &self.cell, &[rows, hidden], float)?;
+        let second = |data: &TensorData| data.shape().as_slice().get(1).copied().unwrap_or(0);
+        let count = self.slots.as_ref().map_or(0, second);
+        if let Some(slots) = &self.slots {
+            fits("slots", slots, &[rows, count.max(1), hidden], float)?;
+        }
+        if let Some(keys) = &self.keys {
+            let size = keys.values.shape().as_slice().get(2).copied().unwrap_or(0);
+            fits("keys", &keys.values, &[rows, count.max(1), size.max(1)], float)?;
+        }
+        if let Some(OriginsRecord { kept, stored }) = &self.origins {
+            let width = second(kept);
+            fits("origins", kept, &[rows, width.clamp(1, count.max(1))], kept.dtype())?;
+            let names = 0..isize::try_from(*stored).unwrap_or(0) as i64;
+            let valid =
+                kept.dtype().is_int() && kept.iter::<i64>().all(|name| names.contains(&name));
+            if width > count || *stored < width || !valid {
+                return Err(invalid(format!(
+                    "origins name {width} of {count} slots by numbers of {:?}, and {stored} were stored: they have                      to be whole numbers from 0 to {stored}",
+                    kept.dtype()
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the parts to a file, under names that begin with `prefix`.
+    pub(super) fn pack(self, prefix: &str, pack: &mut Pack) {
+        let mut tensor = |name: &str, data: TensorData| {
+            pack.tensors.insert(format!("{prefix}{name}"), data);
+        };
+        tensor("cell", self.cell);
+        tensor("hidden", self.hidden);
+        let mut numbers = vec![("step", self.step as u64)];
+        if let Some(slots) = self.slots {
+            tensor("slots", slots);
+        }
+        if let Some(SlotKeys { values, parameters }) = self.keys {
+            tensor("keys", values);
+            numbers.push(("parameters", parameters));
+        }
+        if let Some(OriginsRecord { kept, stored }) = self.origins {
+            tensor("origins", kept);
+            numbers.push(("stored", stored as u64));
+        }
+        pack.numbers.extend(numbers.into_iter().map(|(name, n)| (format!("{prefix}{name}"), n)));
+    }
+
+    /// Takes the parts whose names begin with `prefix` from a file.
+    ///
+    /// # Errors
+    ///
+    /// If one is missing.
+    pub(super) fn unpack(prefix: &str, pack: &mut Pack) -> Result<Self, RecordError> {
+        let keys = pack.tensors.remove(&format!("{prefix}keys"));
+        let kept = pack.tensors.remove(&format!("{prefix}origins"));
+        Ok(Self {
+            slots: pack.tensors.remove(&format!("{prefix}slots")),
+            cell: pack.tensor(&format!("{prefix}cell"))?,
+            hidden: pack.tensor(&format!("{prefix}hidden"))?,
+            keys: match keys {
+                None => None,
+                Some(values) => Some(SlotKeys {
+                    values,
+                    parameters: pack.number(&format!("{prefix}parameters"))?,
+                }),
+            },
+            origins: match kept {
+                None => None,
+                Some(kept) => {
+                    Some(OriginsRecord { kept, stored: pack.count(&format!("{prefix}stored"))? })
+                }
+            },
+            step: pack.count(&format!("{prefix}step"))?,
+        })
+    }
+}
+
+/// The contents of a file of states.
+#[derive(Default)]
+pub(super) struct Pack {
+    tensors: BTreeMap<String, TensorData>,
+    numbers: BTreeMap<String, u64>,
+}
+
+impl Pack {
+    pub(super) fn save(self, path: &Path) -> Result<(), RecordError> {
+        let tensors = self.tensors.into_iter().map(|(name, data)| {
+            let (bytes, shape, dtype) = data.into_parts();
+            burn_pack::Tensor::new(name, dtype, shape, None, bytes)
+        });
+        let file = Writer::new(tensors.collect());
+        let file = self
+            .numbers
+            .iter()
+            .fold(file, |file, (name, n)| file.with_scalar(name, Scalar::UInt(*n)));
+        Ok(file.write_to_file(path)?)
+    }
+
+    pub(super) fn load(path: &Path) -> Result<Self, RecordError> {
+        let file = Reader::from_file(path)?;
+        let number =
+            |(name, number): (&String, &Scalar)| Some((name.clone(), u64::try_from(*number).ok()?));
+        let numbers = file.scalars().iter().filter_map(number).collect();
+        let mut tensors = BTreeMap::new();
+        for tensor in file.into_tensors()? {
+            let (name, dtype, shape, _, bytes) = tensor.into_parts()?;
+            let data = TensorData::try_from_bytes(bytes, shape, dtype)
+                .map_err(|error| invalid(format!("{name}: {error}")))?;
+            tensors.insert(name, data);
+        }
+        Ok(Self { tensors, numbers })
+    }
+
+    fn tensor(&mut self, name: &str) -> Result<TensorData, RecordError> {
+        self.tensors.remove(name).ok_or_else(|| missing(name))
+    }
+
+    pub(super) fn number(&mut self, name: &str) -> Result<u64, RecordError> {
+        self.numbers.remove(name).ok_or_else(|| missing(name))
+    }
+
+    pub(super) fn count(&mut self, name: &str) -> Result<usize, RecordError> {
+        let number = self.number(name)?;
+        usize::try_from(number)
+            .map_err(|_| invalid(format!("{name} = {number}: too large a number")))
+    }
+
+    pub(super) fn set_count(&mut self, name: &str, number: usize) {
+        self.numbers.insert(name.to_owned(), number as u64);
+    }
+}
+
+/// Of a record that does not hold a state.
+pub(super) fn invalid(message: String) -> RecordError {
+    RecordError::Validation(message)
+}
+
+fn missing(name: &str) -> RecordError {
+    invalid(format!("no {name} in the file: is it a file of a state?"))
+}
+
+fn misfit(name: &str, found: &[usize], expected: &str) -> RecordError {
+    invalid(format!("{name} has shape {found:?}, expected {expected}"))
+}
+
+/// # Errors
+///
+/// If the data do not have this shape and data type.
+fn fits(name: &str, data: &TensorData, shape: &[usize], dtype: DType) -> Result<(), RecordError> {
+    if data.shape().as_slice() != shape {
+        return Err(misfit(name, data.shape().as_slice(), &format!("{shape:?}")));
+    }
+    if data.dtype() != dtype {
+        let found = data.dtype();
+        return Err(invalid(format!("{name} is {found:?}, expected {dtype:?}")));
+    }
+    Ok(())
+}
