@@ -214,6 +214,7 @@ impl Settings {
             None => layer.d_hidden = d_hidden,
         }
         set(&mut layer.score_gain, args.score_gain);
+        set(&mut layer.forget_bias, args.forget_bias);
         args.settings.apply(&mut layer.settings);
         let kind = args.score.unwrap_or(layer.score.kind());
         if kind == ScoreKind::Additive && args.attention.is_some() {
@@ -354,6 +355,7 @@ fn fixed_flag(args: &TrainArgs) -> Option<String> {
         ("score", args.score.is_some()),
         ("attention", args.attention.is_some()),
         ("score-gain", args.score_gain.is_some()),
+        ("forget-bias", args.forget_bias.is_some()),
         ("data", args.data.is_some()),
         ("permuted", args.permuted),
         ("delay", args.delay.is_some()),

@@ -83,6 +83,9 @@ pub struct SabLstmConfig {
     pub score_gain: f64,
     /// Initializer of the gates.
     pub initializer: Initializer,
+    /// Added to the drawn biases of the forget gates, for a cell that keeps its state at first (Gers et al.,
+    /// 2000). Without effect where there is no bias, or no forget gate.
+    pub forget_bias: f64,
     /// `[batch, time, features]` if true, `[time, batch, features]` if false.
     pub batch_first: bool,
     /// Whether the sequence is processed from its end.
@@ -117,6 +120,8 @@ settings_setters! {
     score_gain: f64;
     /// Sets the initializer of the gates
     initializer: Initializer;
+    /// Sets what is added to the drawn biases of the forget gates
+    forget_bias: f64;
     /// Sets the layout of sequences: `[batch, time, features]` if true
     batch_first: bool;
     /// Sets whether the sequence is processed from its end
@@ -147,6 +152,7 @@ impl SabLstmConfig {
             score: ScoreConfig::Dot { d_attention: 64 },
             score_gain: 2.0,
             initializer: Initializer::XavierNormal { gain: 1.0 },
+            forget_bias: 0.0,
             batch_first: true,
             reverse: false,
             clip: None,
@@ -218,6 +224,9 @@ impl SabLstmConfig {
             return zero("d_attention");
         }
         positive("score_gain", self.score_gain)?;
+        if !self.forget_bias.is_finite() {
+            return Err(ConfigError::NotFinite { name: "forget_bias", value: self.forget_bias });
+        }
         if let Some(clip) = self.clip {
             positive("clip", clip)?;
         }

@@ -63,6 +63,9 @@ pub struct SabLstmOutput {
     pub state: SabLstmState,
 }
 
+/// Place of the forget gate among the packed gates.
+const FORGET: usize = 1;
+
 impl ModuleDisplay for SabLstm {
     fn custom_settings(&self) -> Option<DisplaySettings> {
         DisplaySettings::new().with_new_line_after_attribute(false).optional()
@@ -94,16 +97,19 @@ impl SabLstm {
             let packed = Tensor::cat((0..gates).map(|_| gate().val()).collect(), 1);
             Param::from_tensor(packed.detach())
         };
-        let vector = |fan_in: usize| {
+        let vector = |fan_in: usize, forget: f64| {
             let gate = || initializer.init_with([*d_hidden], Some(fan_in), Some(*d_hidden), device);
-            let packed = Tensor::cat((0..gates).map(|_| gate().val()).collect(), 0);
-            Param::from_tensor(packed.detach())
+            let mut biases: Vec<Tensor<1>> = (0..gates).map(|_| gate().val()).collect();
+            if forget != 0.0 && !config.input_forget {
+                biases[FORGET] = biases[FORGET].clone() + forget;
+            }
+            Param::from_tensor(Tensor::cat(biases, 0).detach())
         };
         Self {
             weight_ih: matrix(*d_input),
             weight_hh: matrix(*d_hidden),
-            bias_ih: config.bias.then(|| vector(*d_input)),
-            bias_hh: config.bias.then(|| vector(*d_hidden)),
+            bias_ih: config.bias.then(|| vector(*d_input, config.forget_bias)),
+            bias_hh: config.bias.then(|| vector(*d_hidden, 0.0)),
             scorer: Scorer::new(config.score, config.score_gain, *d_hidden, device),
             activations: (!config.has_standard_activations()).then(|| Activations {
                 gate: config.gate_activation.init(device),
