@@ -30,7 +30,7 @@ pub struct SabInputs<V = Tensor<1>, M = Tensor<2>, S = Tensor<3>> {
     pub c0: M,
     /// Slots stored before this call, `[B, M0, H]`; `None` if there are none.
     pub slots: Option<S>,
-    /// Factors g on the summary in h = ĥ + g ⊙ s, `[H]`; `None` for the constant
+    /// Factors γ on the summary in h = ĥ + γ ⊙ s, `[H]`; `None` for the constant
     /// [`summary_scale`](super::SabSettings::summary_scale).
     pub summary_gain: Option<V>,
     /// Parameters of the score.
