@@ -1,6 +1,5 @@
 //! What every tile of a call shares, and where things lie.
 
-use std::borrow::Cow;
 use std::ops::Range;
 
 use pulp::Arch;
@@ -31,7 +30,7 @@ pub struct Call<'a, T> {
     capacity: usize,
     pub options: &'a SabOptions,
     /// Factors on the summary, `[H]`: those that are learned, or the constant.
-    pub summary_gain: Cow<'a, [T]>,
+    pub summary_gain: Vec<T>,
     /// The instruction set that the loops over a tile run in; the matrix products choose their own.
     pub arch: Arch,
     pub schedule: Schedule,
@@ -101,8 +100,8 @@ impl<'a, T: Float> Call<'a, T> {
             capacity,
             options,
             summary_gain: match arrays.summary_gain {
-                Some(gain) => Cow::Borrowed(gain),
-                None => Cow::Owned(vec![T::from_f64(options.settings.summary_scale); hidden]),
+                Some(gain) => gain.to_vec(),
+                None => vec![T::from_f64(options.settings.summary_scale); hidden],
             },
             arch,
             // No step attends to a slot that the last step stores, hence one rank fewer at most;
