@@ -3,7 +3,7 @@
 mod common;
 
 use burn::config::Config;
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::tensor::{DType, Tensor};
 use burn_sab::{
     ConfigError, InitialSlot, SabLstm, SabLstmConfig, ScoreConfig, Sparsifier, Strategy,
@@ -34,11 +34,15 @@ fn display() {
 fn record(
     #[values(ScoreConfig::Additive, ScoreConfig::Mlp { d_attention: 4 }, ScoreConfig::Dot { d_attention: 4 })]
     score: ScoreConfig,
+    #[values(false, true)] learned_gain: bool,
 ) {
     let folder = tempfile::tempdir().unwrap();
     for device in cpu_devices() {
-        let config = SabLstmConfig::new(3, 5, true).with_score(score);
-        let layer = config.init(&device);
+        let config =
+            SabLstmConfig::new(3, 5, true).with_score(score).with_learned_gain(learned_gain);
+        let mut layer = config.init(&device);
+        let trained = |gain: Param<Tensor<1>>| gain.map(|gain| gain * 0.3);
+        layer.summary_gain = layer.summary_gain.map(trained);
         let path = folder.path().join("layer.bpk");
         layer.clone().into_record().save(&path).unwrap();
         let other = config.init(&device);
@@ -110,6 +114,7 @@ fn invalid_settings_say_what_to_change() {
         message(base().with_score(ScoreConfig::Dot { d_attention: 0 })).contains("d_attention = 0")
     );
     assert!(message(base().with_score_gain(f64::NAN)).contains("score_gain = NaN"));
+    assert!(message(base().with_summary_scale(-0.5)).contains("summary_scale = -0.5"));
     assert!(message(base().with_clip(Some(-1.0))).contains("clip = -1"));
     let uncovered = base().with_strategy(Strategy::Primitives).with_input_forget(true);
     assert!(matches!(

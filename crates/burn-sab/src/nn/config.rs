@@ -178,6 +178,8 @@ impl SabLstmConfig {
             .with_score(ScoreConfig::Additive)
             .with_score_gain(1.0)
             .with_summary_scale(1.0)
+            .with_learned_gain(false)
+            .with_detach_scores(false)
             .with_sparsifier(Sparsifier::Threshold)
             .with_initial_slot(InitialSlot::None)
     }
@@ -192,12 +194,14 @@ impl SabLstmConfig {
     }
 
     /// The same layer without memory: no slot is ever stored, which leaves an LSTM trained by
-    /// backpropagation truncated to windows of `k_trunc` steps. Limits on the memory are gone, too.
+    /// backpropagation truncated to windows of `k_trunc` steps. Limits on the memory are gone, too, and so are
+    /// learned factors on a summary that is always zero.
     pub fn without_memory(self) -> Self {
         self.with_k_att(NEVER)
             .with_initial_slot(InitialSlot::None)
             .with_max_hops(None)
             .with_slot_budget(None)
+            .with_learned_gain(false)
     }
 
     /// The same layer without truncation windows: gradient runs through the whole sequence.

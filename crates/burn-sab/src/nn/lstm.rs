@@ -1,4 +1,4 @@
-use burn::module::{Content, DisplaySettings, Module, ModuleDisplay, Param};
+use burn::module::{Content, DisplaySettings, Initializer, Module, ModuleDisplay, Param};
 use burn::tensor::{Device, Int, Tensor};
 
 use super::budget::{cut, ends_of_parts, join_reminders, readout_of_part};
@@ -27,13 +27,16 @@ pub struct SabLstm {
     pub bias_ih: Option<Param<Tensor<1>>>,
     /// Bias with the recurrent weights, `[4H]`.
     pub bias_hh: Option<Param<Tensor<1>>>,
+    /// Factors on the summary, `[H]`, if they are learned (see [`SabSettings::learned_gain`]); else all are
+    /// [`SabSettings::summary_scale`].
+    pub summary_gain: Option<Param<Tensor<1>>>,
     /// What scores the slots.
     pub scorer: Scorer,
     /// Activations, if not the standard ones.
     pub activations: Option<Activations>,
     /// Hidden units H.
     pub d_hidden: usize,
-    /// The settings of the memory; can be changed.
+    /// The settings of the memory; can be changed, but for `learned_gain`, which says how the layer was made.
     #[module(skip)]
     pub settings: SabSettings,
     /// See [`SabLstmConfig::batch_first`].
@@ -110,6 +113,10 @@ impl SabLstm {
             weight_hh: matrix(*d_hidden),
             bias_ih: config.bias.then(|| vector(*d_input, config.forget_bias)),
             bias_hh: config.bias.then(|| vector(*d_hidden, 0.0)),
+            summary_gain: config.settings.learned_gain.then(|| {
+                let gain = Initializer::Constant { value: config.settings.summary_scale };
+                gain.init([*d_hidden], device)
+            }),
             scorer: Scorer::new(config.score, config.score_gain, *d_hidden, device),
             activations: (!config.has_standard_activations()).then(|| Activations {
                 gate: config.gate_activation.init(device),
@@ -470,6 +477,7 @@ impl SabLstm {
             h0: state.hidden.clone(),
             c0: state.cell.clone(),
             slots,
+            summary_gain: self.summary_gain.as_ref().map(Param::val),
             score: self.scorer.parameters().map_ranks(Param::val, Param::val),
         }
     }
