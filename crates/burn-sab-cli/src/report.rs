@@ -29,6 +29,7 @@ pub struct Report {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ModelReport {
     pub model: ModelKind,
+    /// Weights that are trained. Reports of earlier versions count the unused scorer of a baseline, too.
     pub parameters: usize,
     pub updates: usize,
     /// Updates among them that were skipped because something was not finite.
@@ -60,6 +61,7 @@ impl Report {
         let span_name = train.task.span_name();
         let mut header = vec![
             "model".to_owned(),
+            "parameters".to_owned(),
             "updates".to_owned(),
             "time".to_owned(),
             format!("trained on {span_name}"),
@@ -71,6 +73,7 @@ impl Report {
         for model in &self.models {
             let mut row = vec![
                 model.model.name().to_owned(),
+                thousands(model.parameters),
                 thousands(model.updates),
                 duration(model.training_seconds),
                 format!("up to {}", thousands(model.longest_trained)),
@@ -78,8 +81,8 @@ impl Report {
             row.extend(model.tests.iter().map(|test| cell(&test.metrics)));
             rows.push(row);
         }
-        let mut nothing =
-            vec!["(knowing nothing)".to_owned(), String::new(), String::new(), String::new()];
+        let mut nothing = vec![String::new(); 5];
+        nothing[0] = "(knowing nothing)".to_owned();
         nothing.extend(self.settings.test_spans.iter().map(|_| cell(&chance(&train.task))));
         rows.push(nothing);
         rows
@@ -89,10 +92,6 @@ impl Report {
     pub fn caption(&self) -> String {
         let sequences = self.settings.sequences_in_words();
         match self.settings.train.task {
-            Task::Copying { symbols, alphabet } => format!(
-                "copying {symbols} symbols out of {alphabet}: symbols right (cross-entropy in nats) on \
-                 {sequences} held-out sequences"
-            ),
             Task::Adding => format!("adding: mean squared error on {sequences} held-out sequences"),
             Task::PixelMnist { permuted } => format!(
                 "{} pixels of MNIST one by one: images right (cross-entropy in nats) on test images, at most \
@@ -106,6 +105,10 @@ impl Report {
             Task::Text { .. } => format!(
                 "next characters of a text: bits per character (characters right) on test windows, at most \
                  {sequences}"
+            ),
+            task => format!(
+                "{}: symbols right (cross-entropy in nats) on {sequences} held-out sequences",
+                in_words(&task)
             ),
         }
     }
@@ -159,6 +162,26 @@ impl Report {
             self.commit,
         ));
         text
+    }
+}
+
+/// A task of generated symbols with its sizes; the name of another.
+pub fn in_words(task: &Task) -> String {
+    match task {
+        Task::Copying { symbols, alphabet } => {
+            format!("copying {symbols} symbols out of {alphabet}")
+        }
+        Task::SelectiveCopying { symbols, alphabet, distractors } => format!(
+            "copying {symbols} symbols out of {alphabet} from among {distractors} distractors"
+        ),
+        Task::MarkedSymbol { alphabet, distractors } => {
+            format!("naming one symbol out of {alphabet} among {distractors} distractors")
+        }
+        Task::Induction { vocabulary } => format!("induction with {vocabulary} tokens"),
+        Task::Recall { pairs, queries, keys, values, .. } => {
+            format!("recall of {queries} out of {pairs} pairs of {keys} keys and {values} values")
+        }
+        _ => task.name().to_owned(),
     }
 }
 

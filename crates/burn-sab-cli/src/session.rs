@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
-use burn::module::Module;
 use burn::tensor::Device;
 use burn_sab_tasks::{
     Ending, Event, Examples, ModelKind, Purpose, Task, TaskModel, TrainConfig, TrainError, Trainer,
@@ -139,7 +138,7 @@ impl Session {
         Ok(Trained {
             report: ModelReport {
                 model,
-                parameters: best_model.num_params(),
+                parameters: best_model.live_parameters(),
                 updates: trainer.update(),
                 skipped: trainer.skipped(),
                 training_seconds: trainer.seconds(),
@@ -236,7 +235,7 @@ impl Session {
 
     fn draw_reminders(&self, sab: &Trained) -> anyhow::Result<PathBuf> {
         let task = self.settings.train.task;
-        let span = self.settings.train.span.min(PICTURE_SPAN);
+        let span = self.settings.train.span.min(PICTURE_SPAN.max(task.shortest_span()));
         let Trained { config, examples, model, .. } = sab;
         let found = reminders(model, &config.layer, examples, span, config.seed, &self.device);
         let title = format!(
@@ -245,9 +244,11 @@ impl Session {
             task.span_name()
         );
         let steps = task.steps(span);
+        let recall = (steps - task.answers(span), "recall");
         let marks = match task {
-            Task::Copying { symbols, .. } => vec![(symbols, "delay"), (steps - symbols, "recall")],
-            _ => Vec::new(),
+            Task::Copying { symbols, .. } => vec![(symbols, "delay"), recall],
+            Task::Adding | Task::Text { .. } => Vec::new(),
+            _ => vec![recall],
         };
         let k_att = config.layer.settings.k_att;
         let svg = plot::heat_map(&found, steps, k_att, &title, &marks).context("the heat map")?;

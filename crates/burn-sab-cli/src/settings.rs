@@ -5,6 +5,7 @@ use std::path::Path;
 
 use burn_sab::{SabLstmConfig, ScoreConfig, ScoreKind};
 use burn_sab_tasks::{DataError, Examples, ModelKind, Task, TrainConfig};
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use crate::backend::Backend;
@@ -12,7 +13,7 @@ use crate::error::usage;
 use crate::sealed::{self, Seal};
 use crate::text::{thousands, warn};
 use crate::train::args::TrainArgs;
-use crate::values::{LevelOrNever, Preset, TaskName};
+use crate::values::{LevelOrNever, Preset, TaskName, name};
 
 /// Everything that determines a run; `config.json` of its folder.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -166,14 +167,10 @@ impl Settings {
         self.train.data = data.filter(|_| task.needs_files());
         self.train.task = task;
         self.train.layer.d_input = task.d_input();
-        let (span, other) = match task {
-            Task::Copying { .. } => (args.delay, args.length.map(|_| "length")),
-            Task::Adding | Task::Text { .. } => (args.length, args.delay.map(|_| "delay")),
-            Task::PixelMnist { .. } | Task::PixelCifar => {
-                (None, args.length.map(|_| "length").or(args.delay.map(|_| "delay")))
-            }
-        };
-        if let Some(flag) = other {
+        let spans = [("delay", args.delay), ("length", args.length)];
+        let of_task = |name: &str| name == task.span_name() && !task.has_one_span();
+        if let Some((flag, _)) = spans.iter().find(|(name, span)| span.is_some() && !of_task(name))
+        {
             return Err(match task.has_one_span() {
                 true => usage!(
                     "--{flag} has no meaning for images, all of which are as long; leave it out"
@@ -185,6 +182,7 @@ impl Settings {
                 ),
             });
         }
+        let span = spans.into_iter().find_map(|(_, span)| span);
         if let Some(span) = span {
             if span != self.train.span {
                 self.test_spans.clear();
@@ -195,7 +193,10 @@ impl Settings {
             self.test_spans.clone_from(spans);
         } else if self.test_spans.is_empty() {
             let factors: &[usize] = match task {
-                Task::Copying { .. } => &[1, 10, 100],
+                Task::Copying { .. }
+                | Task::SelectiveCopying { .. }
+                | Task::MarkedSymbol { .. } => &[1, 10, 100],
+                Task::Induction { .. } | Task::Recall { .. } => &[1, 10],
                 _ => &[1],
             };
             self.test_spans =
@@ -213,6 +214,7 @@ impl Settings {
             Some(Preset::Released) => *layer = SabLstmConfig::released(d_input, d_hidden),
             None => layer.d_hidden = d_hidden,
         }
+        set(&mut self.train.forget_bias, args.forget_bias);
         set(&mut layer.score_gain, args.score_gain);
         set(&mut layer.forget_bias, args.forget_bias);
         args.settings.apply(&mut layer.settings);
@@ -298,43 +300,32 @@ fn set<T>(setting: &mut T, given: Option<T>) {
 /// Sequences per test: all images, and of a text a good part.
 fn test_sequences(task: &Task) -> usize {
     match task {
-        Task::Copying { .. } | Task::Adding => 64,
         Task::PixelMnist { .. } | Task::PixelCifar => 10_000,
         Task::Text { .. } => 1000,
+        _ => 64,
     }
 }
 
 /// The task that `args` names, starting from `base` if there is one. A text in `data` says how many
 /// characters there are.
 fn task_of(args: &TrainArgs, base: Option<Task>, data: Option<&Path>) -> anyhow::Result<Task> {
-    let task = match (args.task, base) {
+    let mut task = match (args.task, base) {
         (None, Some(task)) => task,
-        (Some(TaskName::Copying), Some(task @ Task::Copying { .. })) => task,
-        (Some(TaskName::Mnist), Some(task @ Task::PixelMnist { .. })) => task,
-        (Some(TaskName::Copying), _) => Task::copying(),
-        (Some(TaskName::Adding), _) => Task::Adding,
-        (Some(TaskName::Mnist), _) => Task::PixelMnist { permuted: false },
-        (Some(TaskName::Cifar), _) => Task::PixelCifar,
-        (Some(TaskName::Text), _) => Task::Text { characters: 0 },
-        (None, None) => return Err(usage!("name a task: copying, adding, mnist, cifar or text")),
+        (Some(asked), Some(task)) if name(asked) == task.name() => task,
+        (Some(asked), _) => asked.into(),
+        (None, None) => {
+            let names: Vec<_> = TaskName::value_variants().iter().map(|task| name(*task)).collect();
+            return Err(usage!("name a task: {}", names.join(", ")));
+        }
     };
-    let is_copying = matches!(task, Task::Copying { .. });
-    let foreign = [
-        ("symbols", "copying", args.symbols.is_some() && !is_copying),
-        ("alphabet", "copying", args.alphabet.is_some() && !is_copying),
-        ("permuted", "mnist", args.permuted && !matches!(task, Task::PixelMnist { .. })),
-    ];
-    if let Some((flag, of, _)) = foreign.iter().find(|(.., given)| *given) {
-        return Err(usage!("--{flag} belongs to the task {of}; leave it out"));
+    apply_sizes(args, &mut task)?;
+    if args.permuted && !matches!(task, Task::PixelMnist { .. }) {
+        return Err(usage!("--permuted belongs to the task mnist; leave it out"));
     }
     if task.needs_files() && data.is_none() {
         return Err(usage!("{}", DataError::NotNamed { task: task.name() }));
     }
     Ok(match task {
-        Task::Copying { symbols, alphabet } => Task::Copying {
-            symbols: args.symbols.unwrap_or(symbols),
-            alphabet: args.alphabet.unwrap_or(alphabet),
-        },
         Task::PixelMnist { permuted } => Task::PixelMnist { permuted: permuted || args.permuted },
         Task::Text { .. } => {
             let characters = Examples::characters(data.unwrap_or(Path::new("")))
@@ -345,6 +336,34 @@ fn task_of(args: &TrainArgs, base: Option<Task>, data: Option<&Path>) -> anyhow:
     })
 }
 
+/// Changes the sizes of the task that were given.
+fn apply_sizes(args: &TrainArgs, task: &mut Task) -> anyhow::Result<()> {
+    let of = task.name();
+    let mut sizes = task.sizes();
+    for (flag, given) in sizes_given(args) {
+        let Some(given) = given else { continue };
+        match sizes.iter_mut().find(|(name, _)| *name == flag) {
+            Some((_, size)) => **size = given,
+            None => return Err(usage!("--{flag} has no meaning for {of}; leave it out")),
+        }
+    }
+    Ok(())
+}
+
+/// The flags that are sizes of a task.
+fn sizes_given(args: &TrainArgs) -> [(&'static str, Option<usize>); 8] {
+    [
+        ("symbols", args.symbols),
+        ("alphabet", args.alphabet),
+        ("distractors", args.distractors),
+        ("vocabulary", args.vocabulary),
+        ("pairs", args.pairs),
+        ("queries", args.queries),
+        ("keys", args.keys),
+        ("values", args.values),
+    ]
+}
+
 /// A flag among `args` that a resumed run cannot change.
 fn fixed_flag(args: &TrainArgs) -> Option<String> {
     let flags = [
@@ -352,6 +371,7 @@ fn fixed_flag(args: &TrainArgs) -> Option<String> {
         ("compare", args.compare.is_some()),
         ("preset", args.preset.is_some()),
         ("hidden", args.hidden.is_some()),
+        ("forget-bias", args.forget_bias.is_some()),
         ("score", args.score.is_some()),
         ("attention", args.attention.is_some()),
         ("score-gain", args.score_gain.is_some()),
@@ -360,8 +380,6 @@ fn fixed_flag(args: &TrainArgs) -> Option<String> {
         ("permuted", args.permuted),
         ("delay", args.delay.is_some()),
         ("length", args.length.is_some()),
-        ("symbols", args.symbols.is_some()),
-        ("alphabet", args.alphabet.is_some()),
         ("curriculum", args.curriculum.is_some()),
         ("batch", args.batch.is_some()),
         ("lr", args.lr.is_some()),
@@ -371,7 +389,9 @@ fn fixed_flag(args: &TrainArgs) -> Option<String> {
         ("evaluate-every", args.evaluate_every.is_some()),
         ("checkpoint-every", args.checkpoint_every.is_some()),
     ];
-    let given = flags.into_iter().find_map(|(flag, given)| given.then(|| flag.to_owned()));
+    let sizes = sizes_given(args).map(|(flag, given)| (flag, given.is_some()));
+    let mut flags = flags.into_iter().chain(sizes);
+    let given = flags.find_map(|(flag, given)| given.then(|| flag.to_owned()));
     given.or_else(|| args.settings.first())
 }
 
@@ -409,6 +429,37 @@ mod tests {
         assert_eq!(settings.train.layer.d_input, 5);
         assert_eq!(settings.test_spans, [7, 70, 700]);
         assert!(settings.compare.is_empty());
+    }
+
+    #[test]
+    fn every_task_has_its_own_sizes() {
+        for (line, task) in [
+            (
+                "selective-copying --distractors 3",
+                Task::SelectiveCopying { symbols: 10, alphabet: 8, distractors: 3 },
+            ),
+            (
+                "marked-symbol --alphabet 8 --delay 9",
+                Task::MarkedSymbol { alphabet: 8, distractors: 8 },
+            ),
+            ("induction --vocabulary 5 --length 9", Task::Induction { vocabulary: 5 }),
+            (
+                "recall --pairs 4 --queries 2 --keys 5 --values 6 --distractors 7",
+                Task::Recall { pairs: 4, queries: 2, keys: 5, values: 6, distractors: 7 },
+            ),
+        ] {
+            assert_eq!(settings(line).unwrap().train.task, task, "{line}");
+        }
+        for (line, named) in [
+            ("induction --delay 9", "give --length"),
+            ("selective-copying --length 9", "give --delay"),
+            ("induction --symbols 9", "--symbols has no meaning for induction"),
+            ("adding --keys 9", "--keys has no meaning for adding"),
+            ("recall --length 19", "2 * pairs + queries"),
+        ] {
+            let error = settings(line).unwrap_err().to_string();
+            assert!(error.contains(named), "{line}: {error}");
+        }
     }
 
     #[test]

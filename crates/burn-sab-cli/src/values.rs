@@ -1,6 +1,6 @@
 //! The words and numbers that flags take, where more than one file has to know them.
 
-use burn_sab_tasks::{Curriculum, ModelKind};
+use burn_sab_tasks::{Curriculum, ModelKind, Task};
 use clap::ValueEnum;
 
 /// A level to be reached, or never.
@@ -22,21 +22,6 @@ pub fn level_or_never(text: &str) -> Result<LevelOrNever, String> {
     }
 }
 
-/// A task to train on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum TaskName {
-    /// Say a string of symbols again after a delay
-    Copying,
-    /// Add two marked numbers
-    Adding,
-    /// Say the digit of an image of MNIST, seen pixel by pixel
-    Mnist,
-    /// Say the class of an image of CIFAR-10, seen pixel by pixel
-    Cifar,
-    /// Say the next character of a text
-    Text,
-}
-
 /// A set of defaults for the other flags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Preset {
@@ -50,10 +35,12 @@ pub enum Preset {
 
 /// Gives an enum of a library its names on the command line.
 macro_rules! command_line_names {
-    ($(#[$doc:meta])* $name:ident for $of:ty { $($variant:ident => $value:expr),+ $(,)? }) => {
+    ($(#[$doc:meta])* $name:ident for $of:ty {
+        $($(#[$about:meta])* $variant:ident => $value:expr),+ $(,)?
+    }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-        pub enum $name { $(#[allow(missing_docs)] $variant),+ }
+        pub enum $name { $(#[allow(missing_docs)] $(#[$about])* $variant),+ }
 
         impl From<$name> for $of {
             fn from(name: $name) -> Self {
@@ -64,12 +51,37 @@ macro_rules! command_line_names {
 }
 
 command_line_names! {
+    /// A task to train on, with the sizes that it has by default.
+    TaskName for Task {
+        /// Say a string of symbols again after a delay
+        Copying => Self::copying(),
+        /// Say the symbols among distractors again
+        SelectiveCopying => Self::selective_copying(),
+        /// Name the one symbol among distractors
+        MarkedSymbol => Self::marked_symbol(),
+        /// Name the token that followed the special one
+        Induction => Self::induction(),
+        /// Name the values of keys
+        Recall => Self::recall(),
+        /// Add two marked numbers
+        Adding => Self::Adding,
+        /// Say the digit of an image of MNIST, seen pixel by pixel
+        Mnist => Self::PixelMnist { permuted: false },
+        /// Say the class of an image of CIFAR-10, seen pixel by pixel
+        Cifar => Self::PixelCifar,
+        /// Say the next character of a text
+        Text => Self::Text { characters: 0 },
+    }
+}
+command_line_names! {
     /// A model to train.
     ModelName for ModelKind {
         Sab => Self::Sab,
         Lstm => Self::Lstm,
         Tbptt => Self::Tbptt,
         Attention => Self::Attention,
+        Gru => Self::Gru,
+        MinGru => Self::MinGru,
         Transformer => Self::Transformer,
     }
 }
@@ -80,6 +92,8 @@ command_line_names! {
         Lstm => Some(ModelKind::Lstm),
         Tbptt => Some(ModelKind::Tbptt),
         Attention => Some(ModelKind::Attention),
+        Gru => Some(ModelKind::Gru),
+        MinGru => Some(ModelKind::MinGru),
         Transformer => Some(ModelKind::Transformer),
         None => Option::None,
     }

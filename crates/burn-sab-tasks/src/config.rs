@@ -10,8 +10,8 @@ use crate::stream::Purpose;
 use crate::task::Task;
 use crate::transformer::HEADS;
 
-/// Which network is trained. All but the Transformer are the same layer, so that a comparison compares
-/// nothing else.
+/// Which network is trained. SAB, the LSTMs and the one with self-attention are the same layer, so that a
+/// comparison of these compares nothing else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ModelKind {
@@ -25,6 +25,10 @@ pub enum ModelKind {
     /// stores every state, retrieves all of them, and truncates nothing. Scores are those of the layer,
     /// weights their softmax over all states.
     Attention,
+    /// A GRU trained by backpropagation through the whole sequence.
+    Gru,
+    /// Three layers of minGRU (Feng et al. 2024), trained by backpropagation through the whole sequence.
+    MinGru,
     /// A small causal Transformer of the same hidden size.
     Transformer,
 }
@@ -37,6 +41,8 @@ impl ModelKind {
             Self::Lstm => "lstm",
             Self::Tbptt => "tbptt",
             Self::Attention => "attention",
+            Self::Gru => "gru",
+            Self::MinGru => "min-gru",
             Self::Transformer => "transformer",
         }
     }
@@ -64,6 +70,10 @@ pub struct TrainConfig {
     /// The layer. Its `d_input` has to be that of the task; the baselines switch its memory off. Of a file
     /// from before a setting was there, that setting has its default.
     pub layer: SabLstmConfig,
+    /// Added to the drawn bias of the forget gate of an LSTM, which SAB has, too; 0 in files that do not know it.
+    /// The other networks have no forget gate.
+    #[serde(default)]
+    pub forget_bias: f64,
     /// Sequences per update.
     pub batch: usize,
     /// The budget: updates, skipped ones included.
@@ -87,6 +97,9 @@ pub struct TrainConfig {
     pub checkpoint_every: usize,
 }
 
+/// Sizes of a task that can be 1; of the others there have to be two to choose from.
+const LEAST_ONE: [&str; 5] = ["symbols", "distractors", "pairs", "queries", "keys"];
+
 /// More slots than any sequence has; a round number in a configuration file.
 pub(crate) const ALL: usize = u32::MAX as usize;
 
@@ -106,13 +119,14 @@ impl TrainConfig {
     /// copying task with a delay of 100.
     pub fn new(task: Task) -> Self {
         let (curriculum, stop_at) = match task {
-            Task::Copying { .. } => (Curriculum::Grow, Some(0.99)),
             Task::Adding => (Curriculum::None, Some(0.001)),
-            _ => (Curriculum::None, None),
+            _ if task.needs_files() => (Curriculum::None, None),
+            _ => (Curriculum::Grow, Some(0.99)),
         };
         // A few hundred images tell 90 % from 91 %; a window of text has as many answers as steps.
         let (span, evaluate_sequences) = match task {
             Task::PixelMnist { .. } | Task::PixelCifar => (task.shortest_span(), 500),
+            Task::Induction { .. } | Task::Recall { .. } => (256, 64),
             _ => (100, 64),
         };
         Self {
@@ -122,6 +136,7 @@ impl TrainConfig {
             curriculum,
             model: ModelKind::Sab,
             layer: SabLstmConfig::new(task.d_input(), 128, true),
+            forget_bias: 0.0,
             batch: 64,
             updates: 10_000,
             lr: 2e-3,
@@ -160,7 +175,9 @@ impl TrainConfig {
         let layer = self.layer.clone();
         match self.model {
             ModelKind::Sab | ModelKind::Transformer => layer,
-            ModelKind::Lstm => layer.without_memory().full_backpropagation(),
+            ModelKind::Lstm | ModelKind::Gru | ModelKind::MinGru => {
+                layer.without_memory().full_backpropagation()
+            }
             ModelKind::Tbptt => layer.without_memory(),
             ModelKind::Attention => layer
                 .with_k_top(ALL)
@@ -186,32 +203,45 @@ impl TrainConfig {
         let refuse = |setting, value: &dyn ToString, rule| {
             Err(TrainError::Setting { setting, value: value.to_string(), rule })
         };
-        let one_length = || refuse("length", &self.span, "an image has as many steps as pixels");
-        if let Task::Copying { symbols, alphabet } = self.task {
-            if symbols == 0 {
-                return refuse("symbols", &symbols, "there has to be at least 1 to remember");
-            }
-            if !(2..=1 << 20).contains(&alphabet) {
-                return refuse("alphabet", &alphabet, "it has to be from 2 to 1048576");
+        let mut task = self.task;
+        for (setting, size) in task.sizes() {
+            let least = if LEAST_ONE.contains(&setting) { 1 } else { 2 };
+            if !(least..=1 << 20).contains(size) {
+                let rule = match least {
+                    1 => "it has to be from 1 to 1048576",
+                    _ => "it has to be from 2 to 1048576",
+                };
+                return refuse(setting, size, rule);
             }
         }
+        if let Task::Recall { pairs, queries, keys, .. } = self.task {
+            if keys < pairs {
+                return refuse("keys", &keys, "it has to be at least pairs: all keys differ");
+            }
+            if queries > pairs {
+                return refuse(
+                    "queries",
+                    &queries,
+                    "it has to be at most pairs: all queries differ",
+                );
+            }
+        }
+        let one_length = || refuse("length", &self.span, "an image has as many steps as pixels");
         if !(self.task.shortest_span()..=1 << 31).contains(&self.span) {
-            return match self.task {
-                Task::Copying { .. } => refuse("delay", &self.span, "it has to be at least 1"),
-                Task::Text { .. } => refuse("length", &self.span, "it has to be at least 1"),
-                Task::Adding => refuse("length", &self.span, "it has to be at least 2"),
-                Task::PixelMnist { .. } | Task::PixelCifar => one_length(),
+            let rule = match self.task {
+                Task::PixelMnist { .. } | Task::PixelCifar => return one_length(),
+                Task::Recall { .. } => "it has to be at least 2 * pairs + queries",
+                Task::Induction { .. } => "it has to be at least 3",
+                Task::Adding => "it has to be at least 2",
+                _ => "it has to be at least 1",
             };
+            return refuse(self.task.span_name(), &self.span, rule);
         }
         if self.task.has_one_span() && self.span != self.task.shortest_span() {
             return one_length();
         }
         if self.curriculum == Curriculum::Grow && self.task.needs_files() {
-            return refuse(
-                "curriculum",
-                &"grow",
-                "only copying and adding have spans that can grow",
-            );
+            return refuse("curriculum", &"grow", "sequences from files do not grow");
         }
         for (setting, value) in [
             ("batch", self.batch),
@@ -236,6 +266,9 @@ impl TrainConfig {
             && !(level > 0.0 && level.is_finite())
         {
             return refuse("stop-at", &level, "it has to be greater than 0 and finite");
+        }
+        if !self.forget_bias.is_finite() {
+            return refuse("forget-bias", &self.forget_bias, "it has to be finite");
         }
         if self.layer.d_input != self.task.d_input() {
             return refuse("d_input of the layer", &self.layer.d_input, "the task has another");
@@ -335,9 +368,17 @@ mod tests {
     #[test]
     fn the_defaults_are_valid_and_survive_json() {
         let images = Task::PixelMnist { permuted: true };
-        for task in
-            [Task::copying(), Task::Adding, images, Task::PixelCifar, Task::Text { characters: 3 }]
-        {
+        for task in [
+            Task::copying(),
+            Task::selective_copying(),
+            Task::marked_symbol(),
+            Task::induction(),
+            Task::recall(),
+            Task::Adding,
+            images,
+            Task::PixelCifar,
+            Task::Text { characters: 3 },
+        ] {
             let config = TrainConfig::new(task);
             config.validate().unwrap();
             let json = serde_json::to_string(&config).unwrap();
@@ -361,12 +402,23 @@ mod tests {
         assert!(serde_json::from_value::<TrainConfig>(json).is_err());
     }
 
+    fn recall(pairs: usize, queries: usize, keys: usize) -> Task {
+        Task::Recall { pairs, queries, keys, values: 2, distractors: 1 }
+    }
+
     #[rstest]
     #[case("symbols", |c: &mut TrainConfig| c.task = Task::Copying { symbols: 0, alphabet: 8 })]
     #[case("alphabet", |c: &mut TrainConfig| c.task = Task::Copying { symbols: 10, alphabet: 1 })]
     #[case("delay", |c: &mut TrainConfig| c.span = 0)]
     #[case("length", |c: &mut TrainConfig| { c.task = Task::Adding; c.span = 1 })]
     #[case("length", |c: &mut TrainConfig| { *c = TrainConfig::new(Task::PixelCifar); c.span = 784 })]
+    #[case("distractors is 0", |c: &mut TrainConfig| c.task = Task::MarkedSymbol { alphabet: 4, distractors: 0 })]
+    #[case("vocabulary is 1,", |c: &mut TrainConfig| c.task = Task::Induction { vocabulary: 1 })]
+    #[case("keys is 7", |c: &mut TrainConfig| c.task = recall(8, 4, 7))]
+    #[case("queries is 9", |c: &mut TrainConfig| c.task = recall(8, 9, 16))]
+    #[case("pairs is 0", |c: &mut TrainConfig| c.task = recall(0, 0, 16))]
+    #[case("2 * pairs + queries", |c: &mut TrainConfig| { c.task = recall(8, 4, 8); c.span = 19 })]
+    #[case("at least 3", |c: &mut TrainConfig| { c.task = Task::induction(); c.span = 2 })]
     #[case("curriculum", |c: &mut TrainConfig| { *c = TrainConfig::new(Task::PixelCifar); c.curriculum = Curriculum::Grow })]
     #[case("batch", |c: &mut TrainConfig| c.batch = 0)]
     #[case("64 GiB", |c: &mut TrainConfig| c.batch = 1 << 40)]
@@ -375,6 +427,7 @@ mod tests {
     #[case("196 GiB", |c: &mut TrainConfig| { c.model = ModelKind::Attention; c.span = 20_000 })]
     #[case("GiB", |c: &mut TrainConfig| { c.model = ModelKind::Transformer; c.span = 20_000 })]
     #[case("updates", |c: &mut TrainConfig| c.updates = 0)]
+    #[case("forget-bias is inf", |c: &mut TrainConfig| c.forget_bias = f64::INFINITY)]
     #[case("lr is -1", |c: &mut TrainConfig| c.lr = -1.0)]
     #[case("lr is NaN", |c: &mut TrainConfig| c.lr = f64::NAN)]
     #[case("clip-norm is 0", |c: &mut TrainConfig| c.clip_norm = 0.0)]

@@ -26,7 +26,7 @@ const SHORTEST: usize = 5;
 const FIRST_LONGEST: usize = 10;
 const GROWTH: f64 = 1.3;
 
-/// A span of the copying task is mastered above this accuracy, as in those trials.
+/// A span is mastered above this accuracy, as in those trials on the copying task.
 const MASTERED_ACCURACY: f64 = 0.9;
 
 /// A span of the adding task is mastered below this mean squared error, a tenth of what a network that
@@ -45,10 +45,10 @@ impl Curriculum {
     pub const LOOK_SEQUENCES: usize = 32;
 
     /// The longest span at the beginning.
-    pub fn first_longest(self, target: usize) -> usize {
+    pub fn first_longest(self, task: &Task, target: usize) -> usize {
         match self {
             Self::None => target,
-            Self::Grow => FIRST_LONGEST.min(target),
+            Self::Grow => FIRST_LONGEST.max(task.shortest_span()).min(target),
         }
     }
 
@@ -98,7 +98,7 @@ mod tests {
 
         #[test]
         fn growth_reaches_the_target_and_stays_there(target in 1usize..100_000) {
-            let mut longest = Curriculum::Grow.first_longest(target);
+            let mut longest = Curriculum::Grow.first_longest(&Task::copying(), target);
             for _ in 0..60 {
                 let grown = Curriculum::grown(longest, target);
                 prop_assert!(grown > longest || grown == target);
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn the_longest_delay_goes_from_10_to_100_in_nine_steps() {
-        let mut delays = vec![Curriculum::Grow.first_longest(100)];
+        let mut delays = vec![Curriculum::Grow.first_longest(&Task::copying(), 100)];
         while *delays.last().unwrap() < 100 {
             delays.push(Curriculum::grown(*delays.last().unwrap(), 100));
         }
@@ -118,9 +118,24 @@ mod tests {
     }
 
     #[test]
+    fn no_span_is_shorter_than_the_task_allows() {
+        let task = Task::recall();
+        let mut stream = DataStream::new(1, Purpose::Training);
+        let mut longest = Curriculum::Grow.first_longest(&task, 256);
+        assert_eq!(longest, 20);
+        for _ in 0..3 {
+            for _ in 0..200 {
+                let span = Curriculum::Grow.draw(&mut stream, &task, longest);
+                assert!((20..=longest).contains(&span), "{span}");
+            }
+            longest = Curriculum::grown(longest, 256);
+        }
+    }
+
+    #[test]
     fn without_a_curriculum_the_target_is_drawn() {
         let mut stream = DataStream::new(1, Purpose::Training);
-        assert_eq!(Curriculum::None.first_longest(77), 77);
+        assert_eq!(Curriculum::None.first_longest(&Task::Adding, 77), 77);
         assert_eq!(Curriculum::None.draw(&mut stream, &Task::Adding, 77), 77);
     }
 

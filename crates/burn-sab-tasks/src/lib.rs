@@ -28,6 +28,8 @@ mod draw;
 mod error;
 mod evaluate;
 mod event;
+mod gru;
+mod mingru;
 mod model;
 mod progress;
 mod reminders;

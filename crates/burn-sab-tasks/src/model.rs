@@ -1,6 +1,6 @@
 //! The network that is trained on a task: one recurrent layer and a readout.
 
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use burn_sab::{SabLstm, SabLstmState};
@@ -8,6 +8,8 @@ use burn_sab::{SabLstm, SabLstmState};
 use crate::config::{ALL, CHUNK, ModelKind, TrainConfig};
 use crate::draw::draw;
 use crate::error::TrainError;
+use crate::gru::StepwiseGru;
+use crate::mingru::MinGru;
 use crate::transformer::CausalTransformer;
 
 /// A network that reads a sequence, and the paper's readout `y = V1 h + V2 s + b` at its last steps.
@@ -27,7 +29,16 @@ pub struct TaskModel {
 #[allow(clippy::large_enum_variant)] // one value a run: nothing is gained by boxing
 enum Network {
     Recurrent(SabLstm),
+    Gru(StepwiseGru),
+    MinGru(MinGru),
     Transformer(CausalTransformer),
+}
+
+/// What a network carries from one chunk of a sequence to the next.
+enum State {
+    Recurrent(SabLstmState),
+    Gru(Option<Tensor<2>>),
+    MinGru(Vec<Tensor<2>>),
 }
 
 /// Hidden states and summaries of the steps that are read, `[batch, steps, d_hidden]`, and the state after
@@ -35,7 +46,7 @@ enum Network {
 struct Steps {
     hidden: Tensor<3>,
     summary: Option<Tensor<3>>,
-    state: Option<SabLstmState>,
+    state: Option<State>,
 }
 
 impl TaskModel {
@@ -55,11 +66,17 @@ impl TaskModel {
                 .retrieves()
                 .then(|| readout.clone().with_bias(false).init(device)),
             network: match config.model {
+                ModelKind::Gru => {
+                    Network::Gru(StepwiseGru::new(layer.d_input, layer.d_hidden, device))
+                }
+                ModelKind::MinGru => {
+                    Network::MinGru(MinGru::new(layer.d_input, layer.d_hidden, device))
+                }
                 ModelKind::Transformer => {
                     let network = CausalTransformer::new(layer.d_input, layer.d_hidden, device);
                     Network::Transformer(network)
                 }
-                _ => Network::Recurrent(layer.init(device)),
+                _ => Network::Recurrent(raise_forget_bias(layer.init(device), config.forget_bias)),
             },
         };
         Ok(draw(config.seed, device, init))
@@ -69,13 +86,23 @@ impl TaskModel {
     pub fn layer(&self) -> Option<&SabLstm> {
         match &self.network {
             Network::Recurrent(layer) => Some(layer),
-            Network::Transformer(_) => None,
+            _ => None,
         }
+    }
+
+    /// Weights that are trained: those of a scorer are not, where there is nothing to score.
+    pub fn live_parameters(&self) -> usize {
+        let idle = self.layer().filter(|_| self.from_summary.is_none());
+        self.num_params() - idle.map_or(0, |layer| layer.scorer.num_params())
     }
 
     /// Whether memory grows with the square of a sequence's length.
     pub(crate) fn looks_at_all_pairs(&self) -> bool {
-        self.layer().is_none_or(|layer| layer.settings.k_top >= ALL)
+        match &self.network {
+            Network::Recurrent(layer) => layer.settings.k_top >= ALL,
+            Network::Gru(_) | Network::MinGru(_) => false,
+            Network::Transformer(_) => true,
+        }
     }
 
     /// Answers at the last `answers` steps of `input` `[batch, time, d_input]`, as
@@ -94,7 +121,7 @@ impl TaskModel {
     pub fn infer(&self, input: Tensor<3>, answers: usize) -> Tensor<3> {
         let [_, steps, _] = input.dims();
         let chunk = match &self.network {
-            Network::Recurrent(_) => CHUNK,
+            Network::Recurrent(_) | Network::Gru(_) | Network::MinGru(_) => CHUNK,
             // It has no state that could be carried.
             Network::Transformer(_) => steps,
         };
@@ -126,22 +153,44 @@ impl TaskModel {
     }
 
     /// Goes over `x`, and gives what the readout needs of its steps from `skip` on.
-    fn run(&self, x: Tensor<3>, skip: usize, state: Option<SabLstmState>) -> Steps {
+    fn run(&self, x: Tensor<3>, skip: usize, state: Option<State>) -> Steps {
         let [_, length, _] = x.dims();
+        // Of a chunk without answers only the state is needed; one step is the least to ask for.
+        let skip = skip.min(length - 1);
+        let read = |hidden: Tensor<3>| hidden.narrow(1, skip, length - skip);
         match &self.network {
             Network::Recurrent(layer) => {
-                // Of a chunk without answers only the state is needed; one step is the least to ask for.
-                let steps: Vec<usize> = (skip.min(length - 1)..length).collect();
+                let state = match state {
+                    Some(State::Recurrent(state)) => Some(state),
+                    _ => None,
+                };
+                let steps: Vec<usize> = (skip..length).collect();
                 let output = match steps.len() == length {
                     true => layer.forward_with_reminders(x, state),
                     false => layer.forward_at(x, &steps, state),
                 };
                 let summary = self.from_summary.is_some().then_some(output.summary);
-                Steps { hidden: output.hidden, summary, state: Some(output.state) }
+                let state = Some(State::Recurrent(output.state));
+                Steps { hidden: output.hidden, summary, state }
+            }
+            Network::Gru(network) => {
+                let state = match state {
+                    Some(State::Gru(state)) => state,
+                    _ => None,
+                };
+                let (hidden, state) = network.forward(x, state);
+                Steps { hidden: read(hidden), summary: None, state: Some(State::Gru(state)) }
+            }
+            Network::MinGru(network) => {
+                let states = match state {
+                    Some(State::MinGru(states)) => Some(states),
+                    _ => None,
+                };
+                let (hidden, states) = network.forward(x, states);
+                Steps { hidden: read(hidden), summary: None, state: Some(State::MinGru(states)) }
             }
             Network::Transformer(network) => {
-                let hidden = network.forward(x).narrow(1, skip, length - skip);
-                Steps { hidden, summary: None, state: None }
+                Steps { hidden: read(network.forward(x)), summary: None, state: None }
             }
         }
     }
@@ -152,6 +201,21 @@ impl TaskModel {
             (Some(readout), Some(summary)) => from_hidden + readout.forward(summary),
             _ => from_hidden,
         }
+    }
+}
+
+/// Adds `raise` to the bias of the forget gate, the second of four.
+fn raise_forget_bias(layer: SabLstm, raise: f64) -> SabLstm {
+    let d_hidden = layer.d_hidden;
+    let raised = |bias: Param<Tensor<1>>| {
+        let gate = [d_hidden..2 * d_hidden];
+        let bias = bias.val().detach();
+        let of_gate = bias.clone().slice(gate.clone()).add_scalar(raise);
+        Param::from_tensor(bias.slice_assign(gate, of_gate))
+    };
+    match raise {
+        0.0 => layer,
+        _ => SabLstm { bias_ih: layer.bias_ih.map(raised), ..layer },
     }
 }
 
@@ -181,6 +245,8 @@ mod tests {
     #[case(ModelKind::Lstm)]
     #[case(ModelKind::Tbptt)]
     #[case(ModelKind::Attention)]
+    #[case(ModelKind::Gru)]
+    #[case(ModelKind::MinGru)]
     fn chunks_give_the_answers_of_the_whole(#[case] kind: ModelKind) {
         let device = Device::flex();
         let config = tiny(kind);
@@ -199,6 +265,8 @@ mod tests {
     #[case(ModelKind::Tbptt)]
     #[case(ModelKind::Lstm)]
     #[case(ModelKind::Attention)]
+    #[case(ModelKind::Gru)]
+    #[case(ModelKind::MinGru)]
     #[case(ModelKind::Transformer)]
     fn the_last_answer_sends_gradient_where_the_model_says(#[case] kind: ModelKind) {
         let device = Device::flex().autodiff();
@@ -219,6 +287,76 @@ mod tests {
                 ModelKind::Tbptt => assert_eq!(*g > 0.0, step == 10, "{grad:?}"),
                 _ => assert!(*g > 0.0, "{grad:?}"),
             }
+        }
+    }
+
+    #[rstest]
+    #[case(ModelKind::Sab)]
+    #[case(ModelKind::Lstm)]
+    #[case(ModelKind::Tbptt)]
+    #[case(ModelKind::Attention)]
+    #[case(ModelKind::Gru)]
+    #[case(ModelKind::MinGru)]
+    #[case(ModelKind::Transformer)]
+    fn no_answer_depends_on_a_later_step(#[case] kind: ModelKind) {
+        let device = Device::flex();
+        let config = tiny(kind);
+        let model = TaskModel::new(&config, &device).unwrap();
+        let input = batch(&config, 5, 2, &device).input;
+        let whole = model.forward(input.clone(), 11);
+        for steps in 1..11 {
+            let start = model.forward(input.clone().narrow(1, 0, steps), steps);
+            let of_whole = whole.clone().narrow(1, 0, steps);
+            let near = Tolerance::absolute(1e-5);
+            start.into_data().assert_approx_eq::<f32>(&of_whole.into_data(), near);
+        }
+    }
+
+    #[rstest]
+    #[case(ModelKind::Sab)]
+    #[case(ModelKind::Lstm)]
+    #[case(ModelKind::Tbptt)]
+    #[case(ModelKind::Attention)]
+    #[case(ModelKind::Gru)]
+    #[case(ModelKind::MinGru)]
+    #[case(ModelKind::Transformer)]
+    fn live_parameters_are_those_that_get_a_gradient(#[case] kind: ModelKind) {
+        let device = Device::flex().autodiff();
+        let config = tiny(kind);
+        let model = TaskModel::new(&config, &device).unwrap();
+        let grads = model.forward(batch(&config, 5, 2, &device).input, 3).sum().backward();
+        let grads = burn::optim::GradientsParams::from_grads(grads, &model);
+        struct Count<'a>(&'a burn::optim::GradientsParams, usize);
+        impl burn::module::ModuleVisitor for Count<'_> {
+            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+                if self
+                    .0
+                    .get::<D>(param.id)
+                    .is_some_and(|grad| grad.abs().max().into_scalar::<f32>() > 0.0)
+                {
+                    self.1 += param.shape().num_elements();
+                }
+            }
+        }
+        let mut count = Count(&grads, 0);
+        model.visit(&mut count);
+        assert_eq!(model.live_parameters(), count.1);
+    }
+
+    #[test]
+    fn the_forget_gate_alone_is_raised() {
+        let device = Device::flex();
+        let bias = |forget_bias| {
+            let config = TrainConfig { forget_bias, ..tiny(ModelKind::Lstm) };
+            let model = TaskModel::new(&config, &device).unwrap();
+            let bias = model.layer().unwrap().bias_ih.as_ref().unwrap().val();
+            bias.into_data().iter::<f32>().collect::<Vec<_>>()
+        };
+        let (drawn, raised) = (bias(0.0), bias(1.0));
+        assert_eq!(drawn.len(), 4 * 8);
+        for (place, (drawn, raised)) in drawn.iter().zip(&raised).enumerate() {
+            let expected = if place / 8 == 1 { drawn + 1.0 } else { *drawn };
+            assert_eq!(*raised, expected, "element {place}");
         }
     }
 

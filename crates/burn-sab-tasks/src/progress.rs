@@ -49,7 +49,7 @@ impl Progress {
         Self {
             update: 0,
             stream: DataStream::new(config.seed, Purpose::Training),
-            longest: config.curriculum.first_longest(config.span),
+            longest: config.curriculum.first_longest(&config.task, config.span),
             longest_trained: 0,
             skipped: 0,
             skipped_in_a_row: 0,

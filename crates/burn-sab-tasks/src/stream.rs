@@ -58,6 +58,21 @@ impl DataStream {
         ((u64::from(self.0.next_u32()) * u64::from(bound)) >> 32) as usize
     }
 
+    /// `count` different whole numbers in `[0, bound)`, in random order: the first places of a shuffled
+    /// list. Every such list is equally likely.
+    ///
+    /// # Panics
+    ///
+    /// Panics if `count` is greater than `bound`, or if `bound` does not fit into 32 bits.
+    pub fn distinct(&mut self, count: usize, bound: usize) -> Vec<usize> {
+        let mut numbers: Vec<usize> = (0..bound).collect();
+        for place in 0..count {
+            numbers.swap(place, place + self.below(bound - place));
+        }
+        numbers.truncate(count);
+        numbers
+    }
+
     /// A number in `[0, 1)`, a multiple of 2^-24 (exact in f32).
     pub fn unit(&mut self) -> f32 {
         (self.0.next_u32() >> 8) as f32 * (1.0 / (1 << 24) as f32)
@@ -90,6 +105,22 @@ mod tests {
             assert_eq!(stream.below(1 << 20), restored.below(1 << 20));
             assert_eq!(stream.unit(), restored.unit());
         }
+    }
+
+    #[test]
+    fn distinct_numbers_are_all_lists_equally_often() {
+        let mut stream = DataStream::new(2, Purpose::Training);
+        assert!(stream.distinct(0, 0).is_empty());
+        let mut sorted = stream.distinct(7, 7);
+        sorted.sort_unstable();
+        assert_eq!(sorted, [0, 1, 2, 3, 4, 5, 6]);
+        let mut found = std::collections::BTreeMap::new();
+        for _ in 0..6000 {
+            *found.entry(stream.distinct(2, 3)).or_insert(0) += 1;
+        }
+        assert_eq!(found.len(), 6);
+        // 1,000 expected; 5 standard deviations are 144.
+        assert!(found.values().all(|count| (856..1144).contains(count)), "{found:?}");
     }
 
     #[test]

@@ -36,7 +36,7 @@ impl Scale {
                     powers: true,
                 }
             }
-            Task::Copying { .. } | Task::PixelMnist { .. } | Task::PixelCifar => Self {
+            _ => Self {
                 bottom: 0.0,
                 top: 102.0,
                 label: if task.has_one_span() { "images right (%)" } else { "symbols right (%)" },

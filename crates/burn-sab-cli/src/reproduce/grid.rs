@@ -7,11 +7,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use burn_sab_tasks::Task;
+use clap::ValueEnum;
 use serde::Deserialize;
 use toml::{Table, Value};
 
 use super::args::{ReproduceArgs, Size, TableName};
 use crate::error::usage;
+use crate::values::TaskName;
 
 /// A declared grid.
 #[derive(Debug, Clone, Deserialize)]
@@ -230,11 +233,11 @@ impl Grid {
         };
         flag("model", model.to_owned());
         flag("compare", "none".to_owned());
-        match self.task.as_str() {
-            "copying" => flag("delay", span.to_string()),
-            // Images are as long as they are.
-            "mnist" | "cifar" => {}
-            _ => flag("length", span.to_string()),
+        // Images are as long as they are. `sab train` refuses what is no task.
+        if let Ok(task) = TaskName::from_str(&self.task, false).map(Task::from)
+            && !task.has_one_span()
+        {
+            flag(task.span_name(), span.to_string());
         }
         if let (Some(folder), Some(of_task)) = (data, &self.data) {
             flag("data", folder.join(of_task).display().to_string());

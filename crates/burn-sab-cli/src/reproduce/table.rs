@@ -7,6 +7,7 @@ use burn_sab_tasks::{Metrics, Task};
 use super::grid::Grid;
 use super::group::{Group, held, spread};
 use super::run::{Finished, Run, State};
+use crate::report::in_words;
 use crate::text::{duration, markdown_table, thousands};
 
 /// The page of a grid. `pictures` are files beside it, with what they show.
@@ -172,13 +173,14 @@ fn shown_level(task: &Task, level: f64) -> String {
 fn legend(task: &Task, level: Option<f64>, runs: &[(&Run, State)]) -> String {
     let settings = &runs[0].0.settings;
     let what = match task {
-        Task::Copying { symbols, alphabet } => format!(
-            "symbols right, {symbols} symbols out of {alphabet} (chance {:.1} %)",
-            100.0 / *alphabet as f64
-        ),
         Task::Adding => "mean squared error (always answering 1: 0.167)".to_owned(),
         Task::PixelMnist { .. } | Task::PixelCifar => "images right (chance 10 %)".to_owned(),
         Task::Text { .. } => "bits per character".to_owned(),
+        _ => format!(
+            "symbols right, {} (chance {:.1} %)",
+            in_words(task),
+            100.0 / task.d_output() as f64
+        ),
     };
     let held = level.map_or_else(String::new, |level| {
         let level = shown_level(task, level);

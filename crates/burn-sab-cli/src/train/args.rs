@@ -21,7 +21,7 @@ pub struct TrainArgs {
     pub task: Option<TaskName>,
 
     /// Which network: SAB, an LSTM with full backpropagation, one with truncated backpropagation, one with
-    /// full self-attention, or a small Transformer [default: sab]
+    /// full self-attention, a GRU, three layers of minGRU, or a small Transformer [default: sab]
     #[arg(long, value_enum, value_name = "MODEL")]
     pub model: Option<ModelName>,
 
@@ -36,6 +36,9 @@ pub struct TrainArgs {
     /// Hidden units [default: 128]
     #[arg(long, value_name = "H", help_heading = "Layer")]
     pub hidden: Option<usize>,
+    /// Added to the drawn bias of the forget gate [default: 0]
+    #[arg(long, value_name = "X", help_heading = "Layer")]
+    pub forget_bias: Option<f64>,
     /// How slots are scored [default: dot]
     #[arg(long, value_parser = flags::score(), help_heading = "Layer")]
     pub score: Option<ScoreKind>,
@@ -51,10 +54,11 @@ pub struct TrainArgs {
     #[command(flatten)]
     pub settings: SettingFlags,
 
-    /// Steps between the symbols and their recall (copying) [default: 100]
+    /// Steps between the symbols and their recall (copying); distractors in a sequence (selective-copying,
+    /// marked-symbol) [default: 100]
     #[arg(long, value_name = "D", help_heading = "Task")]
     pub delay: Option<usize>,
-    /// Steps of a sequence (adding, text) [default: 100]
+    /// Steps of a sequence (induction, recall, adding, text) [default: induction, recall: 256; others: 100]
     #[arg(long, value_name = "T", help_heading = "Task")]
     pub length: Option<usize>,
     /// Where the files are: a folder with those of mnist, cifar, the Penn Treebank or text8, or any text file
@@ -63,18 +67,44 @@ pub struct TrainArgs {
     /// Whether the pixels come in an order drawn once and for all (mnist)
     #[arg(long, help_heading = "Task")]
     pub permuted: bool,
-    /// Symbols to be remembered (copying) [default: 10]
+    /// Symbols to be remembered (copying, selective-copying) [default: 10]
     #[arg(long, value_name = "S", help_heading = "Task")]
     pub symbols: Option<usize>,
-    /// How many different symbols there are (copying) [default: 8]
+    /// How many different symbols there are (copying, selective-copying, marked-symbol)
+    /// [default: marked-symbol: 4; others: 8]
     #[arg(long, value_name = "K", help_heading = "Task")]
     pub alphabet: Option<usize>,
+    /// How many different distractors there are (selective-copying, marked-symbol, recall) [default: 8]
+    #[arg(long, value_name = "K", help_heading = "Task")]
+    pub distractors: Option<usize>,
+    /// How many different tokens there are (induction) [default: 16]
+    #[arg(long, value_name = "K", help_heading = "Task")]
+    pub vocabulary: Option<usize>,
+    /// Pairs of a key and its value in a sequence (recall) [default: 8]
+    #[arg(long, value_name = "N", help_heading = "Task")]
+    pub pairs: Option<usize>,
+    /// Keys whose values are asked for in a sequence (recall) [default: 4]
+    #[arg(long, value_name = "N", help_heading = "Task")]
+    pub queries: Option<usize>,
+    /// How many different keys there are (recall) [default: 16]
+    #[arg(long, value_name = "K", help_heading = "Task")]
+    pub keys: Option<usize>,
+    /// How many different values there are (recall) [default: 16]
+    #[arg(long, value_name = "K", help_heading = "Task")]
+    pub values: Option<usize>,
     /// Delays or lengths at which the trained networks are tested
-    /// [default: copying: the delay, 10 and 100 times the delay; others: the length]
-    #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Task")]
+    /// [default: the delay, 10 and 100 times the delay; induction, recall: the length and 10 times the length; others:
+    /// the length]
+    #[arg(
+        long,
+        visible_alias = "test-lengths",
+        value_name = "LIST",
+        value_delimiter = ',',
+        help_heading = "Task"
+    )]
     pub test_delays: Option<Vec<usize>>,
     /// Sequences per test, or as many as the files have
-    /// [default: copying, adding: 64; mnist, cifar: 10000; text: 1000]
+    /// [default: mnist, cifar: 10000; text: 1000; others: 64]
     #[arg(long, value_name = "N", help_heading = "Task")]
     pub test_sequences: Option<usize>,
     /// Most steps of a test, those of all sequences together: tests at long delays take fewer sequences,
@@ -82,7 +112,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N", help_heading = "Task")]
     pub test_steps: Option<usize>,
 
-    /// Whether the delay grows during training [default: copying: grow; others: none]
+    /// Whether the delay or length grows during training [default: adding, mnist, cifar, text: none; others: grow]
     #[arg(long, value_enum, help_heading = "Training")]
     pub curriculum: Option<CurriculumName>,
     /// Sequences per update [default: 64]
@@ -91,9 +121,8 @@ pub struct TrainArgs {
     /// Most updates [default: 10000]
     #[arg(long, value_name = "N", help_heading = "Training")]
     pub updates: Option<usize>,
-    /// Stop when held-out sequences reach this accuracy (copying, mnist, cifar), or fall to this mean squared
-    /// error (adding) or these bits per character (text), or "never"
-    /// [default: copying: 0.99; adding: 0.001; others: never]
+    /// Stop when held-out sequences reach this accuracy, or fall to this mean squared error (adding) or these bits
+    /// per character (text), or "never" [default: adding: 0.001; mnist, cifar, text: never; others: 0.99]
     #[arg(long, value_name = "X", help_heading = "Training", value_parser = level_or_never)]
     pub stop_at: Option<LevelOrNever>,
     /// Learning rate of Adam [default: 0.002]

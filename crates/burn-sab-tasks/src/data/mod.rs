@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use crate::stream::{DataStream, Purpose};
-use crate::task::{Batch, Target, Task, adding, copying};
+use crate::task::{Batch, Target, Task, adding, copying, induction, recall, selective};
 use images::Images;
 use text::Text;
 
@@ -101,7 +101,6 @@ impl Examples {
     pub fn load(task: Task, path: Option<&Path>) -> Result<Self, DataError> {
         let path = || path.ok_or(DataError::NotNamed { task: task.name() });
         let source = match task {
-            Task::Copying { .. } | Task::Adding => Source::Generated,
             Task::PixelMnist { permuted } => {
                 let images = mnist::read(path()?)?;
                 let order = images.order(permuted);
@@ -123,6 +122,7 @@ impl Examples {
                 }
                 Source::Text(text)
             }
+            _ => Source::Generated,
         };
         Ok(Self { task, source })
     }
@@ -221,6 +221,34 @@ impl Examples {
                 let sequences = copying::sequences(stream, rows, symbols, alphabet, span);
                 self.batch(sequences, span, rows, device)
             }
+            Task::SelectiveCopying { symbols, alphabet, distractors } => {
+                let sizes = [alphabet, distractors];
+                let sequences = selective::sequences(stream, rows, symbols, sizes, span);
+                self.batch(sequences, span, rows, device)
+            }
+            Task::MarkedSymbol { alphabet, distractors } => {
+                let sizes = [alphabet, distractors];
+                let sequences = selective::sequences(stream, rows, 1, sizes, span);
+                self.batch(sequences, span, rows, device)
+            }
+            Task::Induction { vocabulary } => {
+                let sequences = induction::sequences(stream, rows, vocabulary, span);
+                self.batch(sequences, span, rows, device)
+            }
+            Task::Recall { pairs, queries, keys, values, distractors } => {
+                let sizes = recall::Sizes { pairs, queries, keys, values, distractors };
+                let drawn = recall::sequences(stream, rows, sizes, span);
+                let tensor = |elements| {
+                    Tensor::from_data(TensorData::new(elements, [rows, queries]), device)
+                };
+                Batch {
+                    input: self.input(drawn.input, span, rows, device),
+                    target: Target::SymbolsAt {
+                        symbols: tensor(drawn.values),
+                        places: tensor(drawn.places),
+                    },
+                }
+            }
             _ => {
                 let (input, sums) = adding::sequences(stream, rows, span);
                 let sums = Tensor::from_data(TensorData::new(sums, [rows, 1]), device);
@@ -263,6 +291,10 @@ mod tests {
         let text = Task::Text { characters: 5 };
         for (task, path, span, input, answers) in [
             (Task::copying(), None, 7, [4, 27, 10], 10),
+            (Task::selective_copying(), None, 7, [4, 27, 17], 10),
+            (Task::marked_symbol(), None, 7, [4, 9, 13], 1),
+            (Task::induction(), None, 7, [4, 7, 17], 1),
+            (Task::recall(), None, 27, [4, 27, 40], 4),
             (Task::Adding, None, 7, [4, 7, 2], 1),
             (Task::PixelMnist { permuted: true }, Some(folder.path()), 784, [4, 784, 1], 1),
             (Task::PixelCifar, Some(folder.path()), 1024, [4, 1024, 3], 1),
@@ -278,6 +310,10 @@ mod tests {
             assert_eq!(held_out.input.dims(), [2, input[1], input[2]], "{task:?}");
             let found = match training.target {
                 Target::Symbols(symbols) => symbols.dims(),
+                Target::SymbolsAt { symbols, places } => {
+                    assert_eq!(symbols.dims(), places.dims());
+                    symbols.dims()
+                }
                 Target::Sums(sums) => sums.dims(),
             };
             assert_eq!(found, [4, answers], "{task:?}");

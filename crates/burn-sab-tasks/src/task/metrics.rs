@@ -99,10 +99,11 @@ pub(crate) struct Tally {
 impl Tally {
     /// Counts a batch; `answers` is `[batch, answers, d_output]`.
     pub(crate) fn add(&mut self, answers: Tensor<3>, target: Target) {
+        let answers = target.asked(answers);
         let [rows, per_row, _] = answers.dims();
         self.answers += (rows * per_row) as f64;
         match target {
-            Target::Symbols(symbols) => {
+            Target::Symbols(symbols) | Target::SymbolsAt { symbols, .. } => {
                 let symbols = symbols.unsqueeze_dim::<3>(2);
                 let right = answers.clone().argmax(2).equal(symbols.clone()).int().sum();
                 self.right += right.into_scalar::<i64>() as f64;
@@ -119,15 +120,15 @@ impl Tally {
     pub(crate) fn metrics(&self, task: &Task) -> Metrics {
         let per_answer = |sum: f64| rounded(sum / self.answers);
         match task {
-            Task::Copying { .. } | Task::PixelMnist { .. } | Task::PixelCifar => Metrics::Classes {
-                accuracy: per_answer(self.right),
-                cross_entropy: per_answer(self.loss),
-            },
             Task::Text { .. } => Metrics::Text {
                 bits_per_character: per_answer(self.loss / LN_2),
                 accuracy: per_answer(self.right),
             },
             Task::Adding => Metrics::Adding { mse: per_answer(self.loss) },
+            _ => Metrics::Classes {
+                accuracy: per_answer(self.right),
+                cross_entropy: per_answer(self.loss),
+            },
         }
     }
 }
@@ -165,6 +166,29 @@ mod tests {
         };
         assert!((bits_per_character - expected / LN_2).abs() < 1e-6, "{bits_per_character}");
         assert!((accuracy - 2.0 / 3.0).abs() < 1e-11);
+    }
+
+    #[test]
+    fn only_what_is_asked_for_counts() {
+        let device = Device::flex();
+        // Rows of three steps; only the third step of the first and the first of the second are right.
+        let (sure, wrong) = ([9.0f32, 0.0], [0.0, 9.0]);
+        let answers = Tensor::<3>::from_data([[wrong, wrong, sure], [sure, wrong, wrong]], &device);
+        let at = |places: [[i64; 2]; 2]| Target::SymbolsAt {
+            symbols: Tensor::from_data([[0i64, 0], [0, 0]], &device),
+            places: Tensor::from_data(places, &device),
+        };
+        for (places, right) in [([[1, 2], [0, 1]], 0.5), ([[2, 2], [0, 0]], 1.0)] {
+            let mut tally = Tally::default();
+            tally.add(answers.clone(), at(places));
+            let Metrics::Classes { accuracy, cross_entropy } = tally.metrics(&Task::recall())
+            else {
+                panic!("metrics of another task")
+            };
+            assert_eq!(accuracy, right);
+            let loss = Task::recall().loss(answers.clone(), at(places)).into_scalar::<f64>();
+            assert!((loss - cross_entropy).abs() < 1e-6, "{loss} {cross_entropy}");
+        }
     }
 
     #[test]

@@ -2,7 +2,10 @@
 
 pub(crate) mod adding;
 pub(crate) mod copying;
+pub(crate) mod induction;
 mod metrics;
+pub(crate) mod recall;
+pub(crate) mod selective;
 
 pub use metrics::Metrics;
 pub(crate) use metrics::Tally;
@@ -20,8 +23,8 @@ pub(crate) const CIFAR_CHANNELS: usize = 3;
 /// A task on sequences that are generated on the fly, or come from files.
 ///
 /// Every task has a *span*, the distance over which the network has to remember: the delay of the
-/// copying task, the length of a sequence in the others. A curriculum grows it, and tests stretch it; for
-/// images it is what it is.
+/// copying tasks and of the marked symbol, the length of a sequence in the others. A curriculum grows it,
+/// and tests stretch it; for images it is what it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Task {
@@ -35,6 +38,61 @@ pub enum Task {
         symbols: usize,
         /// How many different symbols there are, 8 in the literature. Chance is one in `alphabet`.
         alphabet: usize,
+    },
+    /// Say the symbols among distractors again.
+    ///
+    /// A sequence is `symbols` symbols drawn from `alphabet` at random places among `delay` random
+    /// distractors, then `symbols` marks during which the symbols are to be said in their order: `delay +
+    /// 2 * symbols` steps. The input is one-hot over the alphabet, the distractors and the mark.
+    ///
+    /// After Gu and Dao 2023, arXiv 2312.00752, section 4.1.1, where blanks stand for the distractors.
+    SelectiveCopying {
+        /// Symbols to be remembered.
+        symbols: usize,
+        /// How many different symbols there are. Chance is one in `alphabet`.
+        alphabet: usize,
+        /// How many different distractors there are.
+        distractors: usize,
+    },
+    /// Name the one symbol among distractors: selective copying of one symbol, `delay + 2` steps.
+    MarkedSymbol {
+        /// How many different symbols there are. Chance is one in `alphabet`.
+        alphabet: usize,
+        /// How many different distractors there are.
+        distractors: usize,
+    },
+    /// Name the token that followed the special token when that comes again.
+    ///
+    /// A sequence is random tokens drawn from `vocabulary`, the special token in the place of one of them,
+    /// anywhere but at the end, and the special token again at the last step, which gives the answer. The
+    /// input is one-hot over the vocabulary and the special token.
+    ///
+    /// Gu and Dao 2023, arXiv 2312.00752, section 4.1.2 (vocabulary 16, trained at length 256).
+    Induction {
+        /// How many different tokens there are. Chance is one in `vocabulary`.
+        vocabulary: usize,
+    },
+    /// Name the values of keys: multi-query associative recall.
+    ///
+    /// A sequence is `pairs` keys, all different, each followed by its value; then noise of random
+    /// distractors, in which `queries` of the keys, all different, stand at random places. The value of a
+    /// key is to be named at the step at which the key comes again. The input is one-hot over the keys, the values
+    /// and the distractors.
+    ///
+    /// After Arora et al. 2023, arXiv 2312.04927 (MQAR), where the noise is drawn from keys and values too and
+    /// queries are more frequent soon after the pairs. Here their places are uniform.
+    Recall {
+        /// Pairs of a key and its value in a sequence.
+        pairs: usize,
+        /// Keys that are asked for in a sequence, at most `pairs`.
+        queries: usize,
+        /// How many different keys there are, at least `pairs`.
+        keys: usize,
+        /// How many different values there are. Chance is one in `values`; one in `pairs` for a network that names any
+        /// of the values in the sequence.
+        values: usize,
+        /// How many different distractors there are.
+        distractors: usize,
     },
     /// Add two marked numbers.
     ///
@@ -75,8 +133,24 @@ pub struct Batch {
 pub enum Target {
     /// The symbol, class or next character at each of the last steps, `[batch, answers]`.
     Symbols(Tensor<2, Int>),
+    /// The same for some of the last steps, which differ from row to row; both `[batch, asked]`.
+    SymbolsAt {
+        /// The symbols.
+        symbols: Tensor<2, Int>,
+        /// Their steps, counted from the first of the last steps.
+        places: Tensor<2, Int>,
+    },
     /// The sum at the last step, `[batch, 1]`.
     Sums(Tensor<2>),
+}
+
+impl Target {
+    /// The answers among `answers`, `[batch, answers, d_output]`, that are asked for.
+    pub(crate) fn asked(&self, answers: Tensor<3>) -> Tensor<3> {
+        let Self::SymbolsAt { places, .. } = self else { return answers };
+        let [_, _, outputs] = answers.dims();
+        answers.gather(1, places.clone().unsqueeze_dim::<3>(2).repeat_dim(2, outputs))
+    }
 }
 
 impl Task {
@@ -85,10 +159,60 @@ impl Task {
         Self::Copying { symbols: 10, alphabet: 8 }
     }
 
+    /// Selective copying of as many symbols among 8 distractors.
+    pub fn selective_copying() -> Self {
+        Self::SelectiveCopying { symbols: 10, alphabet: 8, distractors: 8 }
+    }
+
+    /// One symbol out of 4 among 8 distractors.
+    pub fn marked_symbol() -> Self {
+        Self::MarkedSymbol { alphabet: 4, distractors: 8 }
+    }
+
+    /// Induction heads as the literature has them: a vocabulary of 16.
+    pub fn induction() -> Self {
+        Self::Induction { vocabulary: 16 }
+    }
+
+    /// Eight pairs of 16 keys and 16 values, of which four are asked for among 8 distractors.
+    pub fn recall() -> Self {
+        Self::Recall { pairs: 8, queries: 4, keys: 16, values: 16, distractors: 8 }
+    }
+
+    /// The numbers that make the task larger or smaller, by their names on the command line.
+    pub fn sizes(&mut self) -> Vec<(&'static str, &mut usize)> {
+        match self {
+            Self::Copying { symbols, alphabet } => {
+                vec![("symbols", symbols), ("alphabet", alphabet)]
+            }
+            Self::SelectiveCopying { symbols, alphabet, distractors } => {
+                vec![("symbols", symbols), ("alphabet", alphabet), ("distractors", distractors)]
+            }
+            Self::MarkedSymbol { alphabet, distractors } => {
+                vec![("alphabet", alphabet), ("distractors", distractors)]
+            }
+            Self::Induction { vocabulary } => vec![("vocabulary", vocabulary)],
+            Self::Recall { pairs, queries, keys, values, distractors } => vec![
+                ("pairs", pairs),
+                ("queries", queries),
+                ("keys", keys),
+                ("values", values),
+                ("distractors", distractors),
+            ],
+            Self::Adding | Self::PixelMnist { .. } | Self::PixelCifar | Self::Text { .. } => {
+                Vec::new()
+            }
+        }
+    }
+
     /// The name by which the task is called on the command line and in run folders.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Copying { .. } => "copying",
+            Self::SelectiveCopying { .. } => "selective-copying",
+            Self::MarkedSymbol { .. } => "marked-symbol",
+            Self::Induction { .. } => "induction",
+            Self::Recall { .. } => "recall",
             Self::Adding => "adding",
             Self::PixelMnist { .. } => "mnist",
             Self::PixelCifar => "cifar",
@@ -99,7 +223,9 @@ impl Task {
     /// What the span is called: "delay" or "length".
     pub fn span_name(&self) -> &'static str {
         match self {
-            Self::Copying { .. } => "delay",
+            Self::Copying { .. } | Self::SelectiveCopying { .. } | Self::MarkedSymbol { .. } => {
+                "delay"
+            }
             _ => "length",
         }
     }
@@ -107,7 +233,12 @@ impl Task {
     /// The smallest span for which the task exists.
     pub fn shortest_span(&self) -> usize {
         match self {
-            Self::Copying { .. } | Self::Text { .. } => 1,
+            Self::Copying { .. }
+            | Self::SelectiveCopying { .. }
+            | Self::MarkedSymbol { .. }
+            | Self::Text { .. } => 1,
+            Self::Induction { .. } => 3,
+            Self::Recall { pairs, queries, .. } => 2 * pairs + queries,
             Self::Adding => 2,
             Self::PixelMnist { .. } => MNIST_PIXELS,
             Self::PixelCifar => CIFAR_PIXELS,
@@ -121,13 +252,17 @@ impl Task {
 
     /// Whether the sequences come from files.
     pub fn needs_files(&self) -> bool {
-        !matches!(self, Self::Copying { .. } | Self::Adding)
+        matches!(self, Self::PixelMnist { .. } | Self::PixelCifar | Self::Text { .. })
     }
 
     /// Input features per step.
     pub fn d_input(&self) -> usize {
         match self {
             Self::Copying { alphabet, .. } => alphabet + 2,
+            Self::SelectiveCopying { alphabet, distractors, .. }
+            | Self::MarkedSymbol { alphabet, distractors } => alphabet + distractors + 1,
+            Self::Induction { vocabulary } => vocabulary + 1,
+            Self::Recall { keys, values, distractors, .. } => keys + values + distractors,
             Self::Adding => 2,
             Self::PixelMnist { .. } => 1,
             Self::PixelCifar => CIFAR_CHANNELS,
@@ -138,7 +273,11 @@ impl Task {
     /// Outputs per answering step.
     pub fn d_output(&self) -> usize {
         match self {
-            Self::Copying { alphabet, .. } => *alphabet,
+            Self::Copying { alphabet, .. }
+            | Self::SelectiveCopying { alphabet, .. }
+            | Self::MarkedSymbol { alphabet, .. } => *alphabet,
+            Self::Induction { vocabulary } => *vocabulary,
+            Self::Recall { values, .. } => *values,
             Self::Adding => 1,
             Self::PixelMnist { .. } | Self::PixelCifar => CLASSES,
             Self::Text { characters } => *characters,
@@ -148,20 +287,28 @@ impl Task {
     /// Steps of a sequence with this span.
     pub fn steps(&self, span: usize) -> usize {
         match self {
-            Self::Copying { symbols, .. } => span + 2 * symbols,
+            Self::Copying { symbols, .. } | Self::SelectiveCopying { symbols, .. } => {
+                span + 2 * symbols
+            }
+            Self::MarkedSymbol { .. } => span + 2,
             _ => span,
         }
     }
 
-    /// How many steps of a sequence with this span, the last ones, give an answer. Only these enter the
-    /// loss.
+    /// How many steps of a sequence with this span, the last ones, give an answer. Only these, or of them those
+    /// that the [target](Target) names, enter the loss.
     ///
     /// The authors' release takes the loss over all steps of the copying task, most of which say
     /// "blank"; that adds an easy part to the loss and nothing to what is learnt.
     pub fn answers(&self, span: usize) -> usize {
         match self {
-            Self::Copying { symbols, .. } => *symbols,
-            Self::Adding | Self::PixelMnist { .. } | Self::PixelCifar => 1,
+            Self::Copying { symbols, .. } | Self::SelectiveCopying { symbols, .. } => *symbols,
+            Self::Recall { pairs, .. } => span - 2 * pairs,
+            Self::MarkedSymbol { .. }
+            | Self::Induction { .. }
+            | Self::Adding
+            | Self::PixelMnist { .. }
+            | Self::PixelCifar => 1,
             Self::Text { .. } => span,
         }
     }
@@ -170,11 +317,31 @@ impl Task {
     ///
     /// `answers` is `[batch, answers, d_output]`: logits, or the sum.
     pub fn loss(&self, answers: Tensor<3>, target: Target) -> Tensor<1> {
+        let answers = target.asked(answers);
         match target {
-            Target::Symbols(symbols) => {
+            Target::Symbols(symbols) | Target::SymbolsAt { symbols, .. } => {
                 log_softmax(answers, 2).gather(2, symbols.unsqueeze_dim(2)).mean().neg()
             }
             Target::Sums(sums) => (answers.squeeze_dim::<2>(2) - sums).square().mean(),
         }
     }
+}
+
+/// One vector of `features` elements a token, flat: 1 at the token, else 0.
+fn one_hot(tokens: &[usize], features: usize) -> Vec<f32> {
+    let mut vectors = vec![0.0; tokens.len() * features];
+    for (vector, token) in vectors.chunks_exact_mut(features).zip(tokens) {
+        vector[*token] = 1.0;
+    }
+    vectors
+}
+
+/// The tokens of [`one_hot`] vectors.
+#[cfg(test)]
+fn read_one_hot(vectors: &[f32], features: usize) -> Vec<usize> {
+    let token = |vector: &[f32]| {
+        assert_eq!(vector.iter().sum::<f32>(), 1.0);
+        vector.iter().position(|&x| x == 1.0).unwrap()
+    };
+    vectors.chunks(features).map(token).collect()
 }
