@@ -214,7 +214,6 @@ impl Settings {
             Some(Preset::Released) => *layer = SabLstmConfig::released(d_input, d_hidden),
             None => layer.d_hidden = d_hidden,
         }
-        set(&mut self.train.forget_bias, args.forget_bias);
         set(&mut layer.score_gain, args.score_gain);
         set(&mut layer.forget_bias, args.forget_bias);
         args.settings.apply(&mut layer.settings);
@@ -375,7 +374,6 @@ fn fixed_flag(args: &TrainArgs) -> Option<String> {
         ("score", args.score.is_some()),
         ("attention", args.attention.is_some()),
         ("score-gain", args.score_gain.is_some()),
-        ("forget-bias", args.forget_bias.is_some()),
         ("data", args.data.is_some()),
         ("permuted", args.permuted),
         ("delay", args.delay.is_some()),
