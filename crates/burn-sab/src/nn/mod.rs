@@ -4,6 +4,7 @@ mod budget;
 mod config;
 mod convert;
 mod lstm;
+mod priority;
 mod scorer;
 mod state;
 
