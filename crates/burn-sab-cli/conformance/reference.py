@@ -43,10 +43,14 @@ class Settings:
     initial_slot: str = "none"
     max_hops: int | None = None
     summary_scale: float = 1.0
+    learned_gain: bool = False
+    detach_scores: bool = False
 
     def metadata(self) -> dict[str, str]:
-        values = dataclasses.asdict(self)
-        return {name: "none" if value is None else str(value) for name, value in values.items()}
+        # A switch that is off is left out: files from before there were switches stay as they were.
+        values = {name: v for name, v in dataclasses.asdict(self).items() if v is not False}
+        words = {None: "none", True: "true"}
+        return {name: words[v] if v is None or v is True else str(v) for name, v in values.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,6 +158,7 @@ def pass_over_time(settings: Settings, given: Tensors, source: list[Tensor] | No
     """Steps 1 to 6 for every t. Slots are retrieved from `source` where it is given, and from the
     pass itself otherwise."""
     score, sparsify = SCORES[settings.score], SPARSIFIERS[settings.sparsifier]
+    gain = given["summary_gain"] if settings.learned_gain else settings.summary_scale
     h, c = given["in.h0"], given["in.c0"]
     done = Pass()
     if settings.initial_slot == "hidden":
@@ -166,10 +171,13 @@ def pass_over_time(settings: Settings, given: Tensors, source: list[Tensor] | No
         summary = torch.zeros_like(provisional)
         if done.slots:
             memory = torch.stack((source or done.slots)[: len(done.slots)], dim=1)
-            scores = score(given, provisional, memory)
+            if settings.detach_scores:
+                scores = score(given, provisional.detach(), memory.detach())
+            else:
+                scores = score(given, provisional, memory)
             weights = sparsify(scores, settings.k_top)
             summary = (weights[:, :, None] * memory).sum(1)
-        h = provisional + settings.summary_scale * summary
+        h = provisional + gain * summary
         if (t + 1) % settings.k_att == 0:
             done.slots.append(h)
         done.hidden.append(h)
@@ -276,6 +284,7 @@ def shapes(settings: Settings, sizes: Sizes) -> dict[str, list[int]]:
         "b.ih": [gates],
         "b.hh": [gates],
         **scorer[settings.score],
+        **({"summary_gain": [hidden]} if settings.learned_gain else {}),
         "up.h": [batch, time, hidden],
         "up.s": [batch, time, hidden],
         "up.c": [batch, hidden],
@@ -417,6 +426,37 @@ SHIPPED = {
         Sizes(2, 12, 1, 4, 3),
         "all",
     ),
+    # Factors on the summary that are learned.
+    "learned-gain": (
+        Settings("dot", "softmax", k_top=2, k_att=2, truncation_offset=1, learned_gain=True),
+        Sizes(3, 12, 2, 5, 3),
+        "all",
+    ),
+    "learned-hops": (
+        Settings(
+            "mlp",
+            "softmax",
+            k_top=2,
+            k_trunc=2,
+            initial_slot="hidden",
+            max_hops=1,
+            learned_gain=True,
+            detach_scores=True,
+        ),
+        Sizes(2, 10, 2, 4, 3),
+        "all",
+    ),
+    # No gradient through scores to states. With raw scores as weights, u has gradient all the same.
+    "detached-scores": (
+        Settings("dot", "threshold", 2, k_trunc=4, initial_slot="hidden", detach_scores=True),
+        Sizes(2, 11, 2, 4, 3),
+        "all",
+    ),
+    "detached-released": (
+        Settings("additive", "released", k_top=3, k_att=2, k_trunc=4, detach_scores=True),
+        Sizes(2, 11, 2, 4, 1),
+        "all",
+    ),
 }
 
 
@@ -431,7 +471,9 @@ def random_case(source: random.Random) -> tuple[Settings, Sizes, str]:
         truncation_offset=source.choice([0, 0, 1, k_trunc - 1, k_trunc, k_trunc + 2]),
         initial_slot=source.choice(["none", "hidden"]),
         max_hops=source.choice([None, None, 0, 1, 2, 3, 5]),
-        summary_scale=source.choice([1.0, 1.0, 0.1, 0.7]),
+        summary_scale=source.choice([1.0, 1.0, 0.1, 0.7, 0.0]),
+        learned_gain=source.choice([False, False, True]),
+        detach_scores=source.choice([False, False, True]),
     )
     sizes = Sizes(
         batch=source.choice([1, 2, 3, 5]),

@@ -214,8 +214,8 @@ impl Settings {
             Some(Preset::Released) => *layer = SabLstmConfig::released(d_input, d_hidden),
             None => layer.d_hidden = d_hidden,
         }
-        set(&mut self.train.forget_bias, args.forget_bias);
         set(&mut layer.score_gain, args.score_gain);
+        set(&mut layer.forget_bias, args.forget_bias);
         args.settings.apply(&mut layer.settings);
         let kind = args.score.unwrap_or(layer.score.kind());
         if kind == ScoreKind::Additive && args.attention.is_some() {

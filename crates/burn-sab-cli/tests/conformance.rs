@@ -231,11 +231,12 @@ fn a_header_that_promises_too_much_is_malformed() {
 #[case("score", "Dot")]
 #[case("sparsifier", "entmax")]
 #[case("initial_slot", "zeros")]
-#[case("summary_scale", "0")]
 #[case("summary_scale", "-0.5")]
 #[case("summary_scale", "NaN")]
 #[case("summary_scale", "1e999")]
 #[case("summary_scale", "all")]
+#[case("learned_gain", "True")]
+#[case("detach_scores", "1")]
 fn a_setting_out_of_range_is_malformed(#[case] name: &str, #[case] value: &str) {
     let bytes = File::shipped("dot-softmax").set(name, value).bytes();
     assert_is_malformed(&bytes, &format!("setting {name} is {value:?}"));
@@ -263,6 +264,10 @@ fn settings_are_known_and_complete() {
     // A score that the tensors were not made for.
     assert_is_malformed(&file().set("score", "dot").bytes(), "no tensor score.query");
     assert_is_malformed(&File::shipped("dot-softmax").set("score", "mlp").bytes(), "tensor");
+    let learned = File::shipped("dot-softmax").set("learned_gain", "true");
+    assert_is_malformed(&learned.bytes(), "no tensor summary_gain");
+    let fixed = File::shipped("learned-gain").set("learned_gain", "false");
+    assert_is_malformed(&fixed.bytes(), "unknown tensor");
 }
 
 #[test]
@@ -295,8 +300,8 @@ fn limits_of_settings_are_no_mistake() {
     }
 }
 
-/// A case of every score.
-const SCORES: [&str; 3] = ["additive-threshold", "mlp-softmax", "dot-softmax"];
+/// A case of every score, and one with learned factors on the summary.
+const SCORES: [&str; 4] = ["additive-threshold", "mlp-softmax", "dot-softmax", "learned-gain"];
 
 #[test]
 fn every_tensor_is_there_in_double_precision_and_finite() {

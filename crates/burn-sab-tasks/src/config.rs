@@ -70,10 +70,6 @@ pub struct TrainConfig {
     /// The layer. Its `d_input` has to be that of the task; the baselines switch its memory off. Of a file
     /// from before a setting was there, that setting has its default.
     pub layer: SabLstmConfig,
-    /// Added to the drawn bias of the forget gate of an LSTM, which SAB has, too; 0 in files that do not know it.
-    /// The other networks have no forget gate.
-    #[serde(default)]
-    pub forget_bias: f64,
     /// Sequences per update.
     pub batch: usize,
     /// The budget: updates, skipped ones included.
@@ -136,7 +132,6 @@ impl TrainConfig {
             curriculum,
             model: ModelKind::Sab,
             layer: SabLstmConfig::new(task.d_input(), 128, true),
-            forget_bias: 0.0,
             batch: 64,
             updates: 10_000,
             lr: 2e-3,
@@ -266,9 +261,6 @@ impl TrainConfig {
             && !(level > 0.0 && level.is_finite())
         {
             return refuse("stop-at", &level, "it has to be greater than 0 and finite");
-        }
-        if !self.forget_bias.is_finite() {
-            return refuse("forget-bias", &self.forget_bias, "it has to be finite");
         }
         if self.layer.d_input != self.task.d_input() {
             return refuse("d_input of the layer", &self.layer.d_input, "the task has another");
@@ -427,7 +419,6 @@ mod tests {
     #[case("196 GiB", |c: &mut TrainConfig| { c.model = ModelKind::Attention; c.span = 20_000 })]
     #[case("GiB", |c: &mut TrainConfig| { c.model = ModelKind::Transformer; c.span = 20_000 })]
     #[case("updates", |c: &mut TrainConfig| c.updates = 0)]
-    #[case("forget-bias is inf", |c: &mut TrainConfig| c.forget_bias = f64::INFINITY)]
     #[case("lr is -1", |c: &mut TrainConfig| c.lr = -1.0)]
     #[case("lr is NaN", |c: &mut TrainConfig| c.lr = f64::NAN)]
     #[case("clip-norm is 0", |c: &mut TrainConfig| c.clip_norm = 0.0)]

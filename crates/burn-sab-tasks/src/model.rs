@@ -77,7 +77,7 @@ impl TaskModel {
                     let network = CausalTransformer::new(layer.d_input, layer.d_hidden, device);
                     Network::Transformer(network)
                 }
-                _ => Network::Recurrent(raise_forget_bias(layer.init(device), config.forget_bias)),
+                _ => Network::Recurrent(layer.init(device)),
             },
         };
         Ok(draw(config.seed, device, init))
@@ -205,21 +205,6 @@ impl TaskModel {
     }
 }
 
-/// Adds `raise` to the bias of the forget gate, the second of four.
-fn raise_forget_bias(layer: SabLstm, raise: f64) -> SabLstm {
-    let d_hidden = layer.d_hidden;
-    let raised = |bias: Param<Tensor<1>>| {
-        let gate = d_hidden..2 * d_hidden;
-        let bias = bias.val();
-        let of_gate = bias.clone().slice(gate.clone()).add_scalar(raise);
-        Param::from_tensor(bias.slice_assign(gate, of_gate).detach())
-    };
-    match raise {
-        0.0 => layer,
-        _ => SabLstm { bias_ih: layer.bias_ih.map(raised), ..layer },
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -342,23 +327,6 @@ mod tests {
         let mut count = Count(&grads, 0);
         model.visit(&mut count);
         assert_eq!(model.live_parameters(), count.1);
-    }
-
-    #[test]
-    fn the_forget_gate_alone_is_raised() {
-        let device = Device::flex();
-        let bias = |forget_bias| {
-            let config = TrainConfig { forget_bias, ..tiny(ModelKind::Lstm) };
-            let model = TaskModel::new(&config, &device).unwrap();
-            let bias = model.layer().unwrap().bias_ih.as_ref().unwrap().val();
-            bias.into_data().iter::<f32>().collect::<Vec<_>>()
-        };
-        let (drawn, raised) = (bias(0.0), bias(1.0));
-        assert_eq!(drawn.len(), 4 * 8);
-        for (place, (drawn, raised)) in drawn.iter().zip(&raised).enumerate() {
-            let expected = if place / 8 == 1 { drawn + 1.0 } else { *drawn };
-            assert_eq!(*raised, expected, "element {place}");
-        }
     }
 
     #[test]

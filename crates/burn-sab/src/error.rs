@@ -20,6 +20,22 @@ pub enum ConfigError {
         /// Its value.
         value: f64,
     },
+    /// A number that has to be finite.
+    #[error("{name} = {value}: it has to be a finite number")]
+    NotFinite {
+        /// The setting.
+        name: &'static str,
+        /// Its value.
+        value: f64,
+    },
+    /// A number that has to be finite and not negative.
+    #[error("{name} = {value}: it has to be a finite number, 0 or above")]
+    Negative {
+        /// The setting.
+        name: &'static str,
+        /// Its value.
+        value: f64,
+    },
     /// [`Strategy::Fused`](crate::Strategy::Fused) or [`Strategy::Primitives`](crate::Strategy::Primitives)
     /// with an option that only the reference covers.
     #[error("strategy {strategy} does not cover {option}: use Auto or Reference")]

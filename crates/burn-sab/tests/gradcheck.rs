@@ -48,6 +48,7 @@ fn parameters(
     #[values(Sparsifier::Threshold, Sparsifier::Released, Sparsifier::Softmax)]
     sparsifier: Sparsifier,
     #[values(Strategy::Reference, Strategy::Primitives, Strategy::Auto)] strategy: Strategy,
+    #[values(false, true)] learned_gain: bool,
 ) {
     let config = SabLstmConfig::new(2, 3, true)
         .with_k_top(2)
@@ -55,6 +56,7 @@ fn parameters(
         .with_score(score)
         .with_sparsifier(sparsifier)
         .with_strategy(strategy)
+        .with_learned_gain(learned_gain)
         .full_backpropagation();
     let setup = setup(&config, 2, 9, 11, DType::F64, &cpu());
     let (_, gradients) = setup.run();

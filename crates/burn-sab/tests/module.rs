@@ -3,7 +3,7 @@
 mod common;
 
 use burn::config::Config;
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::tensor::{DType, Tensor};
 use burn_sab::{
     ConfigError, InitialSlot, SabLstm, SabLstmConfig, ScoreConfig, Sparsifier, Strategy,
@@ -34,11 +34,15 @@ fn display() {
 fn record(
     #[values(ScoreConfig::Additive, ScoreConfig::Mlp { d_attention: 4 }, ScoreConfig::Dot { d_attention: 4 })]
     score: ScoreConfig,
+    #[values(false, true)] learned_gain: bool,
 ) {
     let folder = tempfile::tempdir().unwrap();
     for device in cpu_devices() {
-        let config = SabLstmConfig::new(3, 5, true).with_score(score);
-        let layer = config.init(&device);
+        let config =
+            SabLstmConfig::new(3, 5, true).with_score(score).with_learned_gain(learned_gain);
+        let mut layer = config.init(&device);
+        let trained = |gain: Param<Tensor<1>>| gain.map(|gain| gain * 0.3);
+        layer.summary_gain = layer.summary_gain.map(trained);
         let path = folder.path().join("layer.bpk");
         layer.clone().into_record().save(&path).unwrap();
         let other = config.init(&device);
@@ -110,6 +114,8 @@ fn invalid_settings_say_what_to_change() {
         message(base().with_score(ScoreConfig::Dot { d_attention: 0 })).contains("d_attention = 0")
     );
     assert!(message(base().with_score_gain(f64::NAN)).contains("score_gain = NaN"));
+    assert!(message(base().with_forget_bias(f64::INFINITY)).contains("forget_bias = inf"));
+    assert!(message(base().with_summary_scale(-0.5)).contains("summary_scale = -0.5"));
     assert!(message(base().with_clip(Some(-1.0))).contains("clip = -1"));
     let uncovered = base().with_strategy(Strategy::Primitives).with_input_forget(true);
     assert!(matches!(
@@ -164,4 +170,21 @@ fn an_old_config_file_loads() {
     // Sizes have no default.
     let error = SabLstmConfig::load_binary(b"{}").unwrap().validate().unwrap_err().to_string();
     assert!(error.contains("d_input = 0"), "{error}");
+}
+
+#[test]
+fn the_forget_gate_alone_gets_the_forget_bias() {
+    let device = Device::flex();
+    let bias = |forget_bias| {
+        device.seed(5);
+        let config = SabLstmConfig::new(3, 4, true).with_forget_bias(forget_bias);
+        let layer = config.init(&device);
+        let bias = layer.bias_ih.unwrap().val() + layer.bias_hh.unwrap().val();
+        bias.into_data().iter::<f32>().collect::<Vec<_>>()
+    };
+    let (drawn, raised) = (bias(0.0), bias(2.0));
+    for (place, (drawn, raised)) in drawn.iter().zip(&raised).enumerate() {
+        let expected = if place / 4 == 1 { 2.0 } else { 0.0 };
+        assert!((raised - drawn - expected).abs() < 1e-6, "element {place}: {drawn}, {raised}");
+    }
 }

@@ -11,7 +11,7 @@ use safetensors::{Dtype as StoredType, SafeTensors};
 const LARGEST: usize = 1_000_000_000;
 
 /// Every setting that a file may have.
-const SETTINGS: [&str; 9] = [
+const SETTINGS: [&str; 11] = [
     "k_top",
     "k_att",
     "k_trunc",
@@ -21,6 +21,8 @@ const SETTINGS: [&str; 9] = [
     "initial_slot",
     "max_hops",
     "summary_scale",
+    "learned_gain",
+    "detach_scores",
 ];
 
 /// A key that writers of SafeTensors add by convention; it says nothing about the case.
@@ -117,10 +119,18 @@ impl Settings<'_> {
 
     fn summary_scale(&self) -> anyhow::Result<f64> {
         let Some(word) = self.0.get("summary_scale") else { return Ok(1.0) };
-        let scale = word.parse::<f64>().ok().filter(|scale| scale.is_finite() && *scale > 0.0);
+        let scale = word.parse::<f64>().ok().filter(|scale| scale.is_finite() && *scale >= 0.0);
         scale.ok_or_else(|| {
-            anyhow!("setting summary_scale is {word:?}, and not a finite number above 0")
+            anyhow!("setting summary_scale is {word:?}, and not a finite number, 0 or above")
         })
+    }
+
+    /// A setting that is off where a file does not have it.
+    fn switch(&self, name: &str) -> anyhow::Result<bool> {
+        match self.0.contains_key(name) {
+            true => self.one_of(name, &[("false", false), ("true", true)]),
+            false => Ok(false),
+        }
     }
 
     /// The layer's settings; its sizes are those of the tensors.
@@ -168,7 +178,9 @@ impl Settings<'_> {
             .with_sparsifier(sparsifier)
             .with_initial_slot(initial_slot)
             .with_max_hops(self.max_hops()?)
-            .with_summary_scale(self.summary_scale()?))
+            .with_summary_scale(self.summary_scale()?)
+            .with_learned_gain(self.switch("learned_gain")?)
+            .with_detach_scores(self.switch("detach_scores")?))
     }
 }
 
@@ -242,7 +254,8 @@ fn shapes(
         ("out.weights", vec![batch, time, slots]),
         ("out.slots", vec![1]),
     ];
-    let with_gradient: Vec<_> = inputs.into_iter().chain(scorer).collect();
+    let gain = config.settings.learned_gain.then(|| ("summary_gain", vec![hidden]));
+    let with_gradient: Vec<_> = inputs.into_iter().chain(scorer).chain(gain).collect();
     let gradients =
         with_gradient.iter().map(|(name, shape)| (format!("grad.{name}"), shape.clone()));
     let gradients: Vec<_> = gradients.collect();

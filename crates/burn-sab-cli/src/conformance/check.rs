@@ -53,6 +53,9 @@ pub fn check(
     for (name, bias) in [("grad.b.ih", &layer.bias_ih), ("grad.b.hh", &layer.bias_hh)] {
         vector(name, bias.as_ref().context("no bias")?)?;
     }
+    if let Some(gain) = &layer.summary_gain {
+        vector("grad.summary_gain", gain)?;
+    }
     match &layer.scorer {
         Scorer::Additive(scorer) => {
             vector("grad.score.u", &scorer.u)?;
@@ -107,6 +110,7 @@ impl Given<'_> {
         layer.weight_hh = matrix("w.hh");
         layer.bias_ih = Some(vector("b.ih"));
         layer.bias_hh = Some(vector("b.hh"));
+        layer.summary_gain = layer.summary_gain.map(|_| vector("summary_gain"));
         match &mut layer.scorer {
             Scorer::Additive(scorer) => {
                 scorer.u = vector("score.u");

@@ -14,12 +14,16 @@ pub const CASES: &[(&str, &[u8])] = shipped![
     "additive-released",
     "additive-softmax",
     "additive-threshold",
+    "detached-released",
+    "detached-scores",
     "dot-released",
     "dot-softmax",
     "dot-threshold",
     "equal-scores",
     "full-attention",
     "last-step",
+    "learned-gain",
+    "learned-hops",
     "lstm",
     "max-hops-0",
     "max-hops-1",
@@ -77,6 +81,8 @@ mod tests {
         assert!(count(|case| case.config.settings.truncation_offset > 0) >= 3);
         assert!(count(|case| case.config.settings.initial_slot == InitialSlot::Hidden) >= 3);
         assert!(count(|case| case.config.settings.summary_scale < 1.0) >= 3);
+        assert!(count(|case| case.config.settings.learned_gain) >= 2);
+        assert!(count(|case| case.config.settings.detach_scores) >= 3);
         let time = |case: &Case| case.values("in.x").shape[1];
         assert!(cases.iter().any(|case| time(case) < case.config.settings.k_trunc));
         assert!(cases.iter().any(|case| time(case) < case.config.settings.k_top));

@@ -36,9 +36,6 @@ pub struct TrainArgs {
     /// Hidden units [default: 128]
     #[arg(long, value_name = "H", help_heading = "Layer")]
     pub hidden: Option<usize>,
-    /// Added to the drawn bias of the forget gate [default: 0]
-    #[arg(long, value_name = "X", help_heading = "Layer")]
-    pub forget_bias: Option<f64>,
     /// How slots are scored [default: dot]
     #[arg(long, value_parser = flags::score(), help_heading = "Layer")]
     pub score: Option<ScoreKind>,
@@ -48,6 +45,9 @@ pub struct TrainArgs {
     /// Factor on the initial weights of the scores [default: 2]
     #[arg(long, value_name = "X", help_heading = "Layer")]
     pub score_gain: Option<f64>,
+    /// Added to the drawn biases of the forget gates [default: 0]
+    #[arg(long, value_name = "X", help_heading = "Layer", allow_negative_numbers = true)]
+    pub forget_bias: Option<f64>,
     #[command(flatten)]
     pub settings: SettingFlags,
 

@@ -83,6 +83,9 @@ pub struct SabLstmConfig {
     pub score_gain: f64,
     /// Initializer of the gates.
     pub initializer: Initializer,
+    /// Added to the drawn biases of the forget gates, for a cell that keeps its state at first (Gers et al.,
+    /// 2000). Without effect where there is no bias, or no forget gate.
+    pub forget_bias: f64,
     /// `[batch, time, features]` if true, `[time, batch, features]` if false.
     pub batch_first: bool,
     /// Whether the sequence is processed from its end.
@@ -117,6 +120,8 @@ settings_setters! {
     score_gain: f64;
     /// Sets the initializer of the gates
     initializer: Initializer;
+    /// Sets what is added to the drawn biases of the forget gates
+    forget_bias: f64;
     /// Sets the layout of sequences: `[batch, time, features]` if true
     batch_first: bool;
     /// Sets whether the sequence is processed from its end
@@ -147,6 +152,7 @@ impl SabLstmConfig {
             score: ScoreConfig::Dot { d_attention: 64 },
             score_gain: 2.0,
             initializer: Initializer::XavierNormal { gain: 1.0 },
+            forget_bias: 0.0,
             batch_first: true,
             reverse: false,
             clip: None,
@@ -172,6 +178,8 @@ impl SabLstmConfig {
             .with_score(ScoreConfig::Additive)
             .with_score_gain(1.0)
             .with_summary_scale(1.0)
+            .with_learned_gain(false)
+            .with_detach_scores(false)
             .with_sparsifier(Sparsifier::Threshold)
             .with_initial_slot(InitialSlot::None)
     }
@@ -186,12 +194,14 @@ impl SabLstmConfig {
     }
 
     /// The same layer without memory: no slot is ever stored, which leaves an LSTM trained by
-    /// backpropagation truncated to windows of `k_trunc` steps. Limits on the memory are gone, too.
+    /// backpropagation truncated to windows of `k_trunc` steps. Limits on the memory are gone, too, and so are
+    /// learned factors on a summary that is always zero.
     pub fn without_memory(self) -> Self {
         self.with_k_att(NEVER)
             .with_initial_slot(InitialSlot::None)
             .with_max_hops(None)
             .with_slot_budget(None)
+            .with_learned_gain(false)
     }
 
     /// The same layer without truncation windows: gradient runs through the whole sequence.
@@ -218,6 +228,9 @@ impl SabLstmConfig {
             return zero("d_attention");
         }
         positive("score_gain", self.score_gain)?;
+        if !self.forget_bias.is_finite() {
+            return Err(ConfigError::NotFinite { name: "forget_bias", value: self.forget_bias });
+        }
         if let Some(clip) = self.clip {
             positive("clip", clip)?;
         }

@@ -73,11 +73,13 @@ impl SabLstmConfig {
     }
 }
 
-/// Converts a trained `Lstm`, with the default memory settings; see [`SabLstmConfig::try_init_from`] for
-/// other settings.
+/// Converts a trained `Lstm`. The memory has the default settings, but for factors on the summary that begin at 0
+/// and are learned: the layer begins with what the `Lstm` computes, gradients included that do not come from
+/// the memory. See [`SabLstmConfig::try_init_from`] for other settings.
 impl From<Lstm> for SabLstm {
     fn from(lstm: Lstm) -> Self {
-        SabLstmConfig::new(1, 1, true).try_init_from(lstm).expect("the defaults are valid")
+        let config = SabLstmConfig::new(1, 1, true).with_learned_gain(true).with_summary_scale(0.0);
+        config.try_init_from(lstm).expect("the defaults are valid")
     }
 }
 

@@ -1,4 +1,4 @@
-use burn::module::{Content, DisplaySettings, Module, ModuleDisplay, Param};
+use burn::module::{Content, DisplaySettings, Initializer, Module, ModuleDisplay, Param};
 use burn::tensor::{Device, Int, Tensor};
 
 use super::budget::{cut, ends_of_parts, join_reminders, readout_of_part};
@@ -27,13 +27,19 @@ pub struct SabLstm {
     pub bias_ih: Option<Param<Tensor<1>>>,
     /// Bias with the recurrent weights, `[4H]`.
     pub bias_hh: Option<Param<Tensor<1>>>,
+    /// Factors on the summary, `[H]`, if they are learned (see [`SabSettings::learned_gain`]); else all are
+    /// [`SabSettings::summary_scale`].
+    pub summary_gain: Option<Param<Tensor<1>>>,
     /// What scores the slots.
     pub scorer: Scorer,
+    /// What a [budget](SabSettings::slot_budget) keeps, `[H]`: the slots m with the largest priority · m; of a layer
+    /// without one, those that differ most from their predecessors. See [`fit_priority`](Self::fit_priority).
+    pub priority: Option<Param<Tensor<1>>>,
     /// Activations, if not the standard ones.
     pub activations: Option<Activations>,
     /// Hidden units H.
     pub d_hidden: usize,
-    /// The settings of the memory; can be changed.
+    /// The settings of the memory; can be changed, but for `learned_gain`, which says how the layer was made.
     #[module(skip)]
     pub settings: SabSettings,
     /// See [`SabLstmConfig::batch_first`].
@@ -62,6 +68,9 @@ pub struct SabLstmOutput {
     /// State after the last step.
     pub state: SabLstmState,
 }
+
+/// Place of the forget gate among the packed gates.
+const FORGET: usize = 1;
 
 impl ModuleDisplay for SabLstm {
     fn custom_settings(&self) -> Option<DisplaySettings> {
@@ -94,17 +103,25 @@ impl SabLstm {
             let packed = Tensor::cat((0..gates).map(|_| gate().val()).collect(), 1);
             Param::from_tensor(packed.detach())
         };
-        let vector = |fan_in: usize| {
+        let vector = |fan_in: usize, forget: f64| {
             let gate = || initializer.init_with([*d_hidden], Some(fan_in), Some(*d_hidden), device);
-            let packed = Tensor::cat((0..gates).map(|_| gate().val()).collect(), 0);
-            Param::from_tensor(packed.detach())
+            let mut biases: Vec<Tensor<1>> = (0..gates).map(|_| gate().val()).collect();
+            if forget != 0.0 && !config.input_forget {
+                biases[FORGET] = biases[FORGET].clone() + forget;
+            }
+            Param::from_tensor(Tensor::cat(biases, 0).detach())
         };
         Self {
             weight_ih: matrix(*d_input),
             weight_hh: matrix(*d_hidden),
-            bias_ih: config.bias.then(|| vector(*d_input)),
-            bias_hh: config.bias.then(|| vector(*d_hidden)),
+            bias_ih: config.bias.then(|| vector(*d_input, config.forget_bias)),
+            bias_hh: config.bias.then(|| vector(*d_hidden, 0.0)),
+            summary_gain: config.settings.learned_gain.then(|| {
+                let gain = Initializer::Constant { value: config.settings.summary_scale };
+                gain.init([*d_hidden], device)
+            }),
             scorer: Scorer::new(config.score, config.score_gain, *d_hidden, device),
+            priority: None,
             activations: (!config.has_standard_activations()).then(|| Activations {
                 gate: config.gate_activation.init(device),
                 cell: config.cell_activation.init(device),
@@ -441,7 +458,7 @@ impl SabLstm {
 
     fn within_budget(&self, state: SabLstmState) -> SabLstmState {
         match self.settings.slot_budget {
-            Some(budget) => state.within(budget),
+            Some(budget) => state.within(budget, self.priority.as_ref().map(Param::val)),
             None => state,
         }
     }
@@ -465,6 +482,7 @@ impl SabLstm {
             h0: state.hidden.clone(),
             c0: state.cell.clone(),
             slots,
+            summary_gain: self.summary_gain.as_ref().map(Param::val),
             score: self.scorer.parameters().map_ranks(Param::val, Param::val),
         }
     }

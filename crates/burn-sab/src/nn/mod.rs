@@ -6,6 +6,7 @@ mod budget;
 mod config;
 mod convert;
 mod lstm;
+mod priority;
 mod record;
 mod rows;
 mod scorer;

@@ -105,7 +105,7 @@ impl SabInputs {
         let like = (self.w_hh.dtype(), self.w_hh.device());
         let packed = gates * hidden;
         let of_x = "batch of x, hidden size of w_hh";
-        let Self { x, w_ih, w_hh, bias, h0, c0, slots, score } = self;
+        let Self { x, w_ih, w_hh, bias, h0, c0, slots, summary_gain, score } = self;
         fits("x", x, [batch, time, input], "[batch, time, features], features of w_ih", &like)?;
         fits("w_ih", w_ih, [input, packed], "packed gates", &like)?;
         fits("w_hh", w_hh, [hidden, packed], "packed gates", &like)?;
@@ -114,6 +114,9 @@ impl SabInputs {
         fits("c0", c0, [batch, hidden], of_x, &like)?;
         if let Some(slots) = slots {
             fits("slots", slots, [batch, carried, hidden], of_x, &like)?;
+        }
+        if let Some(gain) = summary_gain {
+            fits("summary_gain", gain, [hidden], "hidden size of w_hh", &like)?;
         }
         let of_score = "hidden size of w_hh, attention size of the score";
         match score {

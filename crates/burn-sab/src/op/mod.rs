@@ -75,8 +75,7 @@ pub fn sab_sequence(inputs: SabInputs, options: &SabOptions) -> Result<SabOutput
         return sab_sequence_with_cell(inputs, options, &Cell::standard());
     }
     inputs.check(options, Cell::standard().gates())?;
-    let [_, time, _] = inputs.x.dims();
-    let options = options.clone().with_binding_hops(time);
+    let options = options.bound_by(&inputs);
     Ok(SabOutputs::from_dispatch(Dispatch::sab_sequence(inputs.into_dispatch(), options)))
 }
 
@@ -101,8 +100,8 @@ pub fn sab_sequence_with_cell(
 /// If an input does not fit the others, or a setting is out of its range.
 pub fn sab_coverage(inputs: SabInputs, options: &SabOptions) -> Result<Coverage, InputError> {
     inputs.check(options, Cell::standard().gates())?;
-    let [_, time, _] = inputs.x.dims();
-    Ok(Dispatch::sab_coverage(inputs.into_dispatch(), options.clone().with_binding_hops(time)))
+    let options = options.bound_by(&inputs);
+    Ok(Dispatch::sab_coverage(inputs.into_dispatch(), options))
 }
 
 /// Runs one step (`inputs.x` is `[B, 1, I]`) of a stream whose slots are in `memory`, or in `inputs` if
@@ -117,7 +116,7 @@ pub fn sab_step(
     options: &SabOptions,
 ) -> Result<StepOutputs, InputError> {
     inputs.check(options, Cell::standard().gates())?;
-    let options = options.clone().with_binding_hops(1);
+    let options = options.bound_by(&inputs);
     Ok(StepOutputs::from_dispatch(Dispatch::sab_step(inputs.into_dispatch(), memory, options)))
 }
 

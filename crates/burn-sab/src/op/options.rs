@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use super::settings::{SabSettings, Sparsifier};
+use super::tensors::SabInputs;
 
 /// The steps whose outputs a call gives.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -43,7 +44,7 @@ impl Readout {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct SabOptions {
     /// The settings of the memory. The op itself takes no notice of `slot_budget` and `initial_slot`, which
-    /// the layer carries out between calls.
+    /// the layer carries out between calls, nor of `learned_gain`: it has learned factors if its inputs do.
     pub settings: SabSettings,
     /// Steps processed before this call; storing and truncation count on from here.
     pub first_step: usize,
@@ -91,10 +92,14 @@ impl SabOptions {
         self.settings.max_hops.map_or(1, |hops| hops + 1)
     }
 
-    /// The same options with a limit on hops only where a path of `time` steps can meet it: a path uses at
-    /// most one reminder per step, so that a higher limit is none, and would cost lanes.
-    pub fn with_binding_hops(mut self, time: usize) -> Self {
-        self.settings.max_hops = self.settings.max_hops.filter(|hops| *hops < time);
-        self
+    /// The same options as these inputs bind them. There is a limit on hops only where a path can meet it: a path
+    /// uses at most one reminder per step, so that a higher limit is none, and would cost lanes. Factors on the
+    /// summary are learned if there are any.
+    pub(crate) fn bound_by(&self, inputs: &SabInputs) -> Self {
+        let [_, time, _] = inputs.x.dims();
+        let mut options = self.clone();
+        options.settings.max_hops = options.settings.max_hops.filter(|hops| *hops < time);
+        options.settings.learned_gain = inputs.summary_gain.is_some();
+        options
     }
 }

@@ -138,7 +138,10 @@ fn unroll(
         if !slots.is_empty() {
             let memory: Tensor<3> =
                 Tensor::stack(reminders.unwrap_or(&slots)[..slots.len()].to_vec(), 1);
-            let scores = score(&inputs.score, h.clone(), memory.clone());
+            let scores = match options.settings.detach_scores {
+                false => score(&inputs.score, h.clone(), memory.clone()),
+                true => score(&inputs.score, h.clone().detach(), memory.clone().detach()),
+            };
             let order = ranked(scores.clone(), options.ranks(slots.len()));
             let w = sparse_weights(options, scores.gather(1, order.clone()), slots.len());
 
@@ -153,7 +156,10 @@ fn unroll(
             step_weights =
                 step_weights.slice_assign([0..batch, 0..live], w.detach().narrow(1, 0, live));
         }
-        h = h + summary.clone().mul_scalar(options.settings.summary_scale);
+        h = h + match &inputs.summary_gain {
+            None => summary.clone().mul_scalar(options.settings.summary_scale),
+            Some(gain) => summary.clone() * gain.clone().unsqueeze(),
+        };
         if options.stores_slot(t) {
             slots.push(h.clone());
         }

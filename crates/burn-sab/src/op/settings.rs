@@ -41,6 +41,19 @@ macro_rules! numbers {
 
 numbers!(usize: "a whole number", f64: "a number");
 
+impl SettingValue for bool {
+    const WORDS: &'static [(&'static str, &'static str)] = &[("false", "No"), ("true", "Yes")];
+    const EXPECTED: &'static str = "one of false true";
+
+    fn from_text(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+
+    fn to_text(&self) -> String {
+        self.to_string()
+    }
+}
+
 impl<T: SettingValue + FromStr> SettingValue for Option<T> {
     const EXPECTED: &'static str = "a whole number or \"none\"";
 
@@ -154,6 +167,17 @@ pub(crate) fn positive(name: &'static str, value: f64) -> Result<(), ConfigError
     }
 }
 
+/// # Errors
+///
+/// If the value is not finite or below zero.
+fn not_negative(name: &'static str, value: f64) -> Result<(), ConfigError> {
+    if value.is_finite() && value >= 0.0 {
+        Ok(())
+    } else {
+        Err(ConfigError::Negative { name, value })
+    }
+}
+
 const NO_MEMORY: &str = " (for a layer without memory use without_memory())";
 
 /// Hands the list of all settings to another macro. This list is the one place where a setting is written:
@@ -176,9 +200,17 @@ macro_rules! for_each_setting {
             sparsifier: Sparsifier = Sparsifier::Softmax, |_| Ok(());
             /// Content of the memory before the first step
             initial_slot: InitialSlot = InitialSlot::Hidden, |_| Ok(());
-            /// Factor on the summary on its way into the hidden state: h = ĥ + `summary_scale` · s. Below 1 it
-            /// bounds h: with weights that sum to 1, |h| is at most 1 / (1 - `summary_scale`)
-            summary_scale: f64 = 1.0, |scale| positive("summary_scale", scale);
+            /// Factor on the summary on its way into the hidden state, at least 0: h = ĥ + `summary_scale` · s.
+            /// Below 1 it bounds h: with weights that sum to 1, |h| is at most 1 / (1 - `summary_scale`). With 0
+            /// the summary reaches the readout alone
+            summary_scale: f64 = 1.0, |scale| not_negative("summary_scale", scale);
+            /// Whether the factor is learned, one for each hidden unit: h = ĥ + γ ⊙ s, where every γ begins at
+            /// `summary_scale`. If that is 0, the layer begins as an LSTM without memory
+            learned_gain: bool = false, |_| Ok(());
+            /// Whether scores are constants to the states that they read (the paper's ablation of mental updates):
+            /// no gradient reaches a state through a score. The parameters of the score are trained either
+            /// way. Changes no value
+            detach_scores: bool = false, |_| Ok(());
             /// Most reminders on a gradient path, or none for no limit. Changes no value
             max_hops: Option<usize> = None, |_| Ok(());
             /// Slots kept of a long past, at least 1, or none for all: whenever the memory holds twice as many,
@@ -359,6 +391,7 @@ mod tests {
             ("k_trunc", "0"),
             ("slot_budget", "0"),
             ("summary_scale", "NaN"),
+            ("summary_scale", "-0.1"),
         ] {
             let mut settings = SabSettings::default();
             settings.set(name, text).unwrap();

@@ -30,6 +30,9 @@ pub struct SabInputs<V = Tensor<1>, M = Tensor<2>, S = Tensor<3>> {
     pub c0: M,
     /// Slots stored before this call, `[B, M0, H]`; `None` if there are none.
     pub slots: Option<S>,
+    /// Factors γ on the summary in h = ĥ + γ ⊙ s, `[H]`; `None` for the constant
+    /// [`summary_scale`](super::SabSettings::summary_scale).
+    pub summary_gain: Option<V>,
     /// Parameters of the score.
     pub score: Score<V, M>,
 }
@@ -44,14 +47,24 @@ pub(crate) type Needs = SabInputs<bool, bool, bool>;
 pub(crate) type Gradients<B> =
     SabInputs<Option<FloatTensor<B>>, Option<FloatTensor<B>>, Option<FloatTensor<B>>>;
 
-/// Most tensors of a call: seven, and four parameters of a score.
-pub(crate) const MOST_INPUTS: usize = 11;
+/// Most tensors of a call: eight, and four parameters of a score.
+pub(crate) const MOST_INPUTS: usize = 12;
 
 impl<V, M, S> SabInputs<V, M, S> {
     /// References to the tensors.
     pub fn as_ref(&self) -> SabInputs<&V, &M, &S> {
-        let Self { x, w_ih, w_hh, bias, h0, c0, slots, score } = self;
-        SabInputs { x, w_ih, w_hh, bias, h0, c0, slots: slots.as_ref(), score: score.as_ref() }
+        let Self { x, w_ih, w_hh, bias, h0, c0, slots, summary_gain, score } = self;
+        SabInputs {
+            x,
+            w_ih,
+            w_hh,
+            bias,
+            h0,
+            c0,
+            slots: slots.as_ref(),
+            summary_gain: summary_gain.as_ref(),
+            score: score.as_ref(),
+        }
     }
 
     /// The same inputs in another form, in the order of the fields; each rank through its own function.
@@ -69,6 +82,7 @@ impl<V, M, S> SabInputs<V, M, S> {
             h0: matrix(self.h0),
             c0: matrix(self.c0),
             slots: self.slots.map(sequence),
+            summary_gain: self.summary_gain.map(&mut vector),
             score: self.score.map_ranks(vector, matrix),
         }
     }
@@ -84,16 +98,18 @@ impl<P> SabInputs<P, P, P> {
 
     /// The tensors, in the order of the fields.
     pub fn iter(&self) -> impl Iterator<Item = &P> {
-        let Self { x, w_ih, w_hh, bias, h0, c0, slots, score } = self;
-        [x, w_ih, w_hh, bias, h0, c0].into_iter().chain(slots).chain(score.iter())
+        let Self { x, w_ih, w_hh, bias, h0, c0, slots, summary_gain, score } = self;
+        let states = [x, w_ih, w_hh, bias, h0, c0].into_iter();
+        states.chain(slots).chain(summary_gain).chain(score.iter())
     }
 
     /// The tensors with their names, in the order of the fields.
     pub fn named(self) -> Vec<(&'static str, P)> {
-        let Self { x, w_ih, w_hh, bias, h0, c0, slots, score } = self;
+        let Self { x, w_ih, w_hh, bias, h0, c0, slots, summary_gain, score } = self;
         let mut named = vec![("x", x), ("w_ih", w_ih), ("w_hh", w_hh), ("bias", bias)];
         named.extend([("h0", h0), ("c0", c0)]);
         named.extend(slots.map(|slots| ("slots", slots)));
+        named.extend(summary_gain.map(|gain| ("summary_gain", gain)));
         named.extend(score.named());
         named
     }

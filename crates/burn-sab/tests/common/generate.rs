@@ -19,9 +19,11 @@ fn sparsifiers() -> impl Generate<Value = Sparsifier> {
 
 /// Two input features, five hidden units, and any memory.
 pub fn configs() -> impl Generate<Value = SabLstmConfig> {
-    let scale = prop_oneof![Just(1.0), Just(0.7)];
-    (1..6usize, 1..5usize, 1..7usize, 0..3usize, scores(), sparsifiers(), any::<bool>(), scale)
-        .prop_map(|(k_top, k_att, k_trunc, offset, score, sparsifier, initial, scale)| {
+    let scale = prop_oneof![Just(1.0), Just(0.7), Just(0.0)];
+    let form = (scale, any::<bool>(), any::<bool>());
+    (1..6usize, 1..5usize, 1..7usize, 0..3usize, scores(), sparsifiers(), any::<bool>(), form)
+        .prop_map(|(k_top, k_att, k_trunc, offset, score, sparsifier, initial, form)| {
+            let (scale, learned_gain, detach_scores) = form;
             SabLstmConfig::new(2, 5, true)
                 .with_k_top(k_top)
                 .with_k_att(k_att)
@@ -29,6 +31,8 @@ pub fn configs() -> impl Generate<Value = SabLstmConfig> {
                 .with_truncation_offset(offset)
                 .with_score(score)
                 .with_summary_scale(scale)
+                .with_learned_gain(learned_gain)
+                .with_detach_scores(detach_scores)
                 .with_sparsifier(sparsifier)
                 .with_initial_slot(if initial { InitialSlot::Hidden } else { InitialSlot::None })
         })

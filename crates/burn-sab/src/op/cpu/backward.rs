@@ -78,6 +78,7 @@ pub(super) fn backward_on<T: Float>(
         h0: needs.h0,
         c0: needs.c0,
         slots: needs.slots == Some(true),
+        summary_gain: needs.summary_gain == Some(true),
     };
     let zeros = |yes: bool, len: usize| vec![T::ZERO; if yes { len } else { 0 }];
     let mut x = zeros(wanted.x, batch * time * input);
@@ -128,6 +129,7 @@ pub(super) fn backward_on<T: Float>(
     let mut sum = parameters.next().expect("a batch has at least one tile");
     for part in parameters {
         add(&mut sum.stacked, &part.stacked);
+        add(&mut sum.summary_gain, &part.summary_gain);
         for (sum, part) in sum.score.iter_mut().zip(part.score.iter()) {
             add(sum, part);
         }
@@ -148,6 +150,7 @@ pub(super) fn backward_on<T: Float>(
         h0: needs.h0.then_some(h0),
         c0: needs.c0.then_some(c0),
         slots: needs.slots.map(|needed| needed.then_some(slots)),
+        summary_gain: needs.summary_gain.map(|needed| needed.then_some(sum.summary_gain)),
         score: sum.score.map(|gradient| (score_needs.next() == Some(&true)).then_some(gradient)),
     }
 }
@@ -174,6 +177,7 @@ impl<T: Float> WithSimd for Job<'_, T> {
         let mut needs = shared.score_needs.iter();
         let mut parameters = Parameters {
             stacked: vec![T::ZERO; shared.wanted.columns.len() * 4 * hidden],
+            summary_gain: vec![T::ZERO; if shared.wanted.summary_gain { hidden } else { 0 }],
             score: shared.call.inputs.score.map(|parameter| {
                 vec![T::ZERO; if needs.next() == Some(&true) { parameter.len() } else { 0 }]
             }),

@@ -29,6 +29,8 @@ pub struct Call<'a, T> {
     /// Slots that `inputs.slots` has room for.
     capacity: usize,
     pub options: &'a SabOptions,
+    /// Factors on the summary, `[H]`: those that are learned, or the constant.
+    pub summary_gain: Vec<T>,
     /// The instruction set that the loops over a tile run in; the matrix products choose their own.
     pub arch: Arch,
     pub schedule: Schedule,
@@ -76,6 +78,7 @@ impl<'a, T: Float> Call<'a, T> {
             h0: batch * hidden,
             c0: batch * hidden,
             slots: arrays.slots.map(|_| batch * capacity * hidden),
+            summary_gain: arrays.summary_gain.map(|_| hidden),
             score: match arrays.score {
                 Score::Additive { .. } => Score::Additive { u: hidden, v: hidden },
                 Score::Mlp { .. } => Score::Mlp {
@@ -96,6 +99,10 @@ impl<'a, T: Float> Call<'a, T> {
             inputs: arrays,
             capacity,
             options,
+            summary_gain: match arrays.summary_gain {
+                Some(gain) => gain.to_vec(),
+                None => vec![T::from_f64(options.settings.summary_scale); hidden],
+            },
             arch,
             // No step attends to a slot that the last step stores, hence one rank fewer at most;
             // the bound stays simple.

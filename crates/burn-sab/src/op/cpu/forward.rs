@@ -12,7 +12,7 @@ use super::pool::Pooled;
 use super::saved::{Saved, Trace};
 use super::score::Ranking;
 use super::sparsify::{self, Rule};
-use super::vector::{scratch, take, weighted_sum};
+use super::vector::{add_product, scratch, take, weighted_sum};
 use crate::op::options::SabOptions;
 use crate::op::settings::Recompute;
 use crate::op::tensors::{Dims, Reminders, SabOutputs};
@@ -245,7 +245,6 @@ impl<T: Float> Tile<'_, T> {
             self.rank_carried(ranking);
         }
 
-        let scale = T::from_f64(settings.summary_scale);
         let mut retrieved: Vec<(T, u32)> = Vec::with_capacity(call.width);
         let mut segment = 0;
         for t in 0..time {
@@ -335,9 +334,8 @@ impl<T: Float> Tile<'_, T> {
                     }
                 }
                 let h = &mut augmented[r * wide + 1 + input..(r + 1) * wide];
-                for ((h, p), s) in h.iter_mut().zip(provisional).zip(&summary) {
-                    *h = *p + scale * *s;
-                }
+                h.copy_from_slice(provisional);
+                add_product(h, &call.summary_gain, &summary);
                 if !dense {
                     records[r * record + 5 * hidden..][..hidden].copy_from_slice(h);
                 }

@@ -4,7 +4,7 @@ use super::call::{Call, augmented, tile_rows};
 use super::cell;
 use super::float::Float;
 use super::saved::{Saved, Trace};
-use super::vector::{add_scaled, prefetch, scratch};
+use super::vector::{add_product, prefetch, scratch, weighted_sum};
 use crate::op::tensors::Dims;
 
 /// The records of one tile, for a reverse sweep over its steps.
@@ -32,12 +32,13 @@ struct Recompute<T> {
     /// Whether each row has its records of the current segment.
     done: Vec<bool>,
     /// The rows to recompute together, and the scratch memory of one of their steps: `[rows, 1 + I + H]`,
-    /// `[rows, record]`, `[rows, H]`, `[rows, H]`.
+    /// `[rows, record]`, `[rows, H]`, `[rows, H]`, `[H]`.
     todo: Vec<usize>,
     augmented: Vec<T>,
     step: Vec<T>,
     cell: Vec<T>,
     provisional: Vec<T>,
+    summary: Vec<T>,
 }
 
 impl<'a, T: Float> Replay<'a, T> {
@@ -72,6 +73,7 @@ impl<'a, T: Float> Replay<'a, T> {
                     step: scratch(rows * call.record()),
                     cell: scratch(rows * hidden),
                     provisional: scratch(rows * hidden),
+                    summary: scratch(hidden),
                 };
                 (&states[first * per_row..][..rows * per_row], Some(recompute))
             }
@@ -116,6 +118,7 @@ impl<'a, T: Float> Replay<'a, T> {
         let (record, wide, state) = (call.record(), augmented(&call.dims), call.state());
         let Recompute { segments, total, records, longest, todo, augmented, step, .. } = recompute;
         let (cells, provisional) = (&mut recompute.cell, &mut recompute.provisional);
+        let summary = &mut recompute.summary;
         let (segment, n) = (segments.len() - 1, todo.len());
         let start = segments[segment];
         for (k, &row) in todo.iter().enumerate() {
@@ -148,7 +151,8 @@ impl<'a, T: Float> Replay<'a, T> {
                     h.copy_from_slice(&self.past(row)[now * hidden..][..hidden]);
                 } else {
                     h.copy_from_slice(&provisional[k * hidden..(k + 1) * hidden]);
-                    self.add_summary(now, row, h);
+                    self.summary(now, row, summary);
+                    add_product(h, &call.summary_gain, summary);
                     step[5 * hidden..6 * hidden].copy_from_slice(h);
                 }
                 records[(row * *longest + now - start) * record..][..record].copy_from_slice(step);
@@ -156,25 +160,20 @@ impl<'a, T: Float> Replay<'a, T> {
         }
     }
 
-    /// Adds the summary of step `t` to `h`.
+    /// Computes the summary of step `t`.
     #[inline(always)]
-    fn add_summary(&self, t: usize, row: usize, h: &mut [T]) {
+    pub fn summary(&self, t: usize, row: usize, out: &mut [T]) {
         let call = self.call;
         let slots = if call.attends() { call.schedule.slots_before(t) } else { 0 };
         let ranks = call.options.ranks(slots);
-        let at = ((self.first + row) * call.dims.time + t) * call.width;
+        let (batch_row, past) = (self.first + row, self.past(row));
+        let at = (batch_row * call.dims.time + t) * call.width;
         let (slots, weights) =
             (&self.saved.ranks[at..][..ranks], &self.saved.weights[at..][..ranks]);
-        let scale = T::from_f64(call.options.settings.summary_scale);
-        for (&slot, &weight) in slots.iter().zip(weights) {
-            if weight != T::ZERO {
-                add_scaled(
-                    h,
-                    scale * weight,
-                    call.slot(self.first + row, self.past(row), slot as usize),
-                );
-            }
-        }
+        weighted_sum(out, || {
+            let retrieved = slots.iter().zip(weights).filter(|(_, weight)| **weight != T::ZERO);
+            retrieved.map(|(&slot, &weight)| (weight, call.slot(batch_row, past, slot as usize)))
+        });
     }
 
     /// Writes the 1 and x_t of `[1 | x_t | h_{t-1}]`.

@@ -217,7 +217,7 @@ fn mlp<T: Float>(
 }
 
 /// Backward pass of the additive query term, for the rule whose weights depend on it. Adds to the
-/// gradient of the provisional hidden state and, unless it is empty, to the gradient of u.
+/// gradients of the provisional hidden state and of u, unless these are empty.
 #[inline(always)]
 pub fn additive_query<T: Float>(
     score: &Score<&[T]>,

@@ -16,7 +16,7 @@ use super::score_backward::{self, ScoreSweep};
 use super::slot_gradients::SlotGradients;
 use super::sparsify::{self, Rule};
 use super::tile::{Parameters, Shared, Tile};
-use super::vector::{add, add_scaled, dot, is_zero, scratch};
+use super::vector::{add, add_product, add_scaled, dot, is_zero, scratch};
 use crate::op::tensors::Dims;
 
 /// Carried slots whose key gradients are passed on together. This is more than the 16 rows at which the
@@ -52,7 +52,8 @@ pub(super) struct Sweep<'a, T: Float> {
     provisional: Vec<T>,
     grad_provisional: Vec<T>,
     block: Vec<T>,
-    /// Gradient of a summary, `[H]`.
+    /// A summary and its gradient, `[H]` each.
+    summary: Vec<T>,
     grad_s: Vec<T>,
     /// One element per rank.
     grad_weights: Vec<T>,
@@ -103,6 +104,7 @@ impl<'a, T: Float> Sweep<'a, T> {
             provisional: scratch(paths * hidden),
             grad_provisional: scratch(paths * hidden),
             block: scratch(paths.max(KEY_ROWS) * hidden),
+            summary: scratch(hidden),
             grad_s: scratch(hidden),
             grad_weights: scratch(call.width),
             grad_scores: scratch(call.width),
@@ -233,10 +235,12 @@ impl<'a, T: Float> Sweep<'a, T> {
         }
         let n = self.receivers.len();
         if n > 0 {
-            self.scores.keys_to_slots(n, &mut self.block[..n * hidden]);
-            for (path, grad_slot) in self.receivers.iter().zip(self.block.chunks(hidden)) {
-                if let Some(path) = *path {
-                    add(&mut self.grad_h[path * hidden..(path + 1) * hidden], grad_slot);
+            if !shared.call.options.settings.detach_scores {
+                self.scores.keys_to_slots(n, &mut self.block[..n * hidden]);
+                for (path, grad_slot) in self.receivers.iter().zip(self.block.chunks(hidden)) {
+                    if let Some(path) = *path {
+                        add(&mut self.grad_h[path * hidden..(path + 1) * hidden], grad_slot);
+                    }
                 }
             }
             self.scores.settle(false, &mut self.parameters.score);
@@ -254,7 +258,6 @@ impl<'a, T: Float> Sweep<'a, T> {
         let slots = call.schedule.slots_before(t);
         let ranks = call.options.ranks(slots);
         let rule = Rule::new(settings.sparsifier, settings.k_top, slots);
-        let scale = T::from_f64(settings.summary_scale);
         let paths = std::mem::take(&mut self.paths);
         let given = call.options.readout.len(time);
         let place = call.options.readout.place(t);
@@ -282,7 +285,11 @@ impl<'a, T: Float> Sweep<'a, T> {
             let selected = &shared.saved.ranks[step * call.width..][..ranks];
             let weights = &shared.saved.weights[step * call.width..][..ranks];
             self.grad_s.fill(T::ZERO);
-            add_scaled(&mut self.grad_s, scale, &self.grad_h[at]);
+            add_product(&mut self.grad_s, &call.summary_gain, &self.grad_h[at.clone()]);
+            if shared.wanted.summary_gain {
+                self.replay.summary(t, row, &mut self.summary);
+                add_product(&mut self.parameters.summary_gain, &self.summary, &self.grad_h[at]);
+            }
             if lane == 0
                 && let (Some(up), Some(place)) = (shared.up.summary, place)
             {
@@ -340,12 +347,12 @@ impl<'a, T: Float> Sweep<'a, T> {
                     &call.inputs.score,
                     grad_shift,
                     provisional,
-                    grad_provisional,
+                    if settings.detach_scores { &mut [] } else { grad_provisional },
                     parameters,
                 );
             }
         }
-        if ranks > 0 {
+        if ranks > 0 && !settings.detach_scores {
             let n = paths.len();
             self.scores.queries_to_provisional(n, &mut self.grad_provisional[..n * hidden]);
         }
@@ -460,7 +467,7 @@ impl<'a, T: Float> Sweep<'a, T> {
                 let slot = call.carried(self.tile.first + at / carried, at % carried, 1);
                 self.scores.key(slot, &self.carried_keys[at * width..(at + 1) * width]);
             }
-            if self.shared.wanted.slots {
+            if self.shared.wanted.slots && !call.options.settings.detach_scores {
                 self.scores.keys_to_slots(some.len(), &mut self.block[..some.len() * hidden]);
                 for (&at, grad_slot) in some.iter().zip(self.block.chunks(hidden)) {
                     add(&mut self.tile.slots[at * hidden..(at + 1) * hidden], grad_slot);

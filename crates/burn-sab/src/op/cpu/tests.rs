@@ -26,7 +26,7 @@ fn options(change: impl FnOnce(&mut SabSettings)) -> SabOptions {
 }
 
 /// Settings that take different ways through the kernel.
-fn settings() -> [SabOptions; 7] {
+fn settings() -> [SabOptions; 9] {
     let with = |sparsifier, max_hops, k_top, k_trunc| {
         options(|settings| {
             *settings = SabSettings { sparsifier, max_hops, k_top, k_trunc, ..*settings };
@@ -43,6 +43,15 @@ fn settings() -> [SabOptions; 7] {
             *settings =
                 SabSettings { summary_scale: 0.6, recompute: Recompute::Always, ..*settings };
         }),
+        options(|settings| {
+            *settings = SabSettings { learned_gain: true, detach_scores: true, ..*settings };
+        }),
+        SabOptions {
+            readout: Readout::At([2, 70].into()),
+            ..options(|settings| {
+                *settings = SabSettings { learned_gain: true, max_hops: Some(1), ..*settings };
+            })
+        },
     ]
 }
 
@@ -57,6 +66,7 @@ const ALL: Needs = SabInputs {
     h0: true,
     c0: true,
     slots: Some(true),
+    summary_gain: Some(true),
     // Of the three forms the one with all names; the others take what they have of it.
     score: Score::Mlp { query: true, query_bias: true, memory: true, v: true },
 };
@@ -198,12 +208,12 @@ fn a_bad_row_keeps_to_itself() {
 fn no_gradient_gives_zeros() {
     for_all(|kind, options, what| {
         let problem = Problem::<f64>::new(kind, SHAPE);
-        let inputs = problem.inputs();
+        let inputs = problem.inputs(&options);
         let (outputs, saved) = forward(&inputs, &options, true);
         let (saved, zeros) = (saved.expect("saved"), vec![0.0; outputs.hidden.len()]);
         for up in [None, Some(&zeros[..])] {
             let up = UpGrads { hidden: up, summary: up, last: None, cell: None, stored: None };
-            let needs = problem.needs(&ALL);
+            let needs = problem.needs(&ALL, &options);
             let grads = backward(&inputs, &saved, past(&outputs, &options), &up, &needs, &options);
             let mut all = Results { outputs: outputs.clone(), grads }.named();
             all.retain(|(name, values)| {
@@ -218,19 +228,19 @@ fn no_gradient_gives_zeros() {
 /// the product of fewer columns adds in another order).
 #[test]
 fn gradients_that_nothing_needs_are_absent_and_change_no_other() {
-    let names = ["x", "w_ih", "w_hh", "bias", "h0", "c0", "slots", "u", "query", "query_bias"];
-    for name in names.into_iter().chain(["memory", "key", "v"]) {
+    let names = ["x", "w_ih", "w_hh", "bias", "h0", "c0", "slots", "summary_gain", "u", "query"];
+    for name in names.into_iter().chain(["query_bias", "memory", "key", "v"]) {
         for_all(|kind, options, what| {
             let problem = Problem::<f64>::new(kind, SHAPE);
-            if !problem.inputs().arrays.named().iter().any(|(other, _)| *other == name) {
+            if !problem.inputs(&options).arrays.named().iter().any(|(other, _)| *other == name) {
                 return;
             }
             let want = problem.run(&options).named();
             for alone in [true, false] {
                 // Only this one, or all but this one.
-                let mut names = problem.inputs().arrays.named().into_iter();
+                let mut names = problem.inputs(&options).arrays.named().into_iter();
                 let needs = problem
-                    .needs(&ALL)
+                    .needs(&ALL, &options)
                     .map(|_| names.next().is_some_and(|(other, _)| (other == name) == alone));
                 let mut want = want.clone();
                 want.retain(|(other, _)| {

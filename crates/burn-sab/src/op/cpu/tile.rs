@@ -22,6 +22,8 @@ pub struct Wanted {
     pub c0: bool,
     /// The carried slots.
     pub slots: bool,
+    /// The factors on the summary.
+    pub summary_gain: bool,
 }
 
 /// The data that all tiles read.
@@ -48,6 +50,8 @@ pub struct Shared<'a, T: Float> {
 pub struct Parameters<T> {
     /// The rows [`Wanted::columns`] of the gradient of `[bias; W_ih; W_hh]`.
     pub stacked: Vec<T>,
+    /// `[H]`
+    pub summary_gain: Vec<T>,
     pub score: Score<Vec<T>>,
 }
 

@@ -44,6 +44,14 @@ pub fn add_scaled<T: Float>(out: &mut [T], scale: T, row: &[T]) {
     }
 }
 
+/// Computes `out += scale * row`, elementwise.
+#[inline(always)]
+pub fn add_product<T: Float>(out: &mut [T], scale: &[T], row: &[T]) {
+    for ((out, scale), x) in out.iter_mut().zip(scale).zip(row) {
+        *out += *scale * *x;
+    }
+}
+
 /// Elements that a sum of rows holds in registers: four AVX-512 registers of f32.
 const SPAN: usize = 64;
 

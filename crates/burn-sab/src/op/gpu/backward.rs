@@ -14,10 +14,10 @@ use burn_cubecl::cubecl;
 use cubecl::ir::ElemType;
 use cubecl::prelude::*;
 
-use super::call::{Call, batch_row, is_row};
+use super::call::{Call, batch_row, is_row, summary_gain};
 use super::flow::{Flow, Lane, Paths, Step};
 use super::layout::{Packed, falls_on, ranks};
-use super::recall::{Recall, through_key, to_keys, to_scores, to_slots};
+use super::recall::{Recall, through_key, to_gain, to_keys, to_scores, to_slots};
 use super::replay::{leave_empty, through_cell, to_state_before};
 use super::sums::{clear, settle};
 use crate::op::score::ScoreKind;
@@ -139,6 +139,9 @@ pub(super) fn backward_kernel<F: Float>(
                 if m > 0 {
                     to_scores(&call, &flow.s, &mut recall, &step);
                     to_slots(&call, &flow.s, &recall, work, &step, &way);
+                    if comptime!(v.learned_gain) {
+                        to_gain(&call, &flow.h, &recall, work, &step);
+                    }
                 }
                 to_keys(&mut call, &mut recall, work, &step, &way, paths);
                 sync_cube();
@@ -236,7 +239,9 @@ fn arrive<F: Float>(
         if step.stores && way.takes {
             let slot = row * call.sizes.slots + step.m;
             grad += work[way.slots_in + slot * h_size + j];
-            grad += through_key(call, &*work, way.keys_in + slot * a_size, slot, j);
+            if comptime!(!v.detach_scores) {
+                grad += through_key(call, &*work, way.keys_in + slot * a_size, slot, j);
+            }
             if comptime!(paths.lanes) {
                 if is_row(r, &call.sizes, v) {
                     work[way.slots_in + slot * h_size + j] = 0.0f32;
@@ -244,7 +249,7 @@ fn arrive<F: Float>(
             }
         }
         flow.h[p] = grad;
-        let mut grad_s = call.summary_scale * grad;
+        let mut grad_s = summary_gain(call, j) * grad;
         if comptime!(paths.summary) {
             if step.lane == 0 {
                 grad_s += f32::cast_from(up_s[at]);
@@ -282,10 +287,12 @@ fn finish_slots<F: Float>(call: &Call<F>, work: &mut [f32]) {
         if is_row(r, &call.sizes, v) {
             let row = batch_row(r, &call.sizes, v);
             let first = row * call.sizes.slots;
-            for slot in 0..call.sizes.carried {
-                let at = call.at.work.carried + (row * call.sizes.carried + slot) * h_size + j;
-                let key = call.at.work.keys + (first + slot) * a_size;
-                work[at] += through_key(call, &*work, key, first + slot, j);
+            if comptime!(!v.detach_scores) {
+                for slot in 0..call.sizes.carried {
+                    let at = call.at.work.carried + (row * call.sizes.carried + slot) * h_size + j;
+                    let key = call.at.work.keys + (first + slot) * a_size;
+                    work[at] += through_key(call, &*work, key, first + slot, j);
+                }
             }
             if comptime!(v.score == ScoreKind::Additive) {
                 let mut sum = 0.0f32;

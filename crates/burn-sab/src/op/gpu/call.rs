@@ -3,7 +3,7 @@
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 
-use super::layout::{Layout, Sizes};
+use super::layout::{Layout, Packed, Sizes};
 use super::variant::Variant;
 
 /// The arguments that the two kernels share. Elements are stored as `F`. All arithmetic and all sums are
@@ -21,7 +21,7 @@ pub(super) struct Call<F: Float> {
     /// The word buffer; see [`NotesAt`](super::layout::NotesAt).
     pub notes: Box<[u32]>,
     pub sizes: Sizes,
-    /// Factor of the summary in the sum that gives the hidden state.
+    /// Factor of the summary in the sum that gives the hidden state, unless factors are learned.
     pub summary_scale: f32,
     pub at: Layout,
     #[cube(comptime)]
@@ -32,6 +32,18 @@ pub(super) struct Call<F: Float> {
 #[cube]
 pub(super) fn sigmoid(x: f32) -> f32 {
     0.5f32 * (0.5f32 * x).tanh() + 0.5f32
+}
+
+/// The factor on element `j` of the summary.
+#[cube]
+pub(super) fn summary_gain<F: Float>(call: &Call<F>, j: usize) -> f32 {
+    let v = comptime!(call.v);
+    let gain_at = comptime!(Packed::of(&v).summary_gain);
+    let mut gain = call.summary_scale;
+    if comptime!(v.learned_gain) {
+        gain = f32::cast_from(call.packed[gain_at + j]);
+    }
+    gain
 }
 
 /// The batch row of row `r` of this cube. A cube that has more rows than remain in the batch repeats the

@@ -9,7 +9,7 @@ use cubecl::ir::ElemType;
 use cubecl::prelude::*;
 
 use super::attend::{Retrieval, attend};
-use super::call::{Call, batch_row, is_row, sigmoid};
+use super::call::{Call, batch_row, is_row, sigmoid, summary_gain};
 use super::layout::{Packed, Wanted, falls_on, ranks};
 use super::slots::{add_key, carry};
 use crate::op::options::EPSILON;
@@ -122,7 +122,7 @@ pub(super) fn forward_kernel<F: Float>(
                 }
                 summary /= sum;
             }
-            let h = state.h[p] + call.summary_scale * summary;
+            let h = state.h[p] + summary_gain(&call, j) * summary;
             state.h[p] = h;
             if is_row(r, &call.sizes, v) {
                 let at = (row * call.sizes.time + t) * h_size + j;

@@ -87,7 +87,7 @@ scalars! {
         grad_c0,
         /// Gradients of the carried slots, `[B, M0, H]`.
         grad_carried,
-        /// Gradients of the score's vectors, `[B, vectors]`.
+        /// Gradients of the score's vectors and of the factors on the summary, `[B, vectors]`.
         grad_vectors,
     }
 }
@@ -121,7 +121,7 @@ scalars! {
         c0,
         /// Gradients of the carried slots, `[B, M0, H]`.
         carried,
-        /// Gradients of the score's vectors, `[B, vectors]`.
+        /// Gradients of the score's vectors and of the factors on the summary, `[B, vectors]`.
         vectors,
         /// With lanes: gradients of the pre-activations, `[B, T, 4H]`.
         gates,
@@ -301,6 +301,8 @@ pub(super) struct Packed {
     /// b and v of mlp scores, `[A]` each.
     pub query_bias: usize,
     pub v: usize,
+    /// The factors on the summary, `[H]`, if they are learned.
+    pub summary_gain: usize,
     /// `[4H, H]`
     pub transposed_w_hh: usize,
     /// `[A, H]`; for a vector, the vector itself.
@@ -320,7 +322,8 @@ impl Packed {
         let key = query + h * a;
         let query_bias = key + h * a;
         let v_at = query_bias + vectors;
-        let transposed_w_hh = v_at + vectors;
+        let summary_gain = v_at + vectors;
+        let transposed_w_hh = summary_gain + if v.learned_gain { h } else { 0 };
         let (transposed_query, transposed_key, states) = if v.score == ScoreKind::Additive {
             (query, key, transposed_w_hh + 4 * h * h)
         } else {
@@ -334,6 +337,7 @@ impl Packed {
             key,
             query_bias,
             v: v_at,
+            summary_gain,
             transposed_w_hh,
             transposed_query,
             transposed_key,

@@ -109,6 +109,7 @@ pub(super) fn forward<B: CubeLaunch>(
     let int = get_device_settings::<B>(&device).int_dtype;
 
     let mut tensors = vec![projected.0, inputs.x.clone(), inputs.w_hh.clone(), inputs.bias.clone()];
+    tensors.extend(inputs.summary_gain.clone());
     tensors.extend(inputs.score.iter().cloned());
     tensors.extend([inputs.h0.clone(), inputs.c0.clone()]);
     tensors.extend(inputs.slots.clone());
@@ -150,6 +151,9 @@ pub(super) fn forward<B: CubeLaunch>(
             matrix(next(), part.w_hh, 4 * hidden, part.transposed_w_hh),
             Part::list(next(), part.bias, 4 * hidden),
         ];
+        if variant.learned_gain {
+            parts.push(Part::list(next(), part.summary_gain, hidden));
+        }
         match variant.score {
             ScoreKind::Additive => {
                 parts.push(Part::list(next(), part.query, hidden));
@@ -353,7 +357,7 @@ pub(super) fn backward<B: CubeLaunch>(
     let sums = (vectors > 0).then(|| next().sum(0));
 
     let product = |left: Prim<B>, right: Prim<B>| left.swap(0, 1).matmul(right);
-    // Gradients of the score's vectors, which follow one another in the sums over the batch.
+    // Gradients of vectors, which follow one another in the sums over the batch.
     let vector = |needed: bool, from: usize, len: usize| {
         let sums = sums.as_ref().filter(|_| needed)?;
         Some(sums.narrow(1, from, from + len).reshape([len]).0)
@@ -410,6 +414,8 @@ pub(super) fn backward<B: CubeLaunch>(
         h0: needs.h0.then(|| h0.0.clone()),
         c0: needs.c0.then_some(c0.0),
         slots: needs.slots.map(|needed| carried_grad.filter(|_| needed).map(|grad| grad.0)),
+        summary_gain: (needs.summary_gain)
+            .map(|needed| vector(needed, variant.score_vectors(), hidden)),
         score,
     }
 }

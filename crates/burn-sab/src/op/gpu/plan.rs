@@ -202,7 +202,7 @@ impl Plan {
             + nested(each(rows * ranks * parts), plain(hidden.div_ceil(parts)))
             + nested(deciding, plain(parts))
             + nested(deciding, 2 * plain(ranks))
-            + 2 * nested(states, plain(ranks))
+            + (2 + usize::from(v.learned_gain)) * nested(states, plain(ranks))
             + nested(queries, plain(ranks))
             + nested(states, plain(attention))
             + nested(each(hidden * v.halves()), plain(4 * hidden / v.halves()));

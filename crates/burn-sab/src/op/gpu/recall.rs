@@ -170,6 +170,40 @@ pub(super) fn to_slots<F: Float>(
     }
 }
 
+/// Adds the gradients of the factors on the summary: the gradient of h, `[rows, H]`, times the summary. A
+/// unit owns one factor of its row.
+#[cube]
+pub(super) fn to_gain<F: Float>(
+    call: &Call<F>,
+    grad_h: &Shared<[f32]>,
+    recall: &Recall,
+    work: &mut [f32],
+    step: &Step,
+) {
+    let v = comptime!(call.v);
+    let h_size = comptime!(v.hidden);
+    let capacity = comptime!(v.ranks);
+    let mut p = UNIT_POS as usize;
+    while p < comptime!(v.rows * v.hidden) {
+        let r = p / h_size;
+        let j = p % h_size;
+        if is_row(r, &call.sizes, v) {
+            let row = batch_row(r, &call.sizes, v);
+            let mut summary = 0.0f32;
+            for k in 0..step.n {
+                let w = recall.weight[r * capacity + k];
+                if w != 0.0f32 {
+                    let slot = row * call.sizes.slots + recall.ranked[r * capacity + k] as usize;
+                    summary += w * f32::cast_from(call.saved[slot * h_size + j]);
+                }
+            }
+            let vectors = call.at.work.vectors + row * comptime!(v.vectors());
+            work[vectors + comptime!(v.score_vectors()) + j] += grad_h[p] * summary;
+        }
+        p += comptime!(v.units);
+    }
+}
+
 /// Computes the gradient of the query and adds those of the keys; a unit owns one column of all keys of
 /// its row. Key gradients of this call's slots are added at the lane's offset. The gradient of the query
 /// replaces the query.

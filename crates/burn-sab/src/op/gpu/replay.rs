@@ -46,13 +46,15 @@ pub(super) fn through_cell<F: Float>(
                 if step.raw {
                     let tanh = (gate_o * tanh_c).tanh();
                     let u = f32::cast_from(call.packed[query_at + j]);
-                    grad += recall.grad_query[r] * u * (1.0f32 - tanh * tanh);
+                    if comptime!(!v.detach_scores) {
+                        grad += recall.grad_query[r] * u * (1.0f32 - tanh * tanh);
+                    }
                     if writes {
                         let vectors = call.at.work.vectors + row * comptime!(v.vectors());
                         work[vectors + j] += recall.grad_query[r] * tanh;
                     }
                 }
-            } else {
+            } else if comptime!(!v.detach_scores) {
                 for a in 0..a_size {
                     let weight = f32::cast_from(call.packed[query_at + a * h_size + j]);
                     grad += recall.grad_query[r * a_size + a] * weight;

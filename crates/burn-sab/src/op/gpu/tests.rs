@@ -279,7 +279,11 @@ mod on_wgpu {
         let values = |tensor: TensorData| tensor.iter::<f64>().collect::<Vec<_>>();
         let grad =
             |tensor: &Tensor<2>| values(tensor.grad(&grads).expect("a gradient").into_data());
+        let gain = layer.summary_gain.as_ref().map_or(vec![], |gain| {
+            values(gain.val().grad(&grads).expect("a gradient").into_data())
+        });
         vec![
+            gain,
             values(output.hidden.clone().into_data()),
             values(output.summary.into_data()),
             values(output.weights.into_data()),
@@ -318,14 +322,18 @@ mod on_wgpu {
             Sparsifier::Softmax,
             Sparsifier::Threshold,
         ]) {
-            for (max_hops, k_att) in [(None, 2), (Some(1), 1)] {
+            for (max_hops, k_att, both) in
+                [(None, 2, false), (Some(1), 1, false), (Some(1), 2, true)]
+            {
                 let config = SabLstmConfig::new(INPUT, HIDDEN, true)
                     .with_k_top(3)
                     .with_k_att(k_att)
                     .with_k_trunc(3)
                     .with_score(score)
                     .with_sparsifier(sparsifier)
-                    .with_max_hops(max_hops);
+                    .with_max_hops(max_hops)
+                    .with_learned_gain(both)
+                    .with_detach_scores(both);
                 let layer = config.init(&flex);
                 let single = layer.clone().map(&mut Fixed { phase: 0.0, dtype: DType::F32 });
                 let double = layer.map(&mut Fixed { phase: 0.0, dtype: DType::F64 });

@@ -14,6 +14,10 @@ use crate::op::tensors::Dims;
 pub(super) struct Variant {
     pub score: ScoreKind,
     pub sparsifier: Sparsifier,
+    /// Whether no gradient passes through the scores to the states.
+    pub detach_scores: bool,
+    /// Whether the factors on the summary are parameters.
+    pub learned_gain: bool,
     pub hidden: usize,
     pub attention: usize,
     /// Maximum number of slots that decide the weights of a step.
@@ -67,6 +71,8 @@ impl Variant {
         let base = Self {
             score,
             sparsifier: options.settings.sparsifier,
+            detach_scores: options.settings.detach_scores,
+            learned_gain: options.settings.learned_gain,
             hidden: dims.hidden,
             attention: dims.attention,
             ranks,
@@ -140,9 +146,14 @@ impl Variant {
         parts
     }
 
-    /// Elements per row in the gradients of the score's vectors: (u, v), or v, or none. The gradient of
-    /// b comes from a product.
+    /// Elements per row in the gradients of vectors: the score's, which are (u, v), or v, or none, and the
+    /// factors on the summary, if they are learned. The gradient of b comes from a product.
     pub fn vectors(&self) -> usize {
+        self.score_vectors() + if self.learned_gain { self.hidden } else { 0 }
+    }
+
+    /// Elements of the score's vectors among these, which come first.
+    pub fn score_vectors(&self) -> usize {
         match self.score {
             ScoreKind::Additive => 2 * self.hidden,
             ScoreKind::Mlp => self.attention,

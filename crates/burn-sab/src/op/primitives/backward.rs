@@ -12,7 +12,7 @@ use burn::backend::tensor::FloatTensor;
 
 use super::forward::{SavedStep, SavedSteps, slot_rows};
 use super::score::{outer, through_matrix};
-use super::sparsify;
+use super::{gained, sparsify};
 use crate::op::options::SabOptions;
 use crate::op::prim::Prim;
 use crate::op::score::Score;
@@ -60,7 +60,7 @@ pub(super) fn backward<B: Backend>(
     let mut grad_h: Option<Prim<B>> = up_last.map(enter);
     let mut grad_c: Option<Prim<B>> = up_cell.map(enter);
     let (mut gate_grads, mut states, mut query_grads) = (vec![], vec![], vec![]);
-    let mut grad_v: Option<Prim<B>> = None;
+    let (mut grad_v, mut grad_gain): (Option<Prim<B>>, Option<Prim<B>>) = (None, None);
     let zero = h0.zeros([l, b, hidden]);
 
     for (t, step) in steps.into_iter().enumerate().rev() {
@@ -80,7 +80,7 @@ pub(super) fn backward<B: Backend>(
         // passes it to the slots and the scores.
         let provisional = o.clone() * cell_tanh.clone();
         let mut grad_provisional = grad.clone();
-        let through_h = grad.map(|grad| grad.scaled(options.settings.summary_scale));
+        let through_h = grad.clone().map(|grad| gained::<B, 3>(grad, inputs, options));
         let reached =
             retrieval.and_then(|retrieval| Some((retrieval, add(through_h, given(&up_s, t))?)));
         if let (Some((retrieval, grad_s)), Some((slots, keys))) = (reached, &memory) {
@@ -90,17 +90,26 @@ pub(super) fn backward<B: Backend>(
             let ranked_keys = keys.clone().reshape([b * m_end, a]).rows(rows).reshape([b, n, a]);
             let grad_s = grad_s.reshape([l, b, 1, hidden]);
 
-            let grad_w =
-                (grad_s.clone() * ranked.reshape([1, b, n, hidden])).sum(3).reshape([l, b, n]);
+            let grad_w = (grad_s.clone() * ranked.clone().reshape([1, b, n, hidden]))
+                .sum(3)
+                .reshape([l, b, n]);
             let w = sparsify::weights(options, retrieval.values.clone(), retrieval.slots);
+            if needs.summary_gain == Some(true) {
+                let ranked = ranked.reshape([b, n, hidden]);
+                let summary = w.clone().reshape([b, 1, n]).matmul(ranked).reshape([b, hidden]);
+                let of_step = grad.map(|grad| {
+                    (grad.sum(0).reshape([b, hidden]) * summary).sum(0).reshape([hidden])
+                });
+                grad_gain = add(grad_gain, of_step);
+            }
             let grad_a =
                 sparsify::weights_backward(options, retrieval.values, retrieval.slots, grad_w);
             let query = scorer.query(provisional.clone());
             let (grad_q, grad_k, grad_v_step) = scorer.combine_backward(query, ranked_keys, grad_a);
-            grad_provisional = add(
-                grad_provisional,
-                Some(scorer.query_backward(provisional.clone(), grad_q.clone())),
-            );
+            if !options.settings.detach_scores {
+                let from_query = scorer.query_backward(provisional.clone(), grad_q.clone());
+                grad_provisional = add(grad_provisional, Some(from_query));
+            }
             grad_v = add(grad_v, grad_v_step);
             states.push(provisional);
             query_grads.push(grad_q.sum(0).reshape([b, a]));
@@ -160,7 +169,7 @@ pub(super) fn backward<B: Backend>(
             let memory = (slots.clone().reshape([b * m_end, hidden]), keys);
             let score = scorer.parameter_grads(&needs.score, queries, memory, grad_v);
             let of_slots = |slots: Prim<B>| {
-                carried_grad(&grads, &scorer, slots, [l, b, m_end, carried, hidden])
+                carried_grad(&grads, &scorer, slots, [l, b, m_end, carried, hidden], options)
             };
             (inputs.slots.clone().map(Prim).map(of_slots), score)
         }
@@ -186,6 +195,9 @@ pub(super) fn backward<B: Backend>(
         h0: wanted(needs.h0, &|| all_lanes(grad_h.clone())),
         c0: wanted(needs.c0, &|| all_lanes(grad_c.clone())),
         slots: needs.slots.map(|needed| slots_grad.filter(|_| needed).map(|grad| grad.0)),
+        summary_gain: needs.summary_gain.map(|needed| {
+            wanted(needed, &|| grad_gain.clone().unwrap_or_else(|| h0.zeros([hidden])))
+        }),
         score,
     }
 }
@@ -214,8 +226,10 @@ fn passed_on<B: Backend>(
             .narrow(0, 0, lanes)
             .reshape([lanes, b, size])
     };
-    let from_key = scorer.key_backward(slot, of_slot(&grads.keys, a));
-    let grad = of_slot(&grads.slots, hidden) + from_key;
+    let mut grad = of_slot(&grads.slots, hidden);
+    if !options.settings.detach_scores {
+        grad = grad + scorer.key_backward(slot, of_slot(&grads.keys, a));
+    }
     Some(match limited {
         false => grad,
         true => Prim::cat(vec![grad.zeros([1, b, hidden]), grad], 0),
@@ -229,13 +243,17 @@ fn carried_grad<B: Backend>(
     scorer: &Score<Prim<B>>,
     slots: Prim<B>,
     [l, b, m_end, m, hidden]: [usize; 5],
+    options: &SabOptions,
 ) -> Prim<B> {
     let first = |rows: &Prim<B>, size: usize| {
         rows.clone().reshape([l, b, m_end, size]).narrow(2, 0, m).sum(0).reshape([1, b * m, size])
     };
-    let keys = first(&grads.keys, scorer.size());
-    let from_keys = scorer.key_backward(slots.reshape([b * m, hidden]), keys);
-    (first(&grads.slots, hidden) + from_keys).reshape([b, m, hidden])
+    let mut grad = first(&grads.slots, hidden);
+    if !options.settings.detach_scores {
+        let keys = first(&grads.keys, scorer.size());
+        grad = grad + scorer.key_backward(slots.reshape([b * m, hidden]), keys);
+    }
+    grad.reshape([b, m, hidden])
 }
 
 fn add<B: Backend>(lhs: Option<Prim<B>>, rhs: Option<Prim<B>>) -> Option<Prim<B>> {

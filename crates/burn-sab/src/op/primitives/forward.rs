@@ -3,7 +3,7 @@
 
 use burn::backend::Backend;
 
-use super::sparsify;
+use super::{gained, sparsify};
 use crate::op::options::{Readout, SabOptions};
 use crate::op::prim::{Ints, Prim};
 use crate::op::tensors::{BackendInputs, BackendOutputs, Dims, Reminders, SabOutputs};
@@ -116,7 +116,7 @@ pub(super) fn forward<B: Backend>(
             step_weights = step_weights.assign(1, 0, live, w.narrow(1, 0, live));
             retrieval = Some(Retrieval { slots: m, values, indices });
         }
-        h = provisional + summary.clone().scaled(options.settings.summary_scale);
+        h = provisional + gained::<B, 2>(summary.clone(), inputs, options);
 
         if let Some((slots, keys)) = memory.take_if(|_| options.stores_slot(t)) {
             let key = scorer.key(h.clone()).reshape([b, 1, scorer.size()]);

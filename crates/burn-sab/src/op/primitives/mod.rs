@@ -12,8 +12,25 @@ use burn::backend::tensor::FloatTensor;
 use super::coverage::NotCovered;
 use super::kernel::Kernel;
 use super::options::SabOptions;
+use super::prim::Prim;
 use super::tensors::{BackendInputs, BackendOutputs, Gradients, Needs, Upstream};
 use forward::SavedSteps;
+
+/// Returns the summary, `[.., h]`, times its factors: those that are learned, or the constant.
+fn gained<B: Backend, const D: usize>(
+    summary: Prim<B>,
+    inputs: &BackendInputs<B>,
+    options: &SabOptions,
+) -> Prim<B> {
+    match &inputs.summary_gain {
+        None => summary.scaled(options.settings.summary_scale),
+        Some(gain) => {
+            let mut dims = [1; D];
+            dims[D - 1] = summary.dims::<D>()[D - 1];
+            summary * Prim(gain.clone()).reshape(dims)
+        }
+    }
+}
 
 /// The op in backend primitives, as a kernel that covers every call.
 #[derive(Debug)]

@@ -40,6 +40,7 @@ pub struct Problem<T> {
     pub h0: Vec<T>,
     pub c0: Vec<T>,
     pub slots: Vec<T>,
+    summary_gain: Vec<T>,
     score: Vec<Vec<T>>,
     pub up: [Vec<T>; 5],
 }
@@ -70,6 +71,7 @@ impl<T: Float + Into<f64>> Problem<T> {
             h0: uniform(batch, hidden),
             c0: uniform(batch, hidden),
             slots: uniform(batch * shape.carried, hidden),
+            summary_gain: uniform(1, hidden),
             score: parameters.iter().map(|p| uniform(p.0, p.1)).collect(),
             up: [batch * shape.time, batch * shape.time, batch, batch, batch * shape.time]
                 .map(|rows| uniform(rows, hidden)),
@@ -77,7 +79,7 @@ impl<T: Float + Into<f64>> Problem<T> {
     }
 
     /// The inputs as the kernel takes them.
-    pub fn inputs(&self) -> Inputs<'_, T> {
+    pub fn inputs(&self, options: &SabOptions) -> Inputs<'_, T> {
         let p = &self.score;
         let Sizes { batch, time, input, hidden, carried, attention } = self.shape;
         let (score, attention) = match self.kind {
@@ -98,6 +100,7 @@ impl<T: Float + Into<f64>> Problem<T> {
                 h0: &self.h0,
                 c0: &self.c0,
                 slots: (carried > 0).then_some(&self.slots[..]),
+                summary_gain: options.settings.learned_gain.then_some(&self.summary_gain[..]),
                 score,
             },
             capacity: carried,
@@ -105,12 +108,13 @@ impl<T: Float + Into<f64>> Problem<T> {
     }
 
     /// The needs that this problem's inputs have of these.
-    pub fn needs(&self, all: &Needs) -> Needs {
+    pub fn needs(&self, all: &Needs, options: &SabOptions) -> Needs {
         let Score::Mlp { query, query_bias, memory, v } = all.score else {
             panic!("needs of every parameter are written as those of mlp scores");
         };
         Needs {
             slots: all.slots.filter(|_| self.shape.carried > 0),
+            summary_gain: all.summary_gain.filter(|_| options.settings.learned_gain),
             score: match self.kind {
                 ScoreKind::Additive => Score::Additive { u: query, v },
                 ScoreKind::Mlp => Score::Mlp { query, query_bias, memory, v },
@@ -122,7 +126,7 @@ impl<T: Float + Into<f64>> Problem<T> {
 
     /// Forward and backward.
     pub fn run_on(&self, arch: Arch, options: &SabOptions, needs: &Needs) -> Results<T> {
-        let inputs = self.inputs();
+        let inputs = self.inputs(options);
         let (outputs, saved) = forward_on(arch, &inputs, options, true, &mut []);
         let saved = saved.expect("asked for");
         let Sizes { batch, time, hidden, .. } = self.shape;
@@ -143,7 +147,7 @@ impl<T: Float + Into<f64>> Problem<T> {
 
     /// The same as the product runs it, with all gradients.
     pub fn run(&self, options: &SabOptions) -> Results<T> {
-        self.run_on(Arch::new(), options, &self.needs(&ALL))
+        self.run_on(Arch::new(), options, &self.needs(&ALL, options))
     }
 }
 
