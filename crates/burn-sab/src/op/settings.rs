@@ -203,7 +203,7 @@ macro_rules! for_each_setting {
             /// Factor on the summary on its way into the hidden state, at least 0: h = ĥ + `summary_scale` · s.
             /// Below 1 it bounds h: with weights that sum to 1, |h| is at most 1 / (1 - `summary_scale`). With 0
             /// the summary reaches the readout alone
-            summary_scale: f64 = 1.0, |scale| not_negative("summary_scale", scale);
+            summary_scale: f64 = 0.1, |scale| not_negative("summary_scale", scale);
             /// Whether the factor is learned, one for each hidden unit: h = ĥ + γ ⊙ s, where every γ begins at
             /// `summary_scale`. If that is 0, the layer begins as an LSTM without memory
             learned_gain: bool = false, |_| Ok(());
