@@ -41,9 +41,9 @@ impl SabLstm {
             (output.slots.swap_dims(0, 1), output.weights.swap_dims(0, 1))
         };
         let [_, given, width] = weights.dims();
-        let mut needed = vec![0f64; batch * count];
-        let (indices, weights) = (indices.into_data(), weights.into_data());
-        for (at, (slot, weight)) in indices.iter::<i64>().zip(weights.iter::<f64>()).enumerate() {
+        let mut needed = vec![0.0; batch * count];
+        let pairs = indices.into_data().iter::<i64>().zip(weights.into_data().iter::<f64>());
+        for (at, (slot, weight)) in pairs.collect::<Vec<_>>().into_iter().enumerate() {
             needed[at / (given * width) * count + slot as usize] += weight;
         }
         let needed = needed.into_iter().map(|sum| sum.min(1.0)).collect();
