@@ -134,7 +134,7 @@ impl TrainConfig {
             layer: SabLstmConfig::new(task.d_input(), 128, true),
             batch: 64,
             updates: 10_000,
-            lr: 2e-3,
+            lr: 5e-3,
             lr_decay: 1.0,
             clip_norm: 1.0,
             seed: 1,

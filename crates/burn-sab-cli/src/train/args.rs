@@ -122,7 +122,7 @@ pub struct TrainArgs {
     /// per character (text), or "never" [default: adding: 0.001; mnist, cifar, text: never; others: 0.99]
     #[arg(long, value_name = "X", help_heading = "Training", value_parser = level_or_never)]
     pub stop_at: Option<LevelOrNever>,
-    /// Learning rate of Adam [default: 0.002]
+    /// Learning rate of Adam [default: 0.005]
     #[arg(long, value_name = "X", help_heading = "Training")]
     pub lr: Option<f64>,
     /// Share of itself to which the learning rate falls over all updates [default: 1]

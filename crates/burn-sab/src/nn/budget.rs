@@ -1,8 +1,8 @@
-//! A bounded memory (`slot_budget`): it drops slots of low priority.
+//! A bounded memory (`slot_budget`): it drops slots that differ little from their predecessor.
 //!
-//! A memory that reaches twice the budget is thinned to the budget. The slots of the highest priority
-//! remain: those that a layer has [learned](super::priority) to keep, or else those that differ most from
-//! their predecessors. At most 2 · budget slots thus span a sequence of any length. The time of thinning
+//! A memory that reaches twice the budget is thinned to the budget. The slots that differ most from
+//! their predecessors remain. At most 2 · budget slots thus span a sequence of any length. They are
+//! dense where the hidden state changed much, and sparse where it changed little. The time of thinning
 //! depends on the number of steps alone, not on the division of a sequence into calls.
 
 use burn::tensor::ops::PadMode;
@@ -108,22 +108,14 @@ pub(super) fn cut(x: Tensor<3>, from: usize, ends: &[usize]) -> Vec<Tensor<3>> {
 }
 
 /// Returns the `budget` slots to keep of `slots`, `[B, M, H]`, and their origins. `before` holds the
-/// origins of `slots`, if they were thinned before; `priority`, `[H]`, is that of the layer, if it has one.
+/// origins of `slots`, if they were thinned before.
 pub(super) fn thin(
     slots: Tensor<3>,
     before: Option<&Origins>,
     budget: usize,
-    priority: Option<Tensor<1>>,
 ) -> (Tensor<3>, Origins) {
     let [batch, count, hidden] = slots.dims();
-    let values = slots.clone().detach();
-    let places = highest(
-        match priority {
-            None => distinctness(values),
-            Some(priority) => (values * priority.detach().unsqueeze()).sum_dim(2).squeeze_dim(2),
-        },
-        budget,
-    );
+    let places = most_distinct(&slots, budget);
     let origins = match before {
         None => Origins { kept: places.clone(), stored: count },
         Some(before) => Origins {
@@ -135,31 +127,26 @@ pub(super) fn thin(
     (slots.gather(1, places), origins)
 }
 
-/// Squared distance of each slot of `[B, M, H]` from its predecessor, `[B, M]`; the oldest slot ranks first.
-fn distinctness(slots: Tensor<3>) -> Tensor<2> {
+/// Returns the positions, in ascending order, of the `budget` slots that differ most from their
+/// predecessors, `[B, budget]`. The oldest slot always remains. Among equal differences the older slot
+/// remains.
+fn most_distinct(slots: &Tensor<3>, budget: usize) -> Tensor<2, Int> {
     let [batch, count, _] = slots.dims();
-    let oldest = Tensor::full([batch, 1], f64::INFINITY, (&slots.device(), slots.dtype()));
-    let step = slots.clone().narrow(1, 1, count - 1) - slots.narrow(1, 0, count - 1);
-    Tensor::cat(vec![oldest, step.powi_scalar(2).sum_dim(2).squeeze_dim(2)], 1)
-}
-
-/// Returns the positions, in ascending order, of the `budget` largest of `values`, `[B, M]`, as
-/// `[B, budget]`. Of equals the older slot remains; NaN ranks last.
-fn highest(values: Tensor<2>, budget: usize) -> Tensor<2, Int> {
-    let [batch, count] = values.dims();
-    let device = values.device();
-    let values: Vec<f64> = values.into_data().iter::<f64>().collect();
+    let values = slots.clone().detach();
+    let step = values.clone().narrow(1, 1, count - 1) - values.narrow(1, 0, count - 1);
+    let distances = step.powi_scalar(2).sum_dim(2).into_data();
+    let distances: Vec<f64> = distances.iter::<f64>().collect();
     let mut places = Vec::with_capacity(batch * budget);
-    for row in values.chunks(count) {
-        let rank = |place: usize| if row[place].is_nan() { f64::NEG_INFINITY } else { row[place] };
-        let mut best: Vec<usize> = (0..count).collect();
+    for row in distances.chunks(count - 1) {
+        let mut by_distance: Vec<usize> = (1..count).collect();
         // The sort is stable: the older of two equals comes first.
-        best.sort_by(|a, b| rank(*b).total_cmp(&rank(*a)));
-        best.truncate(budget);
-        best.sort_unstable();
-        places.extend(best.into_iter().map(|place| place as i64));
+        by_distance.sort_by(|a, b| row[b - 1].total_cmp(&row[a - 1]));
+        let mut kept = by_distance[..budget - 1].to_vec();
+        kept.push(0);
+        kept.sort_unstable();
+        places.extend(kept.into_iter().map(|place| place as i64));
     }
-    Tensor::from_data(TensorData::new(places, [batch, budget]), &device)
+    Tensor::from_data(TensorData::new(places, [batch, budget]), &slots.device())
 }
 
 /// Restricts the readout of a call to the steps `from..to`, counted from `from`. Returns `None` if no

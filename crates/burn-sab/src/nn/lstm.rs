@@ -32,9 +32,6 @@ pub struct SabLstm {
     pub summary_gain: Option<Param<Tensor<1>>>,
     /// What scores the slots.
     pub scorer: Scorer,
-    /// What a [budget](SabSettings::slot_budget) keeps, `[H]`: the slots m with the largest priority · m; of a layer
-    /// without one, those that differ most from their predecessors. See [`fit_priority`](Self::fit_priority).
-    pub priority: Option<Param<Tensor<1>>>,
     /// Activations, if not the standard ones.
     pub activations: Option<Activations>,
     /// Hidden units H.
@@ -121,7 +118,6 @@ impl SabLstm {
                 gain.init([*d_hidden], device)
             }),
             scorer: Scorer::new(config.score, config.score_gain, *d_hidden, device),
-            priority: None,
             activations: (!config.has_standard_activations()).then(|| Activations {
                 gate: config.gate_activation.init(device),
                 cell: config.cell_activation.init(device),
@@ -458,7 +454,7 @@ impl SabLstm {
 
     fn within_budget(&self, state: SabLstmState) -> SabLstmState {
         match self.settings.slot_budget {
-            Some(budget) => state.within(budget, self.priority.as_ref().map(Param::val)),
+            Some(budget) => state.within(budget),
             None => state,
         }
     }

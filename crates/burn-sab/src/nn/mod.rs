@@ -6,7 +6,6 @@ mod budget;
 mod config;
 mod convert;
 mod lstm;
-mod priority;
 mod record;
 mod rows;
 mod scorer;

@@ -78,13 +78,13 @@ impl SabLstmState {
         self
     }
 
-    /// The state with a memory that is not full; `priority` is that of the layer, if it has one.
-    pub(super) fn within(self, budget: usize, priority: Option<Tensor<1>>) -> Self {
+    /// The state with a memory that is not full.
+    pub(super) fn within(self, budget: usize) -> Self {
         if !is_full(self.num_slots(), budget) {
             return self;
         }
         let slots = self.slots().expect("it is full of them");
-        let (slots, origins) = thin(slots, self.origins.as_ref(), budget, priority);
+        let (slots, origins) = thin(slots, self.origins.as_ref(), budget);
         Self { origins: Some(origins), ..self.with_slots(slots) }
     }
 
