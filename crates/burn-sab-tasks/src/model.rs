@@ -1,6 +1,6 @@
 //! The network that is trained on a task: one recurrent layer and a readout.
 
-use burn::module::{Module, Param};
+use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use burn_sab::{SabLstm, SabLstmState};
@@ -210,6 +210,7 @@ mod tests {
     use super::*;
     use crate::stream::{DataStream, Purpose};
     use crate::task::{Batch, Task};
+    use burn::module::Param;
     use burn::tensor::Tolerance;
     use rstest::rstest;
 
