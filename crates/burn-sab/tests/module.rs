@@ -6,7 +6,8 @@ use burn::config::Config;
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{DType, Tensor};
 use burn_sab::{
-    ConfigError, InitialSlot, SabLstm, SabLstmConfig, ScoreConfig, Sparsifier, Strategy,
+    ConfigError, InitialSlot, SabLstm, SabLstmConfig, SabSettings, ScoreConfig, Sparsifier,
+    Strategy,
 };
 use common::{cpu_devices, normal, numbers};
 use rand_chacha::ChaCha8Rng;
@@ -166,7 +167,8 @@ fn an_old_config_file_loads() {
     assert_eq!(loaded.to_string(), want.to_string());
     let older = old.replace("\"summary_scale\": 0.5,", "").replace("\"slot_budget\": null,", "");
     let loaded = SabLstmConfig::load_binary(older.as_bytes()).unwrap();
-    assert_eq!(loaded.to_string(), want.with_summary_scale(1.0).to_string());
+    let scale = SabSettings::default().summary_scale;
+    assert_eq!(loaded.to_string(), want.with_summary_scale(scale).to_string());
     // Sizes have no default.
     let error = SabLstmConfig::load_binary(b"{}").unwrap().validate().unwrap_err().to_string();
     assert!(error.contains("d_input = 0"), "{error}");
