@@ -91,6 +91,27 @@ fn a_converted_lstm_begins_as_it_was() {
     }
 }
 
+/// With weights that sum to 1 and |ĥ| < 1, |h| < 1 / (1 - summary_scale) at every step. Drawn weights, noise, all slots
+/// kept; a small score, as the time grows with the square of the steps.
+#[test]
+fn the_hidden_state_is_bounded_for_100_000_steps() {
+    let device = &cpu_devices()[0];
+    let mut rng = ChaCha8Rng::seed_from_u64(11);
+    let mut largest = |config: SabLstmConfig, steps: usize| {
+        let layer: SabLstm = config.with_score(ScoreConfig::Dot { d_attention: 4 }).init(device);
+        let x = normal(&mut rng, [1, steps, 2], 1.0, DType::F32, device);
+        let (hidden, _) = layer.forward(x, None);
+        let largest = hidden.abs().max().into_scalar::<f64>();
+        assert!(largest.is_finite());
+        largest
+    };
+    let config = SabLstmConfig::new(2, 16, true);
+    let bound = 1.0 / (1.0 - config.settings.summary_scale);
+    assert!(largest(config.clone(), 100_000) < bound);
+    // The published factor bounds nothing.
+    assert!(largest(config.with_summary_scale(1.0), 2_000) > bound);
+}
+
 #[test]
 fn presets_have_the_published_form() {
     for config in [SabLstmConfig::paper(2, 3), SabLstmConfig::released(2, 3)] {
