@@ -12,7 +12,7 @@ pub mod op;
 pub use error::ConfigError;
 pub use nn::{
     AdditiveScorer, DotScorer, MlpScorer, SabLstm, SabLstmConfig, SabLstmOutput, SabLstmState,
-    ScoreConfig, Scorer,
+    ScoreConfig, Scorer, Segments,
 };
 pub use op::{
     Activations, Coverage, InitialSlot, InputError, NotCovered, Recompute, SabSettings, ScoreKind,

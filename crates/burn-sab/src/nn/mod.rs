@@ -5,9 +5,11 @@ mod config;
 mod convert;
 mod lstm;
 mod scorer;
+mod segments;
 mod state;
 
 pub use config::{SabLstmConfig, ScoreConfig};
 pub use lstm::{SabLstm, SabLstmOutput};
 pub use scorer::{AdditiveScorer, DotScorer, MlpScorer, Scorer};
+pub use segments::Segments;
 pub use state::SabLstmState;
