@@ -244,8 +244,8 @@ fn forward<B: HostBackend, T: HostFloat>(
         Some(slots) => floats::<B, T, 3>(slots, [batch, count, hidden], &device),
     });
     let past = match options.readout {
-        Readout::All => Some(h.clone()),
-        Readout::At(_) => stored.clone(),
+        Readout::All if options.rows.is_none() => Some(h.clone()),
+        _ => stored.clone(),
     };
     let places = [batch, given, slices.dims.places(options)];
     let outputs = SabOutputs {

@@ -31,6 +31,8 @@ pub struct Call<'a, T> {
     pub options: &'a SabOptions,
     /// Factors on the summary, `[H]`: those that are learned, or the constant.
     pub summary_gain: Vec<T>,
+    /// `[H]`: the state where a row starts anew.
+    pub zeros: Vec<T>,
     /// The instruction set that the loops over a tile run in; the matrix products choose their own.
     pub arch: Arch,
     pub schedule: Schedule,
@@ -103,6 +105,7 @@ impl<'a, T: Float> Call<'a, T> {
                 Some(gain) => gain.to_vec(),
                 None => vec![T::from_f64(options.settings.summary_scale); hidden],
             },
+            zeros: vec![T::ZERO; hidden],
             arch,
             // No step attends to a slot that the last step stores, hence one rank fewer at most;
             // the bound stays simple.
@@ -152,9 +155,10 @@ impl<'a, T: Float> Call<'a, T> {
         );
     }
 
-    /// Whether all hidden states are an output, which then serves as memory.
+    /// Whether all hidden states are an output, which then serves as memory: slot j of every row is the state
+    /// of the same step.
     pub fn is_dense(&self) -> bool {
-        matches!(self.options.readout, Readout::All)
+        matches!(self.options.readout, Readout::All) && !self.schedule.is_ragged()
     }
 
     /// Hidden states of a row that the passes can look up: every one, or the stored ones.
@@ -214,6 +218,9 @@ impl<'a, T: Float> Call<'a, T> {
 
     /// Whether any step finds a slot to attend to.
     pub fn attends(&self) -> bool {
-        self.schedule.slots_before(self.dims.time - 1) > 0
+        match self.schedule.is_ragged() {
+            true => self.schedule.total_slots() > 0,
+            false => self.schedule.slots_before(self.dims.time - 1) > 0,
+        }
     }
 }

@@ -120,7 +120,7 @@ pub struct Ranking<T> {
     /// Capacity of the lists: one more than the possible number of ranks, to bound the other keys, but
     /// at most [`MOST_LISTED`].
     best: usize,
-    /// Slots stored so far in every row.
+    /// Slots that every row of a stream has.
     len: usize,
     /// The scores of one row.
     scores: Vec<[T; BLOCK]>,
@@ -228,12 +228,13 @@ impl<T: Float> Ranking<T> {
         }
     }
 
-    /// Number of slots stored so far.
+    /// Number of slots that every row of a stream has.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Stores `key` as the key of slot `slot` in row `row`. Slots must come in ascending order.
+    /// Stores `key` as the key of slot `slot` in row `row`. Slots must come in ascending order; slot 0 again
+    /// replaces all slots of the row.
     #[inline(always)]
     pub fn set(&mut self, row: usize, slot: usize, key: &[T]) {
         let (width, keys) = (self.width, &mut self.keys[row]);
@@ -257,26 +258,26 @@ impl<T: Float> Ranking<T> {
         }
     }
 
-    /// Includes the first `len` slots in the ranking.
+    /// Notes that every row has `len` slots.
     pub fn grow_to(&mut self, len: usize) {
         self.len = len;
     }
 
-    /// Writes the best slots of `row` and their scores, in descending order of score. The length of
-    /// `best` determines their number; it is at most the number of slots. With `up_to_shift`, only
+    /// Writes the best of the `len` slots of `row` and their scores, in descending order of score. The length
+    /// of `best` determines their number; it is at most `len`. With `up_to_shift`, only
     /// differences of scores matter, and a common term may be missing from all of them.
     #[inline(always)]
     pub fn rank(
         &mut self,
         score: &Score<&[T]>,
-        row: usize,
+        (row, len): (usize, usize),
         query: &[T],
         provisional: &[T],
         up_to_shift: bool,
         (best, slots): (&mut [T], &mut [u32]),
     ) {
         let keys = &self.keys[row];
-        let scores = &mut self.scores[..self.len.div_ceil(BLOCK)];
+        let scores = &mut self.scores[..len.div_ceil(BLOCK)];
         let blocks = keys.chunks_exact(self.width * BLOCK);
         match *score {
             Score::Dot { .. } => {
@@ -291,12 +292,13 @@ impl<T: Float> Ranking<T> {
             }
             Score::Additive { u, .. } => {
                 let query = dot_tanh(u, provisional);
-                if !self.rank_from_list(row, query, best, slots) {
-                    let keys = &self.keys[row][..self.len];
-                    let scores = &mut self.scores[..self.len.div_ceil(BLOCK)];
+                if !self.rank_from_list((row, len), query, best, slots) {
+                    let keys = &self.keys[row][..len];
+                    let scores = &mut self.scores[..len.div_ceil(BLOCK)];
                     for (score, key) in scores.as_flattened_mut().iter_mut().zip(keys) {
                         *score = query + *key;
                     }
+                    leave_unused(scores, len);
                     select(scores, best, slots);
                 }
                 if up_to_shift {
@@ -309,14 +311,7 @@ impl<T: Float> Ranking<T> {
                 return;
             }
         }
-        // Entries of the last block without a slot.
-        if !self.len.is_multiple_of(BLOCK)
-            && let Some(last) = scores.last_mut()
-        {
-            for (k, score) in last.iter_mut().enumerate() {
-                *score = if k < self.len % BLOCK { *score } else { T::NAN };
-            }
-        }
+        leave_unused(scores, len);
         select(scores, best, slots);
     }
 
@@ -324,10 +319,16 @@ impl<T: Float> Ranking<T> {
     /// query term, so the best keys have the best scores, unless rounding makes scores of different keys
     /// equal. Returns false if such a tie is at the boundary, or if the list is too short.
     #[inline(always)]
-    fn rank_from_list(&mut self, row: usize, query: T, best: &mut [T], slots: &mut [u32]) -> bool {
+    fn rank_from_list(
+        &mut self,
+        (row, len): (usize, usize),
+        query: T,
+        best: &mut [T],
+        slots: &mut [u32],
+    ) -> bool {
         let n = best.len();
-        let listed = self.len.min(self.best);
-        if n > listed || (n == listed && listed < self.len) {
+        let listed = len.min(self.best);
+        if n > listed || (n == listed && listed < len) {
             return false;
         }
         let range = row * self.best..row * self.best + listed;
@@ -344,6 +345,18 @@ impl<T: Float> Ranking<T> {
         best.copy_from_slice(&scores[..n]);
         slots[..n].copy_from_slice(&list_slots[..n]);
         true
+    }
+}
+
+/// Marks the entries of the last block that have no slot, out of `len`.
+#[inline(always)]
+fn leave_unused<T: Float>(scores: &mut [[T; BLOCK]], len: usize) {
+    if !len.is_multiple_of(BLOCK)
+        && let Some(last) = scores.last_mut()
+    {
+        for (k, score) in last.iter_mut().enumerate() {
+            *score = if k < len % BLOCK { *score } else { T::NAN };
+        }
     }
 }
 
