@@ -12,7 +12,7 @@
 use burn_sab_examples::{compare, device, first_argument_or};
 
 /// Enough to learn it.
-const UPDATES: usize = 150;
+const UPDATES: usize = 400;
 
 fn main() {
     let updates = first_argument_or(UPDATES);

@@ -1,10 +1,11 @@
 //! A carried state as data: for serde and for files, so that a session can be stored and go on bit for bit.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::Path;
 
 use burn::store::RecordError;
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{Bytes, DType, Device, Tensor, TensorData};
 use burn_pack::{Reader, Scalar, Writer};
 use serde::{Deserialize, Serialize};
 
@@ -225,7 +226,15 @@ impl Pack {
     }
 
     pub(super) fn load(path: &Path) -> Result<Self, RecordError> {
-        let file = Reader::from_file(path)?;
+        // As the writer names files.
+        let path = match path.extension() {
+            None if !path.exists() => path.with_extension(burn_pack::EXTENSION),
+            _ => path.to_owned(),
+        };
+        // All of it: a reader of a file takes the lengths in its head for true, and allocates what they say.
+        let bytes = fs::read(&path)
+            .map_err(|error| RecordError::Io(format!("{}: {error}", path.display())))?;
+        let file = Reader::from_bytes(Bytes::from_bytes_vec(bytes))?;
         let number =
             |(name, number): (&String, &Scalar)| Some((name.clone(), u64::try_from(*number).ok()?));
         let numbers = file.scalars().iter().filter_map(number).collect();

@@ -47,7 +47,7 @@ fn settings() -> [SabOptions; 9] {
             *settings = SabSettings { learned_gain: true, detach_scores: true, ..*settings };
         }),
         SabOptions {
-            readout: Readout::At([2, 70].into()),
+            readout: Readout::At([1, 3].into()),
             ..options(|settings| {
                 *settings = SabSettings { learned_gain: true, max_hops: Some(1), ..*settings };
             })
