@@ -10,8 +10,7 @@ use burn_sab::{
 };
 use common::generate::configs;
 use common::{
-    Named, Setup, assert_close, conditioned, cpu_devices, gradient, numbers, parameter_gradients,
-    setup,
+    Named, assert_close, conditioned, cpu_devices, gradient, numbers, parameter_gradients, setup,
 };
 use proptest::prelude::*;
 use proptest::strategy::Strategy as Generate;
@@ -44,11 +43,6 @@ fn extents(batch: usize, time: usize) -> impl Generate<Value = Extent> {
     })
 }
 
-/// Whatever carries gradient out of a call.
-fn loss(setup: &Setup, output: &SabLstmOutput) -> Tensor<1> {
-    setup.loss(output)
-}
-
 /// Two calls, one after the other, from a fresh state: values and gradients by name.
 fn run(
     config: &SabLstmConfig,
@@ -72,7 +66,7 @@ fn run(
         &calls[1].segments(time),
         Some(first.state.clone()),
     );
-    let total = loss(&setup, &first) + loss(&other, &second);
+    let total = setup.loss(&first) + other.loss(&second);
     let grads = total.backward();
     let mut values = Vec::new();
     for (call, output) in [first, second].iter().enumerate() {
@@ -165,8 +159,7 @@ proptest! {
             let setup = setup(&config, 4, 11, seed, DType::F64, &device);
             let segments = extent.segments(11);
             let output = setup.layer.forward_segments(setup.x.clone(), &segments, Some(setup.state.clone()));
-            let counts = output.state.slot_counts();
-            for row in 0..4 {
+            for (row, count) in output.state.slot_counts().into_iter().enumerate() {
                 let of_row = |tensor: &Tensor<2>| tensor.clone().narrow(0, row, 1);
                 let mut state = SabLstmState::new(of_row(&setup.state.cell), of_row(&setup.state.hidden));
                 let mut hidden = Vec::new();
@@ -191,7 +184,7 @@ proptest! {
                 assert_close(&what, &vec![("h".into(), steps.to_vec())], &vec![("h".into(), hidden)], F64);
                 prop_assert!(padding.iter().all(|h| *h == 0.0), "{what}");
                 prop_assert_eq!(output.state.steps()[row], state.step, "{}", &what);
-                prop_assert_eq!(counts[row], state.num_slots(), "{}", &what);
+                prop_assert_eq!(count, state.num_slots(), "{}", &what);
                 let last = |state: &Tensor<2>, row| numbers("last", &state.clone().narrow(0, row, 1));
                 let got = vec![
                     ("hidden".to_owned(), last(&output.state.hidden, row)),
