@@ -29,7 +29,8 @@ fn wgpu_losses_follow_the_cpu() {
     // With the published factor on the summary these few updates learn the task.
     let published = sab().with_summary_scale(1.0);
     let truncated = sab().without_memory();
-    for (name, config, most) in [("SAB", published, BY_SAB), ("truncated", truncated, BY_TRUNCATED)] {
+    for (name, config, most) in [("SAB", published, BY_SAB), ("truncated", truncated, BY_TRUNCATED)]
+    {
         let on = |device: &Device| train(name, &config, UPDATES, device).losses;
         let (cpu, gpu) = (on(&Device::flex()), on(&wgpu));
         assert_eq!((cpu.len(), gpu.len()), (UPDATES, UPDATES));
