@@ -13,7 +13,7 @@ pub use error::ConfigError;
 pub use nn::{
     AdditiveScorer, DotScorer, MemoryLayers, MlpScorer, SabBiLstm, SabLstm, SabLstmConfig,
     SabLstmOutput, SabLstmStack, SabLstmStackConfig, SabLstmStackState, SabLstmStackStateRecord,
-    SabLstmState, SabLstmStateRecord, ScoreConfig, Scorer, StackLayer, StateError,
+    SabLstmState, SabLstmStateRecord, ScoreConfig, Scorer, Segments, StackLayer, StateError,
 };
 #[cfg(feature = "safetensors")]
 pub use nn::{TorchError, TorchWeights};

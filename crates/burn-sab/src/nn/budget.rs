@@ -43,6 +43,11 @@ impl Origins {
         Tensor::cat(vec![self.kept.clone(), counts.unsqueeze::<2>().expand([batch, later])], 1)
     }
 
+    /// The origins of one row.
+    pub(super) fn row(&self, row: usize) -> Self {
+        Self { kept: self.kept.clone().narrow(0, row, 1), stored: self.stored }
+    }
+
     /// The same origins in another form.
     pub(super) fn map(self, kept: impl FnOnce(Tensor<2, Int>) -> Tensor<2, Int>) -> Self {
         Self { kept: kept(self.kept), stored: self.stored }
@@ -158,8 +163,9 @@ pub(super) fn readout_of_part(readout: &Readout, from: usize, to: usize) -> Opti
     (!within.is_empty()).then(|| Readout::At(within.into()))
 }
 
-/// Joins the retrievals of the parts of a sequence. Earlier parts may have fewer places per step.
-pub(super) fn join_reminders(parts: Vec<Reminders>) -> Reminders {
+/// Joins the retrievals of the parts of a sequence (`dim` 1) or of the rows of a batch (`dim` 0). Some parts may have
+/// fewer places per step.
+pub(super) fn join_reminders(parts: Vec<Reminders>, dim: usize) -> Reminders {
     let places = |part: &Reminders| part.weights.dims()[2];
     let width = parts.iter().map(places).max().unwrap_or(0);
     let mut summary = Vec::new();
@@ -171,8 +177,8 @@ pub(super) fn join_reminders(parts: Vec<Reminders>) -> Reminders {
         weights.push(part.weights.pad([(0, 0), (0, missing)], PadMode::Constant(0.0)));
     }
     Reminders {
-        summary: Tensor::cat(summary, 1),
-        slots: Tensor::cat(slots, 1),
-        weights: Tensor::cat(weights, 1),
+        summary: Tensor::cat(summary, dim),
+        slots: Tensor::cat(slots, dim),
+        weights: Tensor::cat(weights, dim),
     }
 }

@@ -4,6 +4,7 @@ use burn::tensor::{Device, Int, Tensor};
 use super::budget::{cut, ends_of_parts, join_reminders, readout_of_part};
 use super::config::SabLstmConfig;
 use super::scorer::Scorer;
+use super::segments::Segments;
 use super::state::SabLstmState;
 use crate::op::{
     self, Activations, Cell, Coverage, InitialSlot, InputError, NotCovered, Readout, Reminders,
@@ -206,7 +207,11 @@ impl SabLstm {
         let x = x.inner().unsqueeze_dim(1);
         let mut state = self.within_budget(expect(self.checked(&x, state)).valid());
         if x.dims()[0] == 0 {
-            return (state.hidden.clone(), SabLstmState { step: state.step + 1, ..state });
+            return (state.hidden.clone(), state.after(1));
+        }
+        if state.is_ragged() {
+            let state = self.within_budget(self.step_ragged(x, state));
+            return (state.hidden.clone(), state);
         }
         let options = self.options(state.step, Readout::All, false);
         // Slots in another form than a kernel's come back as the tensors that they went in as.
@@ -227,6 +232,7 @@ impl SabLstm {
             memory: step.memory,
             origins: state.origins,
             step: state.step + 1,
+            rows: None,
         };
         (step.hidden, self.within_budget(state))
     }
@@ -276,7 +282,7 @@ impl SabLstm {
 
     /// Runs `[B, T, I]` in the order of time: with a budget part by part, thinning the memory in between.
     #[track_caller]
-    fn run(
+    pub(super) fn run(
         &self,
         x: Tensor<3>,
         state: Option<SabLstmState>,
@@ -285,6 +291,10 @@ impl SabLstm {
     ) -> (Tensor<3>, Option<Reminders>, SabLstmState) {
         let [batch, time, _] = x.dims();
         let mut state = self.within_budget(expect(self.checked(&x, state)));
+        if state.is_ragged() {
+            let segments = Segments::new(batch, time);
+            return self.run_segments(x, &segments, Some(state), readout, reminders);
+        }
         if batch == 0 || time == 0 {
             return self.empty(&x, state, &readout, reminders);
         }
@@ -314,7 +324,7 @@ impl SabLstm {
             state = self.within_budget(next);
             from = to;
         }
-        let reminded = (!reminded.is_empty()).then(|| join_reminders(reminded));
+        let reminded = (!reminded.is_empty()).then(|| join_reminders(reminded, 1));
         (Tensor::cat(hidden, 1), reminded, state)
     }
 
@@ -345,12 +355,13 @@ impl SabLstm {
             memory: SlotMemory::default(),
             origins: state.origins,
             step: state.step + time,
+            rows: None,
         };
         (outputs, state)
     }
 
     /// The outputs of a batch of no rows or a sequence of no steps.
-    fn empty(
+    pub(super) fn empty(
         &self,
         x: &Tensor<3>,
         state: SabLstmState,
@@ -366,7 +377,7 @@ impl SabLstm {
             slots: Tensor::zeros([batch, given, 1], &x.device()),
             weights: zeros(1),
         });
-        (zeros(self.d_hidden), reminders, SabLstmState { step: state.step + time, ..state })
+        (zeros(self.d_hidden), reminders, state.after(time))
     }
 
     /// The state that a run over `x`, `[B, T, I]`, begins with.
@@ -374,7 +385,7 @@ impl SabLstm {
     /// # Errors
     ///
     /// If settings, `x` or the state do not fit.
-    fn checked(
+    pub(super) fn checked(
         &self,
         x: &Tensor<3>,
         state: Option<SabLstmState>,
@@ -459,11 +470,21 @@ impl SabLstm {
         }
     }
 
-    fn options(&self, first_step: usize, readout: Readout, reminders: bool) -> SabOptions {
-        SabOptions { settings: self.settings, first_step, readout, reminders }
+    pub(super) fn options(
+        &self,
+        first_step: usize,
+        readout: Readout,
+        reminders: bool,
+    ) -> SabOptions {
+        SabOptions { settings: self.settings, first_step, readout, reminders, rows: None }
     }
 
-    fn inputs(&self, x: Tensor<3>, state: &SabLstmState, slots: Option<Tensor<3>>) -> SabInputs {
+    pub(super) fn inputs(
+        &self,
+        x: Tensor<3>,
+        state: &SabLstmState,
+        slots: Option<Tensor<3>>,
+    ) -> SabInputs {
         let [_, packed] = self.weight_ih.shape().dims();
         let bias = match (&self.bias_ih, &self.bias_hh) {
             (Some(ih), Some(hh)) => ih.val() + hh.val(),
@@ -483,7 +504,7 @@ impl SabLstm {
         }
     }
 
-    fn cell(&self) -> Cell {
+    pub(super) fn cell(&self) -> Cell {
         Cell {
             clip: self.clip,
             input_forget: self.input_forget,
@@ -508,6 +529,6 @@ impl SabLstm {
 ///
 /// With the input that does not fit.
 #[track_caller]
-fn expect<T>(outcome: Result<T, InputError>) -> T {
+pub(super) fn expect<T>(outcome: Result<T, InputError>) -> T {
     outcome.unwrap_or_else(|error| panic!("SabLstm: {error}"))
 }

@@ -1,9 +1,11 @@
 use std::fmt;
+use std::ops::Range;
 
 use burn::nn::LstmState;
 use burn::tensor::{Device, Tensor};
 
 use super::budget::{Origins, is_full, thin};
+use super::rows::cat_states;
 use crate::op::SlotMemory;
 
 /// What the layer carries from one call to the next: as `burn::nn::LstmState`, with the memory.
@@ -25,8 +27,21 @@ pub struct SabLstmState {
     pub(super) memory: SlotMemory,
     /// Which slots these are, once some have been dropped.
     pub(super) origins: Option<Origins>,
-    /// Steps processed so far: storing and truncation count on from here.
+    /// Steps processed so far: storing and truncation count on from here. Of rows that differ, the most.
     pub step: usize,
+    /// What each row has, where they differ.
+    pub(super) rows: Option<Vec<RowState>>,
+}
+
+/// What one row of a state has, where rows differ.
+#[derive(Clone, Debug)]
+pub(super) struct RowState {
+    /// Steps processed so far.
+    pub step: usize,
+    /// The row's slots among those of the state.
+    pub slots: Range<usize>,
+    /// Which slots these are, once some have been dropped.
+    pub origins: Option<Origins>,
 }
 
 impl fmt::Debug for SabLstmState {
@@ -49,7 +64,15 @@ impl SabLstmState {
             hidden.dims(),
             "SabLstmState: cell and hidden state differ in shape"
         );
-        Self { cell, hidden, slots: vec![], memory: SlotMemory::default(), origins: None, step: 0 }
+        Self {
+            cell,
+            hidden,
+            slots: vec![],
+            memory: SlotMemory::default(),
+            origins: None,
+            step: 0,
+            rows: None,
+        }
     }
 
     /// Zeros of shape `[B, H]`, as `burn::nn::LstmState::initial`.
@@ -57,8 +80,18 @@ impl SabLstmState {
         LstmState::initial(shape, device).into()
     }
 
-    /// The memory, oldest slot first, `[B, M, H]`; `None` while it is empty.
+    /// The memory, oldest slot first, `[B, M, H]`; `None` while it is empty. Where rows have different numbers of
+    /// slots, M is the largest, and zeros come before the slots of the others ([`slot_counts`](Self::slot_counts)).
     pub fn slots(&self) -> Option<Tensor<3>> {
+        let slots = self.joined_slots();
+        match &self.rows {
+            // A memory has them so already.
+            Some(rows) if self.memory.is_empty() => Self::aligned_slots(slots?, rows),
+            _ => slots,
+        }
+    }
+
+    fn joined_slots(&self) -> Option<Tensor<3>> {
         match self.slots.as_slice() {
             [] => {
                 let options = (&self.hidden.device(), self.hidden.dtype());
@@ -69,12 +102,15 @@ impl SabLstmState {
         }
     }
 
-    /// The same state with this memory, `[B, M, H]`; no slots empty it.
+    /// The same state with this memory, `[B, M, H]`, for every row; no slots empty it.
     pub fn with_slots(mut self, slots: Tensor<3>) -> Self {
         let [_, count, _] = slots.dims();
         self.slots = if count == 0 { vec![] } else { vec![slots] };
         self.memory = SlotMemory::default();
         self.origins = None;
+        for row in self.rows.iter_mut().flatten() {
+            (row.slots, row.origins) = (0..count, None);
+        }
         self
     }
 
@@ -83,13 +119,29 @@ impl SabLstmState {
         if !is_full(self.num_slots(), budget) {
             return self;
         }
+        if self.is_ragged() {
+            let rows = (0..self.batch()).map(|row| self.select(&[row]).within(budget));
+            return cat_states(&rows.collect::<Vec<_>>());
+        }
         let slots = self.slots().expect("it is full of them");
         let (slots, origins) = thin(slots, self.origins.as_ref(), budget);
         Self { origins: Some(origins), ..self.with_slots(slots) }
     }
 
-    /// M, the number of slots.
+    /// The same state some steps later, of a call that has no rows, or no steps.
+    pub(super) fn after(mut self, steps: usize) -> Self {
+        self.step += steps;
+        for row in self.rows.iter_mut().flatten() {
+            row.step += steps;
+        }
+        self
+    }
+
+    /// M, the number of slots; the most that a row has.
     pub fn num_slots(&self) -> usize {
+        if let Some(rows) = &self.rows {
+            return rows.iter().map(|row| row.slots.len()).max().unwrap_or(0);
+        }
         self.slots.iter().map(|slots| slots.dims()[1]).sum::<usize>() + self.memory.len()
     }
 
@@ -109,10 +161,15 @@ impl SabLstmState {
     /// The same state on another device.
     pub fn to_device(mut self, device: &Device) -> Self {
         if !self.memory.is_empty() {
+            // Of rows that differ, these are each row's last, as in the memory.
             self.slots = self.slots().into_iter().collect();
             self.memory = SlotMemory::default();
         }
         let origins = self.origins.take().map(|origins| origins.map(|kept| kept.to_device(device)));
+        for row in self.rows.iter_mut().flatten() {
+            row.origins =
+                row.origins.take().map(|origins| origins.map(|kept| kept.to_device(device)));
+        }
         let state = self.map(|tensor| tensor.to_device(device), |slots| slots.to_device(device));
         Self { origins, ..state }
     }

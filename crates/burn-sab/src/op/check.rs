@@ -4,6 +4,7 @@ use burn::tensor::{DType, Device, Tensor};
 use thiserror::Error;
 
 use super::options::{Readout, SabOptions};
+use super::rows::Row;
 use super::score::Score;
 use super::tensors::SabInputs;
 use crate::error::ConfigError;
@@ -60,6 +61,20 @@ pub enum InputError {
         /// T
         time: usize,
     },
+    /// Lengths or resets that do not fit the batch.
+    #[error("row {row}: {what}")]
+    Row {
+        /// The row.
+        row: usize,
+        /// What does not fit, and what would.
+        what: String,
+    },
+    /// Rows of different extent where no kernel runs them.
+    #[error("rows of different extent: {why}")]
+    Rows {
+        /// Why not.
+        why: String,
+    },
     /// More slots than the kernels can number.
     #[error("{slots} slots: at most 2^31 - 1 can be numbered; set slot_budget or a larger k_att")]
     Slots {
@@ -83,6 +98,33 @@ pub(crate) fn steps(steps: &[usize], time: usize) -> Result<(), InputError> {
     }
 }
 
+/// # Errors
+///
+/// If there are not as many rows as the batch has, or if one does not fit a call of `time` steps that carries
+/// `carried` slots.
+pub(crate) fn rows(rows: &[Row], [batch, time, carried]: [usize; 3]) -> Result<(), InputError> {
+    if rows.len() != batch {
+        let what = format!("there are {} rows, expected {batch}, the batch of x", rows.len());
+        return Err(InputError::Row { row: rows.len().min(batch), what });
+    }
+    for (row, Row { length, resets, carried: of_row, .. }) in rows.iter().enumerate() {
+        let wrong = |what| Err(InputError::Row { row, what });
+        if *length > time {
+            return wrong(format!("length {length}, expected at most {time}, the steps of x"));
+        }
+        let rising = resets.windows(2).all(|pair| pair[0] < pair[1]);
+        if !rising || resets.last().is_some_and(|last| *last >= time) {
+            return wrong(format!(
+                "resets at {resets:?}: they have to rise and be below {time}, the steps of x"
+            ));
+        }
+        if *of_row > carried {
+            return wrong(format!("{of_row} carried slots, expected at most {carried}"));
+        }
+    }
+    Ok(())
+}
+
 impl SabInputs {
     /// Checks settings, shapes, data types and devices; the packed weights hold `gates` gates. B, T are those
     /// of `x`, I and H those of the weights.
@@ -91,14 +133,31 @@ impl SabInputs {
     ///
     /// The first input that does not fit.
     pub(crate) fn check(&self, options: &SabOptions, gates: usize) -> Result<(), InputError> {
+        self.check_beside(0, options, gates)
+    }
+
+    /// As [`check`](Self::check), where a memory beside the inputs has this number of slots.
+    ///
+    /// # Errors
+    ///
+    /// The first input that does not fit.
+    pub(crate) fn check_beside(
+        &self,
+        memory: usize,
+        options: &SabOptions,
+        gates: usize,
+    ) -> Result<(), InputError> {
         options.settings.validate()?;
         let [batch, time, _] = self.x.dims();
         let ([input, _], [hidden, _]) = (self.w_ih.dims(), self.w_hh.dims());
         if let Readout::At(given) = &options.readout {
             steps(given, time)?;
         }
-        let carried = self.slots.as_ref().map_or(0, |slots| slots.dims()[1]);
-        let slots = carried.saturating_add(options.slots_stored(time));
+        let carried = self.slots.as_ref().map_or(memory, |slots| slots.dims()[1]);
+        if let Some(all) = &options.rows {
+            rows(all, [batch, time, carried])?;
+        }
+        let slots = carried.saturating_add(options.most_stored(time));
         if i32::try_from(slots).is_err() {
             return Err(InputError::Slots { slots });
         }

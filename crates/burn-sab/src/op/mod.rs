@@ -6,6 +6,7 @@
 //! | file | purpose |
 //! | --- | --- |
 //! | `settings`, `options` | the settings of the memory; what a call computes apart from its tensors |
+//! | `rows` | rows of different lengths, and with resets, in one call |
 //! | `score`, `tensors` | the parameters of a score, and the tensors of a call, in any form |
 //! | `check` | the one check of a call's inputs |
 //! | `reference` | the readable twin: ordinary tensor operations under Burn's own autodiff |
@@ -37,16 +38,19 @@ mod prim;
 mod primitives;
 mod reference;
 mod route;
+mod rows;
 mod score;
 mod settings;
 mod stream;
 mod tensors;
 
 pub use check::InputError;
-pub(crate) use check::{fits as check_tensor, steps as check_steps};
+pub(crate) use check::{fits as check_tensor, rows as check_rows, steps as check_steps};
 pub use coverage::{Coverage, NotCovered};
 pub use options::{Readout, SabOptions};
 pub use reference::{Activations, Cell};
+pub use rows::Row;
+pub(crate) use rows::RowTable;
 pub use score::{Score, ScoreKind};
 pub use settings::{
     InitialSlot, Recompute, SabSettings, Setting, SettingValue, Sparsifier, Strategy,
@@ -76,7 +80,22 @@ pub fn sab_sequence(inputs: SabInputs, options: &SabOptions) -> Result<SabOutput
     }
     inputs.check(options, Cell::standard().gates())?;
     let options = options.bound_by(&inputs);
+    expect_rows_covered(&inputs, &options)?;
     Ok(SabOutputs::from_dispatch(Dispatch::sab_sequence(inputs.into_dispatch(), options)))
+}
+
+/// # Errors
+///
+/// If rows differ and no kernel runs them.
+fn expect_rows_covered(inputs: &SabInputs, options: &SabOptions) -> Result<(), InputError> {
+    if options.rows.is_none() {
+        return Ok(());
+    }
+    if options.settings.strategy == Strategy::Primitives {
+        return Err(InputError::Rows { why: "backend primitives do not run them".to_owned() });
+    }
+    let coverage = Dispatch::sab_coverage(inputs.clone().into_dispatch(), options.clone());
+    coverage.map_err(|why| InputError::Rows { why: why.to_string() })
 }
 
 /// Runs the readable twin, whose cell may be any.
@@ -90,6 +109,9 @@ pub fn sab_sequence_with_cell(
     cell: &Cell,
 ) -> Result<SabOutputs, InputError> {
     inputs.check(options, cell.gates())?;
+    if options.rows.is_some() {
+        return Err(InputError::Rows { why: "the reference does not run them".to_owned() });
+    }
     Ok(reference::sab_sequence(inputs, options, cell))
 }
 
@@ -115,8 +137,9 @@ pub fn sab_step(
     memory: SlotMemory,
     options: &SabOptions,
 ) -> Result<StepOutputs, InputError> {
-    inputs.check(options, Cell::standard().gates())?;
+    inputs.check_beside(memory.len(), options, Cell::standard().gates())?;
     let options = options.bound_by(&inputs);
+    expect_rows_covered(&inputs, &options)?;
     Ok(StepOutputs::from_dispatch(Dispatch::sab_step(inputs.into_dispatch(), memory, options)))
 }
 

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use super::rows::{Row, RowTable};
 use super::settings::{SabSettings, Sparsifier};
 use super::tensors::SabInputs;
 
@@ -52,6 +53,9 @@ pub struct SabOptions {
     pub readout: Readout,
     /// Whether summaries, retrieved slots and weights are outputs too.
     pub reminders: bool,
+    /// The extent of each row, where they differ; `first_step` then has no meaning. Only kernels whose
+    /// [coverage](super::sab_coverage) says so run such a call.
+    pub rows: Option<Arc<[Row]>>,
 }
 
 /// Keeps the normalising sum of the threshold sparsifiers away from zero (the authors' release).
@@ -60,21 +64,38 @@ pub(crate) const EPSILON: f64 = 1e-7;
 impl SabOptions {
     /// Whether gradient stops between step `t` of this call (0-based) and the step before it.
     pub fn starts_window(&self, t: usize) -> bool {
-        let t = self.first_step + t;
+        self.window_starts_at(self.first_step + t)
+    }
+
+    /// Whether gradient stops before step `step` of a sequence.
+    pub(crate) fn window_starts_at(&self, step: usize) -> bool {
         let SabSettings { k_trunc, truncation_offset, .. } = self.settings;
         // Modulo first: an offset may be any number.
-        (t > 0 || truncation_offset > 0)
-            && (t % k_trunc + truncation_offset % k_trunc).is_multiple_of(k_trunc)
+        (step > 0 || truncation_offset > 0)
+            && (step % k_trunc + truncation_offset % k_trunc).is_multiple_of(k_trunc)
     }
 
     /// Whether the hidden state of step `t` of this call (0-based) becomes a slot.
     pub fn stores_slot(&self, t: usize) -> bool {
-        (self.first_step + t + 1).is_multiple_of(self.settings.k_att)
+        self.stores_at(self.first_step + t)
     }
 
-    /// Slots that this call adds over `time` steps.
+    /// Whether the hidden state of step `step` of a sequence becomes a slot.
+    pub(crate) fn stores_at(&self, step: usize) -> bool {
+        (step + 1).is_multiple_of(self.settings.k_att)
+    }
+
+    /// Slots that this call adds over `time` steps, if its rows are alike.
     pub fn slots_stored(&self, time: usize) -> usize {
         (self.first_step + time) / self.settings.k_att - self.first_step / self.settings.k_att
+    }
+
+    /// Most slots that this call, of `time` steps, adds to a row.
+    pub(crate) fn most_stored(&self, time: usize) -> usize {
+        let Some(rows) = &self.rows else { return self.slots_stored(time) };
+        let stored =
+            |row: &Row| RowTable::new(row, self, row.carried).visible_at_end().end - row.carried;
+        rows.iter().map(stored).max().unwrap_or(0)
     }
 
     /// How many of `slots` best scores decide the weights: those with weight and the one that supplies the

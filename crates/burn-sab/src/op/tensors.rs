@@ -251,7 +251,7 @@ impl Dims {
                 Score::Mlp { query, .. } | Score::Dot { query, .. } => query.shape()[1],
             },
             carried: inputs.slots.as_ref().map_or(0, |slots| slots.shape()[1]),
-            stored: options.slots_stored(time),
+            stored: options.most_stored(time),
         }
     }
 

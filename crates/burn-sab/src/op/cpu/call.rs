@@ -20,6 +20,8 @@ pub struct Inputs<'a, T> {
     pub arrays: SabInputs<&'a [T], &'a [T], &'a [T]>,
     /// Slots that `slots` has room for; M0 or more.
     pub capacity: usize,
+    /// Whether a row that has fewer slots than others has them in front; else they are the last of the M0.
+    pub slots_in_front: bool,
 }
 
 /// What every tile of a call shares.
@@ -28,9 +30,12 @@ pub struct Call<'a, T> {
     pub inputs: SabInputs<&'a [T], &'a [T], &'a [T]>,
     /// Slots that `inputs.slots` has room for.
     capacity: usize,
+    slots_in_front: bool,
     pub options: &'a SabOptions,
     /// Factors on the summary, `[H]`: those that are learned, or the constant.
     pub summary_gain: Vec<T>,
+    /// `[H]`: the state where a row starts anew.
+    pub zeros: Vec<T>,
     /// The instruction set that the loops over a tile run in; the matrix products choose their own.
     pub arch: Arch,
     pub schedule: Schedule,
@@ -63,7 +68,7 @@ impl<'a, T: Float> Call<'a, T> {
     ///
     /// If a size is 0 that must not be, or a slice does not have the number of elements that `inputs.dims` says.
     pub fn new(inputs: &Inputs<'a, T>, options: &'a SabOptions, arch: Arch) -> Self {
-        let Inputs { dims, arrays, capacity } = *inputs;
+        let Inputs { dims, arrays, capacity, slots_in_front } = *inputs;
         let Dims { batch, time, input, hidden, attention, carried, .. } = dims;
         assert!(
             batch * time * input * hidden * attention > 0 && carried <= capacity,
@@ -98,11 +103,13 @@ impl<'a, T: Float> Call<'a, T> {
             dims: Dims { stored: schedule.stored_slots(), ..dims },
             inputs: arrays,
             capacity,
+            slots_in_front,
             options,
             summary_gain: match arrays.summary_gain {
                 Some(gain) => gain.to_vec(),
                 None => vec![T::from_f64(options.settings.summary_scale); hidden],
             },
+            zeros: vec![T::ZERO; hidden],
             arch,
             // No step attends to a slot that the last step stores, hence one rank fewer at most;
             // the bound stays simple.
@@ -152,9 +159,10 @@ impl<'a, T: Float> Call<'a, T> {
         );
     }
 
-    /// Whether all hidden states are an output, which then serves as memory.
+    /// Whether all hidden states are an output, which then serves as memory: slot j of every row is the state
+    /// of the same step.
     pub fn is_dense(&self) -> bool {
-        matches!(self.options.readout, Readout::All)
+        matches!(self.options.readout, Readout::All) && !self.schedule.is_ragged()
     }
 
     /// Hidden states of a row that the passes can look up: every one, or the stored ones.
@@ -180,7 +188,8 @@ impl<'a, T: Float> Call<'a, T> {
     #[inline(always)]
     pub fn carried(&self, batch_row: usize, slot: usize, count: usize) -> &[T] {
         let (capacity, hidden) = (self.capacity, self.dims.hidden);
-        &self.inputs.slots.unwrap_or(&[])[(batch_row * capacity + slot) * hidden..]
+        let skipped = if self.slots_in_front { self.schedule.carried(batch_row).start } else { 0 };
+        &self.inputs.slots.unwrap_or(&[])[(batch_row * capacity + slot - skipped) * hidden..]
             [..count * hidden]
     }
 
@@ -214,6 +223,9 @@ impl<'a, T: Float> Call<'a, T> {
 
     /// Whether any step finds a slot to attend to.
     pub fn attends(&self) -> bool {
-        self.schedule.slots_before(self.dims.time - 1) > 0
+        match self.schedule.is_ragged() {
+            true => self.schedule.total_slots() > 0,
+            false => self.schedule.slots_before(self.dims.time - 1) > 0,
+        }
     }
 }

@@ -13,8 +13,8 @@ use super::saved::{Saved, Trace};
 use super::score::Ranking;
 use super::sparsify::{self, Rule};
 use super::vector::{add_product, scratch, take, weighted_sum};
-use crate::op::options::SabOptions;
-use crate::op::settings::Recompute;
+use crate::op::options::{Readout, SabOptions};
+use crate::op::settings::{InitialSlot, Recompute};
 use crate::op::tensors::{Dims, Reminders, SabOutputs};
 
 /// Carried slots whose keys one product computes. This is more than the 16 rows at which the product
@@ -57,13 +57,16 @@ pub(super) fn forward_on<T: Float>(
     let given = options.readout.len(time);
     let reminded = if options.reminders { given } else { 0 };
     let stored = if call.is_dense() { 0 } else { call.past_len() };
+    // Nothing is written where a row has padding, or fewer slots than others.
+    let sequence =
+        |len: usize| if call.schedule.is_ragged() { vec![T::ZERO; len] } else { scratch(len) };
     let mut outputs: Outputs<T> = SabOutputs {
-        hidden: scratch(batch * given * hidden),
+        hidden: sequence(batch * given * hidden),
         last: scratch(batch * hidden),
         cell: scratch(batch * hidden),
-        stored: (!call.is_dense()).then(|| scratch(batch * stored * hidden)),
+        stored: (!call.is_dense()).then(|| sequence(batch * stored * hidden)),
         reminders: options.reminders.then(|| Reminders {
-            summary: scratch(batch * given * hidden),
+            summary: sequence(batch * given * hidden),
             slots: vec![0; batch * given * k_top],
             weights: vec![T::ZERO; batch * given * k_top],
         }),
@@ -144,7 +147,8 @@ fn saves_gates<T: Float>(call: &Call<'_, T>) -> bool {
         Recompute::Always => false,
         Recompute::Auto => {
             // If only a few steps are outputs, gradient reaches few truncation windows.
-            let reaches_most_steps = call.is_dense() || call.options.settings.k_trunc >= time;
+            let reaches_most_steps = matches!(call.options.readout, Readout::All)
+                || call.options.settings.k_trunc >= time;
             reaches_most_steps && batch * time * call.record() * size_of::<T>() <= AUTO_GATES
         }
     }
@@ -247,9 +251,20 @@ impl<T: Float> Tile<'_, T> {
 
         let mut retrieved: Vec<(T, u32)> = Vec::with_capacity(call.width);
         let mut segment = 0;
-        for t in 0..time {
+        let end = (0..rows).map(|r| call.schedule.length(self.first + r)).max().unwrap_or(0);
+        for t in 0..end {
             for (r, row) in augmented.chunks_mut(wide).enumerate() {
                 row[1..1 + input].copy_from_slice(&x[(r * time + t) * input..][..input]);
+                if call.schedule.resets(self.first + r, t) {
+                    row[1 + input..].fill(T::ZERO);
+                    self.c[r * hidden..(r + 1) * hidden].fill(T::ZERO);
+                    if settings.initial_slot == InitialSlot::Hidden {
+                        // The key of a zero state is zero.
+                        let slot = call.schedule.visible(self.first + r, t).start;
+                        keys[..call.key_width()].fill(T::ZERO);
+                        self.set_key(ranking, r, (0, slot), &keys[..call.key_width()]);
+                    }
+                }
             }
             let mut selection = None;
             if let Some(SavedShare { ranks, weights, sums, trace, .. }) = &mut self.saved {
@@ -271,7 +286,7 @@ impl<T: Float> Tile<'_, T> {
                 }
             }
             call.gates(&mut records, &augmented, rows);
-            for r in 0..rows {
+            for r in (0..rows).filter(|r| t < call.schedule.length(self.first + r)) {
                 let row = r * hidden..(r + 1) * hidden;
                 cell::forward(
                     &mut records[r * record..][..record],
@@ -280,9 +295,8 @@ impl<T: Float> Tile<'_, T> {
                 );
             }
 
-            let slots = if call.attends() { ranking.len() } else { 0 };
-            let ranks = call.options.ranks(slots);
-            if slots > 0 && record > query_at {
+            let attends = (0..rows).any(|r| !call.schedule.visible(self.first + r, t).is_empty());
+            if attends && record > query_at {
                 call.inputs.score.queries(
                     &mut records[query_at..],
                     record,
@@ -292,11 +306,13 @@ impl<T: Float> Tile<'_, T> {
                     attention,
                 );
             }
-            let rule = Rule::new(settings.sparsifier, k_top, slots);
-            let offset = sparsify::threshold_offset(settings.sparsifier, k_top, slots);
             let place = call.options.readout.place(t);
-            for r in 0..rows {
+            for r in (0..rows).filter(|r| t < call.schedule.length(self.first + r)) {
                 let at = r * time + t;
+                let visible = call.schedule.visible(self.first + r, t);
+                let (slots, ranks) = (visible.len(), call.options.ranks(visible.len()));
+                let rule = Rule::new(settings.sparsifier, k_top, slots);
+                let offset = sparsify::threshold_offset(settings.sparsifier, k_top, slots);
                 let provisional = &provisional[r * hidden..(r + 1) * hidden];
                 let (best, best_slots, weights) =
                     (&mut best[..ranks], &mut best_slots[..ranks], &mut weights[..ranks]);
@@ -309,12 +325,15 @@ impl<T: Float> Tile<'_, T> {
                     let score = &call.inputs.score;
                     ranking.rank(
                         score,
-                        r,
+                        (r, slots),
                         query,
                         provisional,
                         !rule.depends_on_shift(),
                         (&mut *best, &mut *best_slots),
                     );
+                    for slot in best_slots.iter_mut() {
+                        *slot += visible.start as u32;
+                    }
                     let sum = sparsify::forward(rule, offset, best, weights);
                     retrieved.clear();
                     for (&slot, &weight) in best_slots.iter().zip(weights.iter()) {
@@ -351,7 +370,7 @@ impl<T: Float> Tile<'_, T> {
                         best_slots.iter().zip(weights.iter()).take(k_top).enumerate()
                     {
                         if weight != T::ZERO {
-                            slots[k] = slot as i32;
+                            slots[k] = slot as i32 - visible.start as i32;
                             out[k] = weight;
                         }
                     }
@@ -362,21 +381,25 @@ impl<T: Float> Tile<'_, T> {
                 tile[0].reserve(time * rows * record);
                 tile[0].extend(&records);
             }
-            if call.options.stores_slot(t) {
-                let slot = call.schedule.slots_before(t) - call.dims.carried;
-                if !dense {
-                    for (r, row) in augmented.chunks(wide).enumerate() {
-                        self.stored[(r * call.past_len() + slot) * hidden..][..hidden]
-                            .copy_from_slice(&row[1 + input..]);
-                    }
-                }
+            if (0..rows).any(|r| call.schedule.stores(self.first + r, t).is_some()) {
                 if call.attends() {
                     let score = &call.inputs.score;
                     score.keys(&mut keys, &augmented[1 + input..], rows, wide, hidden, attention);
-                    for (r, key) in keys.chunks(call.key_width()).enumerate() {
-                        self.set_key(ranking, r, slots, key);
+                }
+                for (r, row) in augmented.chunks(wide).enumerate() {
+                    let Some(slot) = call.schedule.stores(self.first + r, t) else {
+                        continue;
+                    };
+                    if !dense {
+                        self.stored[(r * call.past_len() + slot) * hidden..][..hidden]
+                            .copy_from_slice(&row[1 + input..]);
                     }
-                    ranking.grow_to(slots + 1);
+                    if call.attends() {
+                        let visible = call.schedule.visible(self.first + r, t);
+                        let key = &keys[r * call.key_width()..(r + 1) * call.key_width()];
+                        self.set_key(ranking, r, (visible.len(), visible.end), key);
+                        ranking.grow_to(r, visible.len() + 1);
+                    }
                 }
             }
         }
@@ -389,25 +412,32 @@ impl<T: Float> Tile<'_, T> {
     #[inline(always)]
     fn rank_carried(&mut self, ranking: &mut Ranking<T>) {
         let call = self.call;
-        let Dims { hidden, carried, attention, .. } = call.dims;
+        let Dims { hidden, attention, .. } = call.dims;
         let mut keys: Vec<T> = scratch(KEY_ROWS * call.key_width());
         for r in 0..self.rows {
-            for from in (0..carried).step_by(KEY_ROWS) {
-                let n = KEY_ROWS.min(carried - from);
+            let of_row = call.schedule.carried(self.first + r);
+            for from in of_row.clone().step_by(KEY_ROWS) {
+                let n = KEY_ROWS.min(of_row.end - from);
                 let slots = call.carried(self.first + r, from, n);
                 call.inputs.score.keys(&mut keys, slots, n, hidden, hidden, attention);
                 for (k, key) in keys.chunks(call.key_width()).take(n).enumerate() {
-                    self.set_key(ranking, r, from + k, key);
+                    self.set_key(ranking, r, (from + k - of_row.start, from + k), key);
                 }
             }
+            ranking.grow_to(r, of_row.len());
         }
-        ranking.grow_to(carried);
     }
 
-    /// Adds a slot's key to the ranking and to the saved activations.
+    /// Adds a slot's key to the ranking and to the saved activations. `place` counts over the visible slots.
     #[inline(always)]
-    fn set_key(&mut self, ranking: &mut Ranking<T>, row: usize, slot: usize, key: &[T]) {
-        ranking.set(row, slot, key);
+    fn set_key(
+        &mut self,
+        ranking: &mut Ranking<T>,
+        row: usize,
+        (place, slot): (usize, usize),
+        key: &[T],
+    ) {
+        ranking.set(row, place, key);
         if let Some(saved) = &mut self.saved {
             saved.keys[(row * self.call.schedule.total_slots() + slot) * key.len()..][..key.len()]
                 .copy_from_slice(key);

@@ -132,8 +132,12 @@ impl<'a, T: Float> Replay<'a, T> {
             augmented[k * wide + 1 + input..(k + 1) * wide].copy_from_slice(h);
         }
         for now in start..=t {
-            for (row, out) in todo.iter().zip(augmented.chunks_mut(wide)) {
+            for (k, (row, out)) in todo.iter().zip(augmented.chunks_mut(wide)).enumerate() {
                 self.with_input(now, *row, out);
+                if call.schedule.resets(self.first + row, now) {
+                    out[1 + input..].fill(T::ZERO);
+                    cells[k * hidden..(k + 1) * hidden].fill(T::ZERO);
+                }
             }
             call.gates(step, augmented, n);
             for (k, record) in step.chunks_mut(record).take(n).enumerate() {
@@ -164,9 +168,8 @@ impl<'a, T: Float> Replay<'a, T> {
     #[inline(always)]
     pub fn summary(&self, t: usize, row: usize, out: &mut [T]) {
         let call = self.call;
-        let slots = if call.attends() { call.schedule.slots_before(t) } else { 0 };
-        let ranks = call.options.ranks(slots);
         let (batch_row, past) = (self.first + row, self.past(row));
+        let ranks = call.options.ranks(call.schedule.visible(batch_row, t).len());
         let at = (batch_row * call.dims.time + t) * call.width;
         let (slots, weights) =
             (&self.saved.ranks[at..][..ranks], &self.saved.weights[at..][..ranks]);
@@ -191,7 +194,9 @@ impl<'a, T: Float> Replay<'a, T> {
     pub fn augment(&self, t: usize, row: usize, out: &mut [T]) {
         let Dims { input, hidden, .. } = self.call.dims;
         self.with_input(t, row, out);
-        let h = if t == 0 {
+        let h = if self.call.schedule.resets(self.first + row, t) {
+            &self.call.zeros
+        } else if t == 0 {
             &self.call.inputs.h0[(self.first + row) * hidden..][..hidden]
         } else if self.call.is_dense() {
             &self.past(row)[(t - 1) * hidden..][..hidden]
@@ -228,6 +233,7 @@ impl<'a, T: Float> Replay<'a, T> {
     pub fn previous_cell(&self, t: usize, row: usize) -> &[T] {
         let hidden = self.call.dims.hidden;
         match t {
+            _ if self.call.schedule.resets(self.first + row, t) => &self.call.zeros,
             0 => &self.call.inputs.c0[(self.first + row) * hidden..][..hidden],
             _ => &self.state_before(t, row)[..hidden],
         }

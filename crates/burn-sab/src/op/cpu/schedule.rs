@@ -1,7 +1,10 @@
 //! The schedule of one call: the steps that store slots, and the segments that the backward pass
 //! recomputes.
 
+use std::ops::Range;
+
 use crate::op::options::SabOptions;
+use crate::op::rows::RowTable;
 
 /// Steps that are recomputed together; see [`Recompute`](crate::op::settings::Recompute). The matrix
 /// product that recomputes them then runs at full speed (from 16 rows on). The saved
@@ -15,30 +18,89 @@ pub struct Schedule {
     time: usize,
     carried: usize,
     stored: usize,
+    /// What each row does, where they differ.
+    rows: Option<Vec<RowTable>>,
 }
 
 impl Schedule {
     /// Creates the schedule of a call of `time` steps with `carried` slots from earlier calls.
     pub fn new(options: &SabOptions, time: usize, carried: usize) -> Self {
-        Self { options: options.clone(), time, carried, stored: options.slots_stored(time) }
+        let table = |row| RowTable::new(row, options, carried);
+        Self {
+            options: options.clone(),
+            time,
+            carried,
+            stored: options.most_stored(time),
+            rows: options.rows.as_ref().map(|rows| rows.iter().map(table).collect()),
+        }
     }
 
-    /// Number of slots that the call stores.
+    /// Whether rows differ in what they do at a step.
+    pub fn is_ragged(&self) -> bool {
+        self.rows.is_some()
+    }
+
+    #[inline(always)]
+    fn table(&self, row: usize) -> Option<&RowTable> {
+        Some(&self.rows.as_ref()?[row])
+    }
+
+    /// Number of steps of a row. The steps behind them are padding.
+    #[inline(always)]
+    pub fn length(&self, row: usize) -> usize {
+        self.table(row).map_or(self.time, RowTable::length)
+    }
+
+    /// The carried slots that are a row's.
+    #[inline(always)]
+    pub fn carried(&self, row: usize) -> Range<usize> {
+        self.table(row).map_or(0..self.carried, RowTable::carried)
+    }
+
+    /// The slots that step `t` of a row can attend to.
+    #[inline(always)]
+    pub fn visible(&self, row: usize, t: usize) -> Range<usize> {
+        self.table(row).map_or_else(|| 0..self.slots_before(t), |table| table.visible(t))
+    }
+
+    /// The slot that step `t` of a row stores, counted over those that this call stores.
+    #[inline(always)]
+    pub fn stores(&self, row: usize, t: usize) -> Option<usize> {
+        let slot = match self.table(row) {
+            Some(table) => table.stores(t),
+            None => self.options.stores_slot(t).then(|| self.slots_before(t)),
+        };
+        slot.map(|slot| slot - self.carried)
+    }
+
+    /// Whether gradient stops between step `t` of a row and the step before it.
+    #[inline(always)]
+    pub fn cuts(&self, row: usize, t: usize) -> bool {
+        self.table(row).map_or_else(|| self.options.starts_window(t), |table| table.cuts(t))
+    }
+
+    /// Whether a row starts anew at step `t`.
+    #[inline(always)]
+    pub fn resets(&self, row: usize, t: usize) -> bool {
+        self.table(row).is_some_and(|table| table.resets(t))
+    }
+
+    /// Number of slots that the call stores, at most in a row.
     pub fn stored_slots(&self) -> usize {
         self.stored
     }
 
-    /// Number of slots at the end of the call.
+    /// Number of slots at the end of the call, at most in a row.
     pub fn total_slots(&self) -> usize {
         self.carried + self.stored
     }
 
-    /// Number of slots that step `t` can attend to.
+    /// Number of slots that step `t` can attend to, if rows are alike.
     pub fn slots_before(&self, t: usize) -> usize {
         self.carried + self.options.slots_stored(t)
     }
 
-    /// The step that stored the `index`-th slot of this call.
+    /// The step that stored the `index`-th slot of this call, if rows are alike.
     pub fn step_of(&self, index: usize) -> usize {
         let k_att = self.options.settings.k_att;
         (k_att - 1 - self.options.first_step % k_att) + index * k_att

@@ -131,7 +131,7 @@ impl<'a, T: Float> Sweep<'a, T> {
     /// Returns the last step before `t` that the sweep must process.
     pub(super) fn before(&self, t: usize) -> Option<usize> {
         let Shared { call, up, .. } = self.shared;
-        if t == call.dims.time || self.live.contains(&true) {
+        if t == call.dims.time || self.live.contains(&true) || call.schedule.is_ragged() {
             return t.checked_sub(1);
         }
         let given = if up.hidden.is_some() || up.summary.is_some() {
@@ -157,9 +157,13 @@ impl<'a, T: Float> Sweep<'a, T> {
         let Dims { time, hidden, .. } = call.dims;
         let (given, place) = (call.options.readout.len(time), call.options.readout.place(t));
         for row in 0..self.tile.rows {
+            let length = call.schedule.length(self.tile.first + row);
+            if t >= length {
+                continue;
+            }
             let path = row * shared.lanes;
             let at = path * hidden..(path + 1) * hidden;
-            let last = if t == time - 1 {
+            let last = if t == length - 1 {
                 [self.upstream(shared.up.last, row, 1, 0), self.upstream(shared.up.cell, row, 1, 0)]
             } else {
                 [None, None]
@@ -177,12 +181,9 @@ impl<'a, T: Float> Sweep<'a, T> {
                 add(&mut self.grad_c[at], up);
             }
         }
-        if call.options.stores_slot(t) {
-            let slot = call.schedule.slots_before(t) - call.dims.carried;
-            self.enter_slot(slot);
-            if call.attends() {
-                self.leave_slot(slot);
-            }
+        self.enter_slots(t);
+        if call.attends() {
+            self.leave_slots(t);
         }
         self.paths.clear();
         self.paths.extend((0..self.live.len()).filter(|&path| self.live[path]));
@@ -193,11 +194,14 @@ impl<'a, T: Float> Sweep<'a, T> {
         }
     }
 
-    /// Adds the upstream gradient of a stored slot at the step that stored it.
+    /// Adds the upstream gradients of the slots that step `t` stored.
     #[inline(always)]
-    fn enter_slot(&mut self, slot: usize) {
+    fn enter_slots(&mut self, t: usize) {
         let (shared, hidden) = (self.shared, self.shared.call.dims.hidden);
         for row in 0..self.tile.rows {
+            let Some(slot) = shared.call.schedule.stores(self.tile.first + row, t) else {
+                continue;
+            };
             let slots = shared.call.schedule.stored_slots();
             if let Some(up) = self.upstream(shared.up.stored, row, slots, slot) {
                 let path = row * shared.lanes;
@@ -207,13 +211,16 @@ impl<'a, T: Float> Sweep<'a, T> {
         }
     }
 
-    /// Passes the gradient of a retrieved slot to the hidden state that was stored.
+    /// Passes the gradients of the slots that step `t` stored to the hidden states that they hold.
     #[inline(always)]
-    fn leave_slot(&mut self, slot: usize) {
+    fn leave_slots(&mut self, t: usize) {
         let (shared, hidden) = (self.shared, self.shared.call.dims.hidden);
         self.receivers.clear();
         for row in 0..self.tile.rows {
             let carried = shared.call.dims.carried;
+            let Some(slot) = shared.call.schedule.stores(self.tile.first + row, t) else {
+                continue;
+            };
             let value =
                 shared.call.slot(self.tile.first + row, self.replay.past(row), carried + slot);
             for lane in 0..shared.lanes {
@@ -255,13 +262,12 @@ impl<'a, T: Float> Sweep<'a, T> {
         let settings = &call.options.settings;
         let Dims { time, hidden, carried, .. } = call.dims;
         let (key_width, total) = (call.key_width(), call.schedule.total_slots());
-        let slots = call.schedule.slots_before(t);
-        let ranks = call.options.ranks(slots);
-        let rule = Rule::new(settings.sparsifier, settings.k_top, slots);
         let paths = std::mem::take(&mut self.paths);
         let given = call.options.readout.len(time);
         let place = call.options.readout.place(t);
         self.replay.prepare(t, paths.iter().map(|path| path / shared.lanes));
+        let visible = |row: usize| call.schedule.visible(self.tile.first + row, t).len();
+        let attends = paths.iter().any(|path| visible(path / shared.lanes) > 0);
         for (k, &path) in paths.iter().enumerate() {
             let (row, lane) = (path / shared.lanes, path % shared.lanes);
             let (at, here) = (path * hidden..(path + 1) * hidden, k * hidden..(k + 1) * hidden);
@@ -276,10 +282,17 @@ impl<'a, T: Float> Sweep<'a, T> {
             );
             let grad_provisional = &mut self.grad_provisional[here];
             grad_provisional.copy_from_slice(&self.grad_h[at.clone()]);
-            if ranks == 0 {
+            let slots = visible(row);
+            if slots == 0 {
+                if attends {
+                    // Every path has a query, or none.
+                    self.scores.query(provisional);
+                }
                 continue;
             }
 
+            let ranks = call.options.ranks(slots);
+            let rule = Rule::new(settings.sparsifier, settings.k_top, slots);
             let batch_row = self.tile.first + row;
             let step = batch_row * time + t;
             let selected = &shared.saved.ranks[step * call.width..][..ranks];
@@ -352,7 +365,7 @@ impl<'a, T: Float> Sweep<'a, T> {
                 );
             }
         }
-        if ranks > 0 && !settings.detach_scores {
+        if attends && !settings.detach_scores {
             let n = paths.len();
             self.scores.queries_to_provisional(n, &mut self.grad_provisional[..n * hidden]);
         }
@@ -383,7 +396,9 @@ impl<'a, T: Float> Sweep<'a, T> {
             );
             self.origins.push((row, t));
         }
-        if call.options.starts_window(t) {
+        let cuts = |path: usize| call.schedule.cuts(self.tile.first + path / shared.lanes, t);
+        let cut = self.paths.iter().filter(|path| cuts(**path)).count();
+        if cut == n {
             self.live.fill(false);
             return;
         }
@@ -391,7 +406,7 @@ impl<'a, T: Float> Sweep<'a, T> {
             return;
         }
         // If all paths are live, the product is the next `grad_h`, in place.
-        let in_place = t > 0 && n == self.live.len();
+        let in_place = t > 0 && n == self.live.len() && cut == 0;
         multiply(
             MatrixMut::new(if in_place { &mut self.grad_h } else { &mut self.block }, n, hidden),
             Matrix::new(self.cells.right_from(first), n, 4 * hidden),
@@ -404,7 +419,9 @@ impl<'a, T: Float> Sweep<'a, T> {
         }
         for (&path, grad_h) in self.paths.iter().zip(self.block.chunks(hidden)) {
             let at = path * hidden..(path + 1) * hidden;
-            if t > 0 {
+            if cuts(path) {
+                self.live[path] = false;
+            } else if t > 0 {
                 self.grad_h[at].copy_from_slice(grad_h);
             } else {
                 let row = path / shared.lanes;
@@ -457,6 +474,18 @@ impl<'a, T: Float> Sweep<'a, T> {
         let Dims { hidden, carried, .. } = call.dims;
         let width = call.key_width();
         self.settle(true);
+        for row in
+            (0..self.tile.rows).filter(|row| call.schedule.length(self.tile.first + row) == 0)
+        {
+            // The last state of a row without steps is its first one.
+            let at = row * hidden..(row + 1) * hidden;
+            if let (true, Some(up)) = (self.shared.wanted.h0, self.shared.up.last) {
+                add(&mut self.tile.h0[at.clone()], &up[self.tile.first * hidden..][at.clone()]);
+            }
+            if let (true, Some(up)) = (self.shared.wanted.c0, self.shared.up.cell) {
+                add(&mut self.tile.c0[at.clone()], &up[self.tile.first * hidden..][at]);
+            }
+        }
         // Indices, `row * M0 + slot`, of the carried slots whose keys have gradient.
         let touched: Vec<usize> = (self.carried_keys.chunks(width).enumerate())
             .filter(|(_, grad)| !is_zero(grad))

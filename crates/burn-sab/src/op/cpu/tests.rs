@@ -13,6 +13,7 @@ use super::float::Float;
 use super::vector::{add, scratch};
 use super::{UpGrads, backward, forward};
 use crate::op::options::{Readout, SabOptions};
+use crate::op::rows::Row;
 use crate::op::score::{Score, ScoreKind};
 use crate::op::settings::{Recompute, SabSettings, Sparsifier};
 use crate::op::tensors::{Needs, Reminders, SabInputs, SabOutputs};
@@ -100,19 +101,33 @@ fn for_all(mut test: impl FnMut(ScoreKind, SabOptions, &str)) {
     }
 }
 
+/// The same options for rows that differ: in length, from none to all steps, in age, in carried slots, and in
+/// resets.
+fn ragged(options: &SabOptions, batch: usize, time: usize) -> SabOptions {
+    let row = |row: usize| Row {
+        first_step: 3 * row,
+        carried: row % (SHAPE.carried + 1),
+        length: time - (7 * row) % (time + 1),
+        resets: (row % 4 + 1..time).step_by(9).take(row % 3).collect(),
+    };
+    SabOptions { rows: Some((0..batch).map(row).collect()), ..options.clone() }
+}
+
 fn on_threads<T: Float + Into<f64>>() {
     // 529 rows make more tiles than there are jobs.
     for (batch, time) in [(1, 40), (5, 40), (33, 40), (529, 4)] {
         for_all(|kind, options, what| {
             let problem = Problem::<T>::new(kind, Sizes { batch, time, ..SHAPE });
-            let run = |threads| {
-                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-                let pool = pool.expect("a thread pool");
-                pool.install(|| problem.run(&options).named())
-            };
-            let one = run(1);
-            assert_close(&format!("2 threads, {what}"), &run(2), &one, EXACT);
-            assert_close(&format!("3 threads, {what}"), &run(3), &one, EXACT);
+            for options in [ragged(&options, batch, time), options] {
+                let run = |threads| {
+                    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+                    let pool = pool.expect("a thread pool");
+                    pool.install(|| problem.run(&options).named())
+                };
+                let one = run(1);
+                assert_close(&format!("2 threads, {what}"), &run(2), &one, EXACT);
+                assert_close(&format!("3 threads, {what}"), &run(3), &one, EXACT);
+            }
         });
     }
 }
@@ -151,13 +166,15 @@ fn instruction_sets_change_no_bit() {
 fn recomputed_gates_equal_kept_ones() {
     for_all(|kind, options, what| {
         let problem = Problem::<f64>::new(kind, SHAPE);
-        let run = |recompute| {
-            let mut options = options.clone();
-            options.settings.recompute = recompute;
-            problem.run(&options).named()
-        };
-        let (kept, recomputed) = (run(Recompute::Never), run(Recompute::Always));
-        assert_close(what, &recomputed, &kept, ROUNDING);
+        for options in [ragged(&options, SHAPE.batch, SHAPE.time), options] {
+            let run = |recompute| {
+                let mut options = options.clone();
+                options.settings.recompute = recompute;
+                problem.run(&options).named()
+            };
+            let (kept, recomputed) = (run(Recompute::Never), run(Recompute::Always));
+            assert_close(what, &recomputed, &kept, ROUNDING);
+        }
     });
 }
 

@@ -89,6 +89,9 @@ pub(super) fn plan<B: CubeLaunch<Device = CubeDevice>>(
     options: &SabOptions,
     keep: bool,
 ) -> Result<Plan, NotCovered> {
+    if options.rows.is_some() {
+        return Err(NotCovered::Rows);
+    }
     let dtype = inputs.x.dtype();
     let client = inputs.x.device().client();
     let limits = Limits::of(client.properties(), element(dtype));

@@ -104,6 +104,7 @@ impl<T: Float + Into<f64>> Problem<T> {
                 score,
             },
             capacity: carried,
+            slots_in_front: false,
         }
     }
 
@@ -131,7 +132,7 @@ impl<T: Float + Into<f64>> Problem<T> {
         let saved = saved.expect("asked for");
         let Sizes { batch, time, hidden, .. } = self.shape;
         let given = batch * options.readout.len(time) * hidden;
-        let stored = batch * options.slots_stored(time) * hidden;
+        let stored = batch * options.most_stored(time) * hidden;
         let [h, s, c, last, slots] = &self.up;
         let up = UpGrads {
             hidden: Some(&h[..given]),
@@ -154,8 +155,8 @@ impl<T: Float + Into<f64>> Problem<T> {
 /// The hidden states that the backward pass looks up.
 pub fn past<'a, T>(outputs: &'a Outputs<T>, options: &SabOptions) -> &'a [T] {
     match options.readout {
-        Readout::All => &outputs.hidden,
-        Readout::At(_) => outputs.stored.as_deref().expect("given by itself"),
+        Readout::All if options.rows.is_none() => &outputs.hidden,
+        _ => outputs.stored.as_deref().expect("given by itself"),
     }
 }
 
