@@ -17,13 +17,13 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Train a network on a task, test it, and leave a run folder with report and pictures
+    /// Train a network on a task, test it, and leave a run folder with report.html and pictures
     Train(Box<TrainArgs>),
     /// Check this build against conformance cases
     Conformance(ConformanceArgs),
     /// Get the files of a data set
     Download(DownloadArgs),
-    /// Repeat the paper's experiments: grids of runs, their tables and pictures; can be interrupted
+    /// Repeat the paper's experiments: grids of runs, each with a page of its tables and pictures; can be interrupted
     Reproduce(Box<ReproduceArgs>),
 }
 

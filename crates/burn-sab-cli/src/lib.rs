@@ -16,6 +16,7 @@ pub mod flags;
 pub mod fuzz;
 pub mod median;
 pub mod memory;
+mod page;
 pub mod plot;
 pub mod program;
 mod progress;

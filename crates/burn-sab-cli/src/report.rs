@@ -2,7 +2,9 @@
 
 use burn_sab_tasks::{Best, Ending, EventSum, Metrics, ModelKind, Task};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+use crate::page::{Body, Map, Page, Section};
 use crate::settings::Settings;
 use crate::text::{duration, markdown_table, thousands};
 
@@ -115,35 +117,11 @@ impl Report {
 
     /// The report as Markdown.
     pub fn markdown(&self, pictures: &[(String, &str)]) -> String {
-        let train = &self.settings.train;
-        let mut text = format!("# {} with {}\n\n", train.task.name(), train.model.name());
-        let caption = self.caption();
-        let (first, rest) = caption.split_at(1);
-        text.push_str(&format!("{}{rest}.\n\n", first.to_uppercase()));
+        let mut text = format!("# {}\n\n{}\n\n", self.title(), self.lead());
         text.push_str(&markdown_table(&self.rows()));
         text.push('\n');
         for model in &self.models {
-            let ending = match model.ending {
-                Some(Ending::Reached) => "reached the level at which training stops",
-                Some(Ending::BudgetSpent) => "made all its updates",
-                None => "was interrupted",
-            };
-            text.push_str(&format!(
-                "- {}: {} weights, {ending} after {} updates",
-                model.model.name(),
-                thousands(model.parameters),
-                thousands(model.updates),
-            ));
-            if let Some(best) = model.best {
-                text.push_str(&format!(
-                    ", tested with the weights of update {}",
-                    thousands(best.update)
-                ));
-            }
-            if model.skipped > 0 {
-                text.push_str(&format!("; {} updates skipped (not finite)", model.skipped));
-            }
-            text.push('\n');
+            text.push_str(&format!("- {}\n", model.in_words()));
         }
         if let Some(data) = &self.data {
             text.push_str(&format!("\nData: {data}.\n"));
@@ -154,7 +132,7 @@ impl Report {
         text.push_str(&format!(
             "\nseed {}, backend {} ({}), threads {}, sab {}, commit {}; every setting is in `config.json`, \
              every number in `report.json`, every update in `metrics.jsonl`.\n",
-            train.seed,
+            self.settings.train.seed,
             self.settings.backend.name(),
             self.device,
             self.settings.threads.map_or_else(|| "one a core".to_owned(), |n| n.to_string()),
@@ -163,6 +141,100 @@ impl Report {
         ));
         text
     }
+
+    /// The report as a page, with the learning curves as SVG and the map of reminders, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// If the settings cannot be written as JSON.
+    pub fn page(&self, curves: &str, reminders: Option<Map>) -> serde_json::Result<Page> {
+        let mut about = vec![self.lead()];
+        about.extend(self.models.iter().map(|model| format!("{}.", model.in_words())));
+        about.extend(self.data.iter().map(|data| format!("Data: {data}.")));
+        let results =
+            Section { heading: "Results".to_owned(), about, body: Some(Body::Table(self.rows())) };
+        let mut sections = vec![results, Section::picture("Learning curves", curves)];
+        sections.extend(reminders.map(|map| Section {
+            heading: "Reminders".to_owned(),
+            about: vec![
+                "The sparse attention weights of one held-out sequence. A row is a step that was reminded; a cell in \
+                 it is a slot that the step retrieved, at the step after which the slot was stored."
+                    .to_owned(),
+            ],
+            body: Some(Body::Reminders(map)),
+        }));
+        let term = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let mut terms = vec![
+            term("date", &self.date),
+            term("sab", &format!("{}, commit {}", self.version, self.commit)),
+            term("device", &self.device),
+            term("processor", &self.processor),
+        ];
+        flatten("", &serde_json::to_value(&self.settings)?, &mut terms);
+        sections.push(Section {
+            heading: "Settings".to_owned(),
+            about: vec!["The names are those in `config.json`.".to_owned()],
+            body: Some(Body::Terms(terms)),
+        });
+        Ok(Page { title: self.title(), sections })
+    }
+
+    fn title(&self) -> String {
+        let train = &self.settings.train;
+        format!("{} with {}", train.task.name(), train.model.name())
+    }
+
+    /// The caption as a sentence.
+    fn lead(&self) -> String {
+        let caption = self.caption();
+        let (first, rest) = caption.split_at(1);
+        format!("{}{rest}.", first.to_uppercase())
+    }
+}
+
+impl ModelReport {
+    /// How the training ended.
+    fn in_words(&self) -> String {
+        let ending = match self.ending {
+            Some(Ending::Reached) => "reached the level at which training stops",
+            Some(Ending::BudgetSpent) => "made all its updates",
+            None => "was interrupted",
+        };
+        let mut text = format!(
+            "{}: {} weights, {ending} after {} updates",
+            self.model.name(),
+            thousands(self.parameters),
+            thousands(self.updates),
+        );
+        if let Some(best) = self.best {
+            text.push_str(&format!(
+                ", tested with the weights of update {}",
+                thousands(best.update)
+            ));
+        }
+        if self.skipped > 0 {
+            text.push_str(&format!("; {} updates skipped (not finite)", self.skipped));
+        }
+        text
+    }
+}
+
+/// The values of JSON, by the names that lead to them: ("train.layer.k_top", "10"). Null is "none", as on the command
+/// line.
+fn flatten(name: &str, value: &Value, into: &mut Vec<(String, String)>) {
+    let value = match value {
+        Value::Object(object) => {
+            for (key, value) in object {
+                let separator = if name.is_empty() { "" } else { "." };
+                flatten(&format!("{name}{separator}{key}"), value, into);
+            }
+            return;
+        }
+        Value::String(text) => text.clone(),
+        Value::Null => "none".to_owned(),
+        value => value.to_string(),
+    };
+    into.push((name.to_owned(), value));
 }
 
 /// A task of generated symbols with its sizes; the name of another.
@@ -207,5 +279,27 @@ pub fn chance(task: &Task) -> Metrics {
             Metrics::Text { bits_per_character: classes.log2(), accuracy: 1.0 / classes }
         }
         _ => Metrics::Classes { accuracy: 1.0 / classes, cross_entropy: classes.ln() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn settings_are_named_by_their_paths() {
+        let mut terms = Vec::new();
+        let value =
+            json!({"train": {"task": "adding", "lr": 0.005}, "compare": ["lstm"], "data": null});
+        flatten("", &value, &mut terms);
+        terms.sort();
+        let expected = [
+            ("compare", "[\"lstm\"]"),
+            ("data", "none"),
+            ("train.lr", "0.005"),
+            ("train.task", "adding"),
+        ];
+        assert_eq!(terms, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
     }
 }

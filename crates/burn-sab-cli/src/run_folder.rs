@@ -7,6 +7,7 @@
 //!   checkpoint-00003250/   weights, best weights, optimiser, and how far the run is; a manifest with checksums
 //!   checkpoint-00002750/   the one before
 //!   tbptt/                 the same two for each model that is compared
+//!   report.html            what the run found out, on one page with its pictures; needs no other file
 //!   report.md, report.json, reminders.svg, learning.svg
 //! ```
 

@@ -12,6 +12,7 @@ use burn_sab_tasks::{
 };
 
 use crate::backend::device_name;
+use crate::page::Map;
 use crate::plot;
 use crate::progress::{Progress, describe};
 use crate::provenance::{COMMIT, processor};
@@ -28,6 +29,8 @@ const PICTURE_SPAN: usize = 200;
 /// The report for programs; its presence says that a run is finished.
 pub const REPORT_JSON: &str = "report.json";
 pub const REMINDERS: &str = "reminders.svg";
+/// The report for people.
+const REPORT_HTML: &str = "report.html";
 const REPORT: &str = "report.md";
 const LEARNING: &str = "learning.svg";
 
@@ -44,10 +47,19 @@ pub struct Session {
 /// What a finished run has to show.
 pub struct Finished {
     pub report: Report,
-    /// Where the report for people is.
-    pub written: PathBuf,
+    /// Where the report for people is, as HTML and as Markdown.
+    pub written: [PathBuf; 2],
     /// Files in the folder, and what they show.
     pub pictures: Vec<(String, &'static str)>,
+}
+
+/// The pictures of a run.
+struct Drawn {
+    /// Files in the folder, and what they show.
+    pictures: Vec<(String, &'static str)>,
+    /// The learning curves as SVG.
+    curves: String,
+    reminders: Option<Map>,
 }
 
 /// A network that has been trained, and what is known about it.
@@ -75,7 +87,7 @@ impl Session {
             trained.push(self.train(*model, budget)?);
         }
         self.test(&mut trained)?;
-        let pictures = self.draw(&trained)?;
+        let Drawn { pictures, curves, reminders } = self.draw(&trained)?;
         let report = Report {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             commit: COMMIT.to_owned(),
@@ -89,7 +101,11 @@ impl Session {
             data: trained[0].examples.origin().map(str::to_owned),
             models: trained.into_iter().map(|trained| trained.report).collect(),
         };
-        let written = self.folder.write(REPORT, &report.markdown(&pictures))?;
+        let page = report.page(&curves, reminders)?.html()?;
+        let written = [
+            self.folder.write(REPORT_HTML, &page)?,
+            self.folder.write(REPORT, &report.markdown(&pictures))?,
+        ];
         // The last file: whoever finds it finds all of them.
         self.folder.write(REPORT_JSON, &sealed::to_text(&report)?)?;
         Ok(Finished { report, written, pictures })
@@ -207,14 +223,15 @@ impl Session {
         Ok(())
     }
 
-    /// Draws the pictures; gives their files and what they show.
-    fn draw(&self, trained: &[Trained]) -> anyhow::Result<Vec<(String, &'static str)>> {
+    /// Draws the pictures.
+    fn draw(&self, trained: &[Trained]) -> anyhow::Result<Drawn> {
         let task = self.settings.train.task;
         let mut pictures = Vec::new();
+        let mut reminders = None;
         let sab = trained.iter().find(|trained| trained.report.model == ModelKind::Sab);
         // An image has more steps than can be shown, and there is none with fewer.
         if let Some(sab) = sab.filter(|_| !task.has_one_span()) {
-            self.draw_reminders(sab)?;
+            reminders = Some(self.draw_reminders(sab)?);
             pictures.push((REMINDERS.to_owned(), "which moment reminded which"));
         }
         let curves: Vec<_> = trained
@@ -227,13 +244,14 @@ impl Session {
             task.span_name(),
             thousands(self.settings.train.span)
         );
-        let svg = plot::learning_curves(&curves, &task, &title).context("the learning curves")?;
-        self.folder.write(LEARNING, &svg)?;
+        let curves =
+            plot::learning_curves(&curves, &task, &title).context("the learning curves")?;
+        self.folder.write(LEARNING, &curves)?;
         pictures.push((LEARNING.to_owned(), "learning curves"));
-        Ok(pictures)
+        Ok(Drawn { pictures, curves, reminders })
     }
 
-    fn draw_reminders(&self, sab: &Trained) -> anyhow::Result<PathBuf> {
+    fn draw_reminders(&self, sab: &Trained) -> anyhow::Result<Map> {
         let task = self.settings.train.task;
         let span = self.settings.train.span.min(PICTURE_SPAN.max(task.shortest_span()));
         let Trained { config, examples, model, .. } = sab;
@@ -251,7 +269,8 @@ impl Session {
             _ => vec![recall],
         };
         let k_att = config.layer.settings.k_att;
-        let svg = plot::heat_map(&found, steps, k_att, &title, &marks).context("the heat map")?;
-        self.folder.write(REMINDERS, &svg)
+        let svg = plot::heat_map(&found.reminders, steps, k_att, &title, &marks);
+        self.folder.write(REMINDERS, &svg.context("the heat map")?)?;
+        Ok(Map::new(&found, k_att, &marks))
     }
 }

@@ -111,6 +111,7 @@ fn a_run_leaves_everything_it_promises() {
     for file in [
         "config.json",
         "metrics.jsonl",
+        "report.html",
         "report.md",
         "report.json",
         "reminders.svg",
@@ -122,6 +123,13 @@ fn a_run_leaves_everything_it_promises() {
         assert!(run.join(file).is_file(), "{file} is missing");
     }
     assert!(told.contains("runs/copying-sab-1/reminders.svg"), "{told}");
+    assert!(told.trim_end().ends_with("runs/copying-sab-1/report.html"), "{told}");
+    let page = fs::read_to_string(run.join("report.html")).unwrap();
+    for text in ["<td>tbptt</td>", "<dt>train.layer.k_top</dt>", "was reminded of step 0 (symbol "]
+    {
+        assert!(page.contains(text), "{text} is missing in {page}");
+    }
+    assert_eq!(page.matches("<svg").count(), 3, "curves, the map and its scale");
     for row in ["sab ", "tbptt ", "lstm ", "(knowing nothing) "] {
         let row = told.lines().find(|line| line.starts_with(&format!("  {row}")));
         assert_eq!(row.unwrap_or_else(|| panic!("{told}")).matches('%').count(), 2, "{told}");
@@ -327,5 +335,9 @@ fn images_and_texts_are_learnt_from_files() {
     // An image has one length, so that there is no shorter one to draw.
     assert!(
         !path.join("images/reminders.svg").exists() && path.join("text/reminders.svg").exists()
+    );
+    let page = |run: &str| fs::read_to_string(path.join(run).join("report.html")).unwrap();
+    assert!(
+        !page("images").contains("id=\"map\"") && page("text").contains("character &#x27;t&#x27;")
     );
 }

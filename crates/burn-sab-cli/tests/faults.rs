@@ -222,7 +222,7 @@ fn damaged_files_of_a_run_are_noticed_or_made_again() {
     let whole_without_curves = Found::of(&again).without_curves();
 
     let files = files_of(&run);
-    assert_eq!(files.len(), 6 + 2 * 5, "{files:?}");
+    assert_eq!(files.len(), 7 + 2 * 5, "{files:?}");
     let mut plan: Vec<(&PathBuf, &str)> = Vec::new();
     for file in &files {
         plan.extend(DAMAGES.iter().map(|damage| (file, *damage)));

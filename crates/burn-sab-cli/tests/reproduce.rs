@@ -131,6 +131,11 @@ fn an_interrupted_grid_goes_on_where_it_was() {
     for text in ["# A tiny grid", "| sab | 6 | 0 of 2 |", "too long", "nobody", "4 of 4 runs"] {
         assert!(page.contains(text), "{text} is missing in {page}");
     }
+    let html = fs::read_to_string(results.join("tiny.html")).unwrap();
+    for text in ["<h1>A tiny grid", "<td>0 of 2</td>", "too long", "nobody", "4 of 4 runs"] {
+        assert!(html.contains(text), "{text} is missing in {html}");
+    }
+    assert_eq!(html.matches("<svg").count(), page.matches("![").count());
 }
 
 #[cfg(unix)]

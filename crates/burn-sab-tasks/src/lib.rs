@@ -51,7 +51,7 @@ pub use evaluate::evaluate;
 pub use event::{Event, EventSum};
 pub use model::TaskModel;
 pub use progress::{Best, Ending};
-pub use reminders::{Moment, Reminder, reminders};
+pub use reminders::{Moment, Reminded, Reminder, reminders};
 pub use stream::{DataStream, Purpose};
 pub use task::{Batch, Metrics, Target, Task};
 pub use train::Trainer;

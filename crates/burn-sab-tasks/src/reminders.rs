@@ -40,8 +40,16 @@ impl Moment {
     }
 }
 
-/// The reminders of the first test sequence with this span, in the order of the steps; none of a network
-/// without a recurrent layer.
+/// The reminders of a sequence, and the sequence.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reminded {
+    /// In the order of the steps.
+    pub reminders: Vec<Reminder>,
+    /// The input of each step in words; see [`Examples::input_in_words`].
+    pub inputs: Vec<String>,
+}
+
+/// The reminders of the first test sequence with this span; none of a network without a recurrent layer.
 ///
 /// `layer` is the configuration that `model` was made with.
 pub fn reminders(
@@ -51,15 +59,20 @@ pub fn reminders(
     span: usize,
     seed: u64,
     device: &Device,
-) -> Vec<Reminder> {
-    let Some(recurrent) = model.layer() else { return Vec::new() };
+) -> Reminded {
     let mut stream = DataStream::of_span(seed, Purpose::Test, span);
     let batch = examples.held_out_batch(Purpose::Test, &mut stream, span, 0..1, device);
+    let [_, _, d_input] = batch.input.dims();
+    let values = batch.input.clone().into_data().iter::<f32>().collect::<Vec<_>>();
+    let inputs = values.chunks(d_input).map(|step| examples.input_in_words(step)).collect();
+    let Some(recurrent) = model.layer() else {
+        return Reminded { reminders: Vec::new(), inputs };
+    };
     let output = recurrent.forward_with_reminders(batch.input, None);
     let [_, _, per_step] = output.weights.dims();
     let weights = output.weights.into_data().iter::<f32>().collect::<Vec<_>>();
     let slots = output.slots.into_data().iter::<i64>().collect::<Vec<_>>();
-    weights
+    let reminders = weights
         .into_iter()
         .zip(slots)
         .enumerate()
@@ -69,7 +82,8 @@ pub fn reminders(
             moment: Moment::of_slot(slot as usize, layer),
             weight,
         })
-        .collect()
+        .collect();
+    Reminded { reminders, inputs }
 }
 
 #[cfg(test)]
@@ -96,7 +110,12 @@ mod tests {
         config.layer = config.layer.with_k_top(4);
         let model = TaskModel::new(&config, &device).unwrap();
         let examples = Examples::load(config.task, None).unwrap();
-        let found = reminders(&model, &config.layer, &examples, 6, 1, &device);
+        let Reminded { reminders: found, inputs } =
+            reminders(&model, &config.layer, &examples, 6, 1, &device);
+        let kinds: Vec<_> = inputs.iter().filter_map(|input| input.split(' ').next()).collect();
+        let (shown, after) = kinds.split_at(2);
+        assert_eq!(shown, ["symbol"; 2]);
+        assert_eq!(after, [&["blank"; 5][..], &["marker"], &["blank"; 2]].concat());
         for step in 0..config.task.steps(6) {
             let of_step: Vec<_> = found.iter().filter(|reminder| reminder.step == step).collect();
             assert_eq!(of_step.len(), 4.min(step + 1));

@@ -1,5 +1,7 @@
 //! Which moment reminded which, as a heat map.
 
+use std::ops::Range;
+
 use burn_sab_tasks::{Moment, Reminder};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
@@ -8,6 +10,42 @@ use super::{DrawingError, FONT, INK};
 
 /// Weights below this share of the largest one are not drawn: they could not be told from white.
 const VISIBLE: f32 = 0.01;
+
+/// A reminder that can be seen, as a cell of the picture.
+#[derive(Debug)]
+pub(crate) struct Cell {
+    pub reminder: Reminder,
+    /// The steps that its slot stands for; -1 is the initial state.
+    pub columns: Range<isize>,
+    /// Its share of the largest weight, from 0 to 1.
+    pub share: f32,
+}
+
+/// The largest weight, without its sign.
+pub(crate) fn largest(reminders: &[Reminder]) -> f32 {
+    reminders.iter().map(|reminder| reminder.weight.abs()).fold(0.0, f32::max)
+}
+
+/// The reminders that can be seen, by their steps and the moments of which they remind.
+pub(crate) fn cells(reminders: &[Reminder], k_att: usize) -> Vec<Cell> {
+    let largest = largest(reminders);
+    let visible = reminders.iter().filter(|reminder| reminder.weight.abs() > VISIBLE * largest);
+    let mut cells: Vec<Cell> = visible
+        .map(|reminder| Cell {
+            reminder: *reminder,
+            columns: match reminder.moment {
+                Moment::Initial => -1..0,
+                Moment::Step(step) => {
+                    let end = step as isize + 1;
+                    end - k_att as isize..end
+                }
+            },
+            share: reminder.weight.abs() / largest,
+        })
+        .collect();
+    cells.sort_by_key(|cell| (cell.reminder.step, cell.reminder.moment));
+    cells
+}
 
 /// Draws `reminders` of a sequence of `steps` steps. A slot is drawn as wide as the `k_att` steps that it
 /// stands for. `marks` are steps before which a line is drawn, with what begins there.
@@ -18,7 +56,7 @@ pub fn heat_map(
     title: &str,
     marks: &[(usize, &str)],
 ) -> Result<String, DrawingError> {
-    let largest = reminders.iter().map(|reminder| reminder.weight.abs()).fold(0.0, f32::max);
+    let largest = largest(reminders);
     let mut svg = String::new();
     {
         let root = SVGBackend::with_string(&mut svg, (900, 760)).into_drawing_area();
@@ -49,15 +87,10 @@ pub fn heat_map(
             chart.draw_series(LineSeries::new([(at, -0.5), (at, last)], line))?;
             chart.draw_series(LineSeries::new([(-1.5, at), (last, at)], line))?;
         }
-        let visible = reminders.iter().filter(|reminder| reminder.weight.abs() > VISIBLE * largest);
-        chart.draw_series(visible.map(|reminder| {
-            let (from, to) = match reminder.moment {
-                Moment::Initial => (-1.5, -0.5),
-                Moment::Step(step) => ((step + 1) as f64 - k_att as f64 - 0.5, step as f64 + 0.5),
-            };
-            let y = reminder.step as f64;
-            let color = shade(reminder.weight.abs() / largest);
-            Rectangle::new([(from, y - 0.5), (to, y + 0.5)], color.filled())
+        chart.draw_series(cells(reminders, k_att).iter().map(|cell| {
+            let (from, to) = (cell.columns.start as f64 - 0.5, cell.columns.end as f64 - 0.5);
+            let y = cell.reminder.step as f64;
+            Rectangle::new([(from, y - 0.5), (to, y + 0.5)], shade(cell.share).filled())
         }))?;
         let side = TextStyle::from((FONT, 13).into_font())
             .color(&INK)

@@ -50,7 +50,7 @@ pub struct ReproduceArgs {
     /// Where the runs are kept, finished or not
     #[arg(long, value_name = "DIR", default_value = "runs/reproduce")]
     pub out: PathBuf,
-    /// Where tables and pictures go [default: results/ in the folder of the runs]
+    /// Where tables and pictures go, of each grid also as one page of HTML [default: results/ in the folder of the runs]
     #[arg(long, value_name = "DIR")]
     pub results: Option<PathBuf>,
     /// The results of earlier runs, from another machine say (a --results folder): what is finished there

@@ -28,6 +28,7 @@ pub use args::ReproduceArgs;
 use args::TableName;
 use grid::{Cell, Chosen, Grid, Role};
 use run::{Run, State};
+use table::Contents;
 
 /// Runs the command.
 ///
@@ -212,7 +213,8 @@ fn is_asked_for(run: &Run, args: &ReproduceArgs) -> bool {
         && args.spans.as_ref().is_none_or(|spans| spans.contains(&cell.span))
 }
 
-/// Writes the table, rows, pictures and finished runs of a grid; gives the table's file.
+/// Writes the table, rows, pictures and finished runs of a grid; gives the table's file, beside which it is a page
+/// of HTML.
 fn write(grid: &Grid, runs: &[Run], results: &Path) -> anyhow::Result<PathBuf> {
     let of_runs = results.join(&grid.name);
     std::fs::create_dir_all(&of_runs).with_context(|| {
@@ -240,11 +242,12 @@ fn write(grid: &Grid, runs: &[Run], results: &Path) -> anyhow::Result<PathBuf> {
     // The table and the pictures are of the runs that pilots chose the learning rates for.
     entries.retain(|(run, _)| !matches!(run.cell.role, Role::Pilot(_)));
     let pictures = pictures::draw(grid, &entries)?;
-    for (file, svg, _) in &pictures {
-        file::write(&results.join(file), svg)?;
+    for picture in &pictures {
+        file::write(&results.join(&picture.file), &picture.svg)?;
     }
-    let pictures: Vec<_> = pictures.into_iter().map(|(file, _, what)| (file, what)).collect();
+    let contents = Contents::of(grid, &entries);
     let page = results.join(format!("{}.md", grid.name));
-    file::write(&page, &table::page(grid, &entries, &pictures))?;
+    file::write(&page, &contents.markdown(&pictures))?;
+    file::write(&page.with_extension("html"), &contents.page(&pictures).html()?)?;
     Ok(page)
 }

@@ -11,14 +11,25 @@ use super::run::{Finished, Run, State};
 use crate::plot::{Bar, Curve, MOST_CURVES, Scale, cost_bars, learning_curves, transfer_curves};
 use crate::text::thousands;
 
-/// Draws what there is to draw: files, their contents, and what they show.
-pub fn draw(grid: &Grid, runs: &[(&Run, State)]) -> anyhow::Result<Vec<(String, String, String)>> {
+/// A picture of a grid.
+pub struct Picture {
+    /// Its file among the results.
+    pub file: String,
+    /// The contents of the file.
+    pub svg: String,
+    /// What it shows.
+    pub what: String,
+}
+
+/// Draws what there is to draw.
+pub fn draw(grid: &Grid, runs: &[(&Run, State)]) -> anyhow::Result<Vec<Picture>> {
     let task = runs[0].0.settings.train.task;
     let span_name = task.span_name();
     let groups = Group::of(grid, runs);
     let mut pictures = Vec::new();
     let mut add = |kind: &str, svg: String, what: &str| {
-        pictures.push((format!("{}-{kind}.svg", grid.name), svg, what.to_owned()));
+        let file = format!("{}-{kind}.svg", grid.name);
+        pictures.push(Picture { file, svg, what: what.to_owned() });
     };
 
     // Evaluations are all that is drawn; results of before they were kept have none.
@@ -59,7 +70,8 @@ pub fn draw(grid: &Grid, runs: &[(&Run, State)]) -> anyhow::Result<Vec<(String, 
         let svg = fs::read_to_string(&path)
             .with_context(|| format!("{} cannot be read", path.display()))?;
         let file = format!("{}/{}", grid.name, run.cell.reminders_file());
-        pictures.push((file, svg, format!("which moment reminded which, {}", run.cell.name)));
+        let what = format!("which moment reminded which, {}", run.cell.name);
+        pictures.push(Picture { file, svg, what });
     }
     Ok(pictures)
 }

@@ -1,4 +1,4 @@
-//! The results of a grid as a page in Markdown.
+//! The results of a grid as a page, in Markdown and in HTML.
 
 use std::collections::BTreeSet;
 
@@ -6,50 +6,127 @@ use burn_sab_tasks::{Metrics, Task};
 
 use super::grid::Grid;
 use super::group::{Group, held, spread};
+use super::pictures::Picture;
 use super::run::{Finished, Run, State};
+use crate::page::{Body, Page, Section};
 use crate::report::in_words;
 use crate::text::{duration, markdown_table, thousands};
 
-/// The page of a grid. `pictures` are files beside it, with what they show.
-pub fn page(grid: &Grid, runs: &[(&Run, State)], pictures: &[(String, String)]) -> String {
-    let groups = Group::of(grid, runs);
-    let task = runs[0].0.settings.train.task;
-    let mut text = format!("# {}\n\n{}\n\n", grid.title, grid.about.trim());
-    text.push_str(&markdown_table(&lines(grid, &groups, &test_spans(runs), &task)));
-    text.push_str(&format!("\n{}\n", legend(grid, &task, runs)));
-    for (file, what) in pictures {
-        text.push_str(&format!("\n![{what}]({file})\n"));
-    }
-    if !grid.published.is_empty() {
-        let head = ["published", "trained at", "tested at", "", "source"].map(str::to_owned);
-        let mut rows = vec![head.to_vec()];
-        rows.extend(grid.published.iter().map(|published| {
-            vec![
-                published.model.clone(),
-                thousands(published.train_span),
-                thousands(published.test_span),
-                published.value.clone(),
-                published.source.clone(),
-            ]
-        }));
-        text.push_str(&format!("\n{}", markdown_table(&rows)));
-    }
-    let data: BTreeSet<&String> = Group::of(grid, runs)
-        .iter()
-        .flat_map(|group| {
-            group.finished().filter_map(|run| run.report.data.as_ref()).collect::<Vec<_>>()
-        })
-        .collect();
-    for data in data {
-        text.push_str(&format!("\nData: {data}.\n"));
-    }
-    for (run, state) in runs {
-        if let State::Failed(why) = state {
-            text.push_str(&format!("\n{} failed: {why}\n", run.cell.name));
+/// What the page of a grid says.
+pub struct Contents {
+    title: String,
+    about: String,
+    results: Vec<Vec<String>>,
+    /// The columns of the results, and what they mean.
+    legend: Vec<(String, String)>,
+    /// Values of others, if there are any, under a header.
+    published: Option<Vec<Vec<String>>>,
+    /// Files that the runs learnt from, and runs without a result.
+    notes: Vec<String>,
+    /// Where the numbers come from.
+    origin: String,
+    /// The file of the rows.
+    rows: String,
+}
+
+impl Contents {
+    /// What there is to say about these runs of a grid.
+    pub fn of(grid: &Grid, runs: &[(&Run, State)]) -> Self {
+        let groups = Group::of(grid, runs);
+        let task = runs[0].0.settings.train.task;
+        let data: BTreeSet<&String> = groups
+            .iter()
+            .flat_map(|group| group.finished().filter_map(|run| run.report.data.as_ref()))
+            .collect();
+        let failed = runs.iter().filter_map(|(run, state)| match state {
+            State::Failed(why) => Some(format!("{} failed: {why}", run.cell.name)),
+            _ => None,
+        });
+        let data = data.into_iter().map(|data| format!("Data: {data}."));
+        Self {
+            title: grid.title.clone(),
+            about: grid.about.trim().to_owned(),
+            results: lines(grid, &groups, &test_spans(runs), &task),
+            legend: legend(grid, &task, runs),
+            published: (!grid.published.is_empty()).then(|| published(grid)),
+            notes: data.chain(failed).collect(),
+            origin: origin(runs),
+            rows: format!("{}.jsonl", grid.name),
         }
     }
-    text.push_str(&format!("\n{}\n", origin(grid, runs)));
-    text
+
+    /// The page in Markdown. `pictures` are files beside it.
+    pub fn markdown(&self, pictures: &[Picture]) -> String {
+        let mut text = format!("# {}\n\n{}\n\n", self.title, self.about);
+        text.push_str(&markdown_table(&self.results));
+        text.push('\n');
+        let legend = self.legend.iter().map(|(term, meaning)| format!("*{term}*: {meaning}."));
+        text.push_str(&legend.collect::<Vec<_>>().join(" "));
+        text.push('\n');
+        for Picture { file, what, .. } in pictures {
+            text.push_str(&format!("\n![{what}]({file})\n"));
+        }
+        if let Some(published) = &self.published {
+            text.push_str(&format!("\n{}", markdown_table(published)));
+        }
+        for note in &self.notes {
+            text.push_str(&format!("\n{note}\n"));
+        }
+        text.push_str(&format!(
+            "\n{} Every test with its configuration is a line of [{rows}]({rows}), with the `sab train` command that \
+             repeats it.\n",
+            self.origin,
+            rows = self.rows,
+        ));
+        text
+    }
+
+    /// The page in HTML.
+    pub fn page(self, pictures: &[Picture]) -> Page {
+        let results = Section {
+            heading: "Results".to_owned(),
+            about: self.about.split("\n\n").map(str::to_owned).collect(),
+            body: Some(Body::Table(self.results)),
+        };
+        let columns = Section {
+            heading: "The columns".to_owned(),
+            about: Vec::new(),
+            body: Some(Body::Terms(self.legend)),
+        };
+        let mut sections = vec![results, columns];
+        sections.extend(pictures.iter().map(|Picture { what, svg, .. }| {
+            let (first, rest) = what.split_at(1);
+            Section::picture(&format!("{}{rest}", first.to_uppercase()), svg)
+        }));
+        sections.extend(self.published.map(|rows| Section {
+            heading: "Published".to_owned(),
+            about: Vec::new(),
+            body: Some(Body::Table(rows)),
+        }));
+        let mut about = self.notes;
+        about.push(format!(
+            "{} Every test with its configuration is a line of `{}` beside this page.",
+            self.origin, self.rows
+        ));
+        sections.push(Section { heading: "Origin".to_owned(), about, body: None });
+        Page { title: self.title, sections }
+    }
+}
+
+/// The values of others.
+fn published(grid: &Grid) -> Vec<Vec<String>> {
+    let head = ["published", "trained at", "tested at", "", "source"].map(str::to_owned);
+    let mut rows = vec![head.to_vec()];
+    rows.extend(grid.published.iter().map(|published| {
+        vec![
+            published.model.clone(),
+            thousands(published.train_span),
+            thousands(published.test_span),
+            published.value.clone(),
+            published.source.clone(),
+        ]
+    }));
+    rows
 }
 
 /// The spans at which something of the grid is tested.
@@ -187,10 +264,10 @@ fn shown_level(task: &Task, level: f64) -> String {
     }
 }
 
-/// What the columns mean.
-fn legend(grid: &Grid, task: &Task, runs: &[(&Run, State)]) -> String {
-    let level = grid.level;
+/// The columns, and what they mean.
+fn legend(grid: &Grid, task: &Task, runs: &[(&Run, State)]) -> Vec<(String, String)> {
     let settings = &runs[0].0.settings;
+    let span_name = task.span_name();
     let what = match task {
         Task::Adding => "mean squared error (always answering 1: 0.167)".to_owned(),
         Task::PixelMnist { .. } | Task::PixelCifar => "images right (chance 10 %)".to_owned(),
@@ -201,35 +278,58 @@ fn legend(grid: &Grid, task: &Task, runs: &[(&Run, State)]) -> String {
             100.0 / task.d_output() as f64
         ),
     };
-    let held = level.map_or_else(String::new, |level| {
+    let mut legend = vec![
+        (
+            span_name.to_owned(),
+            format!(
+                "tests: {what}, on {} held-out sequences each (or as many as there are), with the weights of the best \
+                 evaluation; mean over seeds (smallest–largest)",
+                settings.sequences_in_words(),
+            ),
+        ),
+        (
+            "learnt".to_owned(),
+            "runs that reached the level at which training stops, of those that were run"
+                .to_owned(),
+        ),
+        ("training".to_owned(), "seconds of training with its evaluations".to_owned()),
+        (
+            "ms an update, MB kept".to_owned(),
+            format!(
+                "one update at the {span_name} to be learnt before training, and what its forward pass keeps for the \
+                 backward pass"
+            ),
+        ),
+    ];
+    if let Some(level) = grid.level {
         let level = shown_level(task, level);
-        format!(
-            " *updates to {level}*: until an evaluation on held-out sequences first reached it; *then at {level}*: \
-             the share of the evaluations from that one on that did, of the runs that did."
-        )
-    });
-    let chosen = grid.pilots.as_ref().map_or_else(String::new, |pilots| {
+        legend.push((
+            format!("updates to {level}"),
+            "until an evaluation on held-out sequences first reached it".to_owned(),
+        ));
+        legend.push((
+            format!("then at {level}"),
+            "the share of the evaluations from that one on that did, of the runs that did"
+                .to_owned(),
+        ));
+    }
+    if let Some(pilots) = &grid.pilots {
         let rates: Vec<_> = pilots.lr.iter().map(f64::to_string).collect();
-        format!(
-            " *learning rate*: of {}, the one with the best metric on held-out sequences in a run of {} updates with \
-             the first seed; those runs are lines of the rows, too.",
-            rates.join(", "),
-            thousands(pilots.updates)
-        )
-    });
-    format!(
-        "Tests: {what}, on {} held-out sequences each (or as many as there are), with the weights of the best evaluation; mean over \
-         seeds (smallest–largest). *learnt*: runs that reached the level at which training stops, of those \
-         that were run. *training*: seconds of training with its evaluations. *ms an update* and *MB kept*: \
-         one update at the {} to be learnt before training, and what its forward pass keeps for the backward \
-         pass.{held}{chosen}",
-        settings.sequences_in_words(),
-        task.span_name(),
-    )
+        legend.push((
+            "learning rate".to_owned(),
+            format!(
+                "of {}, the one with the best metric on held-out sequences in a run of {} updates with the first \
+                 seed; those runs are lines of the rows, too",
+                rates.join(", "),
+                thousands(pilots.updates)
+            ),
+        ));
+    }
+    legend
 }
 
 /// Where the numbers come from.
-fn origin(grid: &Grid, runs: &[(&Run, State)]) -> String {
+fn origin(runs: &[(&Run, State)]) -> String {
     let finished: Vec<&Finished> = runs
         .iter()
         .filter_map(|(_, state)| match state {
@@ -243,15 +343,13 @@ fn origin(grid: &Grid, runs: &[(&Run, State)]) -> String {
         if different.is_empty() { "none".to_owned() } else { different.join(", ") }
     };
     format!(
-        "{} of {} runs are finished. Dates {}; {}; backend {}; commits {}. Every test with its configuration \
-         is a line of [{name}.jsonl]({name}.jsonl), with the `sab train` command that repeats it.",
+        "{} of {} runs are finished. Dates {}; {}; backend {}; commits {}.",
         finished.len(),
         runs.len(),
         all(|run| run.report.date.clone()),
         all(|run| run.report.processor.clone()),
         all(|run| run.report.settings.backend.name()),
         all(|run| run.report.commit.chars().take(7).collect()),
-        name = grid.name,
     )
 }
 

@@ -147,7 +147,7 @@ pub struct TrainArgs {
     /// Threads that compute [default: one a core]
     #[arg(long, value_name = "N", help_heading = "Run")]
     pub threads: Option<usize>,
-    /// The run folder, which must be new or empty [default: a new one under runs/]
+    /// The run folder, which must be new or empty; its report.html shows what the run found out [default: a new one under runs/]
     #[arg(long, value_name = "DIR", help_heading = "Run")]
     pub out: Option<PathBuf>,
     /// Go on with the run in this folder; of the settings only --updates, --stop-at, --test-delays,

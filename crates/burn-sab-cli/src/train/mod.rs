@@ -50,7 +50,9 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     for (file, what) in &finished.pictures {
         say(&format!("{what}: {}", session.folder.path().join(file).display()));
     }
-    say(&format!("report: {}", finished.written.display()));
+    let [page, markdown] = &finished.written;
+    say(&format!("the report as Markdown: {}", markdown.display()));
+    say(&format!("report, for a browser: {}", page.display()));
     Ok(())
 }
 

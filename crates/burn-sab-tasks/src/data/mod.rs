@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use crate::stream::{DataStream, Purpose};
-use crate::task::{Batch, Target, Task, adding, copying, induction, recall, selective};
+use crate::task::{Batch, Target, Task, adding, copying, induction, recall, selective, token};
 use images::Images;
 use text::Text;
 
@@ -209,6 +209,18 @@ impl Examples {
         }
     }
 
+    /// The input of a step, `[d_input]`, in words: "symbol 3", "number 0.42, marked", "character 'e'".
+    ///
+    /// # Panics
+    ///
+    /// Panics if the step is not one of these examples.
+    pub fn input_in_words(&self, step: &[f32]) -> String {
+        match &self.source {
+            Source::Text(text) => text.in_words(token(step)),
+            _ => self.task.input_in_words(step),
+        }
+    }
+
     fn generated(
         &self,
         stream: &mut DataStream,
@@ -319,6 +331,75 @@ mod tests {
             assert_eq!(found, [4, answers], "{task:?}");
         }
         assert_eq!(Examples::characters(&file).unwrap(), 5);
+    }
+
+    /// A task with the path of its files, inputs, and their words.
+    type Case<'a> = (Task, Option<&'a Path>, Vec<Vec<f32>>, &'a [&'a str]);
+
+    #[test]
+    fn inputs_are_said_in_words() {
+        let folder = tempfile::tempdir().unwrap();
+        made::mnist(folder.path(), "t10k", 100);
+        made::cifar(folder.path(), 10);
+        let file = folder.path().join("some.txt");
+        std::fs::write(&file, "a\n<\u{e9}".repeat(100)).unwrap();
+        let one_hot = |features: usize| {
+            let step = move |token| {
+                let mut step = vec![0.0; features];
+                step[token] = 1.0;
+                step
+            };
+            (0..features).map(step).collect::<Vec<_>>()
+        };
+        let copying = Task::Copying { symbols: 1, alphabet: 2 };
+        let selective = Task::SelectiveCopying { symbols: 1, alphabet: 2, distractors: 1 };
+        let recall = Task::Recall { pairs: 1, queries: 1, keys: 2, values: 1, distractors: 1 };
+        let all: [Case; 9] = [
+            (copying, None, one_hot(4), &["symbol 0", "symbol 1", "blank", "marker"]),
+            (selective, None, one_hot(4), &["symbol 0", "symbol 1", "distractor 0", "mark"]),
+            (
+                Task::MarkedSymbol { alphabet: 1, distractors: 1 },
+                None,
+                one_hot(3),
+                &["symbol 0", "distractor 0", "mark"],
+            ),
+            (
+                Task::Induction { vocabulary: 2 },
+                None,
+                one_hot(3),
+                &["token 0", "token 1", "special token"],
+            ),
+            (recall, None, one_hot(4), &["key 0", "key 1", "value 0", "distractor 0"]),
+            (
+                Task::Adding,
+                None,
+                vec![vec![0.421, 0.0], vec![0.5, 1.0]],
+                &["number 0.42", "number 0.50, marked"],
+            ),
+            (
+                Task::PixelMnist { permuted: false },
+                Some(folder.path()),
+                vec![vec![0.8]],
+                &["pixel 0.80"],
+            ),
+            (
+                Task::PixelCifar,
+                Some(folder.path()),
+                vec![vec![0.8, 0.0, 1.0]],
+                &["pixel 0.80 0.00 1.00"],
+            ),
+            (
+                Task::Text { characters: 5 },
+                Some(file.as_path()),
+                one_hot(5),
+                &["character '\\n'", "character '<'", "character 'a'", "byte 169", "byte 195"],
+            ),
+        ];
+        for (task, path, steps, words) in all {
+            let examples = Examples::load(task, path).unwrap();
+            let said: Vec<_> = steps.iter().map(|step| examples.input_in_words(step)).collect();
+            assert_eq!(said, words, "{task:?}");
+        }
     }
 
     #[rstest]

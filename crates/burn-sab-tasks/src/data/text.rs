@@ -142,6 +142,14 @@ impl Text {
         (0..count).map(|window| part.start + window * steps).collect()
     }
 
+    /// The character with this place among those that occur, in words.
+    pub(super) fn in_words(&self, place: usize) -> String {
+        match self.alphabet[place] {
+            byte if byte.is_ascii() => format!("character {:?}", char::from(byte)),
+            byte => format!("byte {byte}"),
+        }
+    }
+
     /// One-hot inputs `[window, steps, alphabet]`, flat, and the characters that follow them.
     pub(super) fn sequences(&self, starts: &[usize], steps: usize) -> (Vec<f32>, Vec<i64>) {
         let features = self.alphabet.len();

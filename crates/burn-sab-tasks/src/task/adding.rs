@@ -26,6 +26,11 @@ pub(crate) fn sequences(
     (input, sums)
 }
 
+/// An input in words.
+pub(crate) fn in_words(step: &[f32]) -> String {
+    format!("number {:.2}{}", step[0], if step[1] == 1.0 { ", marked" } else { "" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -34,6 +34,15 @@ pub(crate) fn sequences(
     (input, said)
 }
 
+/// An input in words.
+pub(crate) fn in_words(token: usize, alphabet: usize) -> String {
+    match token.checked_sub(alphabet) {
+        None => format!("symbol {token}"),
+        Some(0) => "blank".to_owned(),
+        Some(_) => "marker".to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -27,6 +27,11 @@ pub(crate) fn sequences(
     (one_hot(&shown, vocabulary + 1), named)
 }
 
+/// An input in words.
+pub(crate) fn in_words(token: usize, vocabulary: usize) -> String {
+    if token < vocabulary { format!("token {token}") } else { "special token".to_owned() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -314,6 +314,30 @@ impl Task {
         }
     }
 
+    /// The input of a step, `[d_input]`, in words: "symbol 3", "number 0.42, marked". Tokens count from 0. The
+    /// characters of a text are known to its [`Examples`](crate::Examples) only; here they have numbers.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the step is not one of this task.
+    pub(crate) fn input_in_words(&self, step: &[f32]) -> String {
+        match *self {
+            Self::Copying { alphabet, .. } => copying::in_words(token(step), alphabet),
+            Self::SelectiveCopying { alphabet, distractors, .. }
+            | Self::MarkedSymbol { alphabet, distractors } => {
+                selective::in_words(token(step), [alphabet, distractors])
+            }
+            Self::Induction { vocabulary } => induction::in_words(token(step), vocabulary),
+            Self::Recall { keys, values, .. } => recall::in_words(token(step), keys, values),
+            Self::Adding => adding::in_words(step),
+            Self::PixelMnist { .. } | Self::PixelCifar => {
+                let channels: Vec<_> = step.iter().map(|value| format!("{value:.2}")).collect();
+                format!("pixel {}", channels.join(" "))
+            }
+            Self::Text { .. } => format!("character {}", token(step)),
+        }
+    }
+
     /// What training minimises, `[1]`: the cross-entropy in nats per answer, or the mean squared error.
     ///
     /// `answers` is `[batch, answers, d_output]`: logits, or the sum.
@@ -337,12 +361,17 @@ fn one_hot(tokens: &[usize], features: usize) -> Vec<f32> {
     vectors
 }
 
+/// The token of a [`one_hot`] vector.
+pub(crate) fn token(vector: &[f32]) -> usize {
+    vector.iter().position(|&x| x == 1.0).expect("a one-hot vector has a 1")
+}
+
 /// The tokens of [`one_hot`] vectors.
 #[cfg(test)]
 fn read_one_hot(vectors: &[f32], features: usize) -> Vec<usize> {
-    let token = |vector: &[f32]| {
+    let checked = |vector: &[f32]| {
         assert_eq!(vector.iter().sum::<f32>(), 1.0);
-        vector.iter().position(|&x| x == 1.0).unwrap()
+        token(vector)
     };
-    vectors.chunks(features).map(token).collect()
+    vectors.chunks(features).map(checked).collect()
 }

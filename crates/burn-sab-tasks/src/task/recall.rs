@@ -51,6 +51,17 @@ pub(crate) fn sequences(stream: &mut DataStream, rows: usize, sizes: Sizes, step
     Drawn { input: one_hot(&shown, keys + values + distractors), values: asked, places: asked_at }
 }
 
+/// An input in words.
+pub(crate) fn in_words(token: usize, keys: usize, values: usize) -> String {
+    if token < keys {
+        format!("key {token}")
+    } else if token < keys + values {
+        format!("value {}", token - keys)
+    } else {
+        format!("distractor {}", token - keys - values)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -34,6 +34,15 @@ pub(crate) fn sequences(
     (one_hot(&shown, mark + 1), said)
 }
 
+/// An input in words.
+pub(crate) fn in_words(token: usize, [alphabet, distractors]: [usize; 2]) -> String {
+    match token.checked_sub(alphabet) {
+        None => format!("symbol {token}"),
+        Some(distractor) if distractor < distractors => format!("distractor {distractor}"),
+        Some(_) => "mark".to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
