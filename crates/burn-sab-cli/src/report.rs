@@ -106,6 +106,14 @@ impl Report {
                 "next characters of a text: bits per character (characters right) on test windows, at most \
                  {sequences}"
             ),
+            Task::Digits { .. } => format!(
+                "spoken digits, sample by sample: digits right (cross-entropy in nats) on test recordings, at most \
+                 {sequences}"
+            ),
+            Task::Appliances => format!(
+                "power of appliances, moment by moment: appliances right (cross-entropy in nats) on test series, at \
+                 most {sequences}"
+            ),
             task => format!(
                 "{}: symbols right (cross-entropy in nats) on {sequences} held-out sequences",
                 in_words(&task)

@@ -22,7 +22,7 @@ use crate::settings::Settings;
 use crate::signals::Stop;
 use crate::text::{duration, say, thousands, today, warn};
 
-/// The picture shows a sequence with at most this span: cells would be less than three pixels wide beyond.
+/// The picture shows a generated sequence or a window of text with at most this span; longer ones show the same.
 const PICTURE_SPAN: usize = 200;
 
 /// The report for programs; its presence says that a run is finished.
@@ -212,8 +212,7 @@ impl Session {
         let task = self.settings.train.task;
         let mut pictures = Vec::new();
         let sab = trained.iter().find(|trained| trained.report.model == ModelKind::Sab);
-        // An image has more steps than can be shown, and there is none with fewer.
-        if let Some(sab) = sab.filter(|_| !task.has_one_span()) {
+        if let Some(sab) = sab {
             self.draw_reminders(sab)?;
             pictures.push((REMINDERS.to_owned(), "which moment reminded which"));
         }
@@ -235,19 +234,24 @@ impl Session {
 
     fn draw_reminders(&self, sab: &Trained) -> anyhow::Result<PathBuf> {
         let task = self.settings.train.task;
-        let span = self.settings.train.span.min(PICTURE_SPAN.max(task.shortest_span()));
         let Trained { config, examples, model, .. } = sab;
+        let span = match task {
+            // A recording or an appliance from its beginning to its end.
+            Task::Digits { .. } => config.span,
+            _ => config.span.min(PICTURE_SPAN.max(task.shortest_span())),
+        };
         let found = reminders(model, &config.layer, examples, span, config.seed, &self.device);
         let title = format!(
             "Which moment reminded which: {}, {} {span}, one held-out sequence",
             task.name(),
             task.span_name()
         );
-        let steps = task.steps(span);
+        let steps = examples.steps(Purpose::Test, 0, span);
         let recall = (steps - task.answers(span), "recall");
         let marks = match task {
             Task::Copying { symbols, .. } => vec![(symbols, "delay"), recall],
-            Task::Adding | Task::Text { .. } => Vec::new(),
+            Task::Adding | Task::Text { .. } | Task::Digits { .. } => Vec::new(),
+            task if task.has_one_span() => Vec::new(),
             _ => vec![recall],
         };
         let k_att = config.layer.settings.k_att;

@@ -54,7 +54,7 @@ pub fn reminders(
 ) -> Vec<Reminder> {
     let Some(recurrent) = model.layer() else { return Vec::new() };
     let mut stream = DataStream::of_span(seed, Purpose::Test, span);
-    let batch = examples.held_out_batch(Purpose::Test, &mut stream, span, 0..1, device);
+    let batch = examples.held_out_batch(Purpose::Test, &mut stream, span, &[0], device);
     let output = recurrent.forward_with_reminders(batch.input, None);
     let [_, _, per_step] = output.weights.dims();
     let weights = output.weights.into_data().iter::<f32>().collect::<Vec<_>>();

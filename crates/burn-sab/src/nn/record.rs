@@ -83,6 +83,7 @@ impl SabLstmState {
                 stored: origins.stored,
             }),
             step,
+            rows: None,
         })
     }
 

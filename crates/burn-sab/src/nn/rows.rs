@@ -79,6 +79,7 @@ impl SabLstmState {
             memory: self.memory.select(rows),
             origins: self.origins.clone().map(of_origins),
             step: self.step,
+            rows: None,
         }
     }
 
@@ -143,6 +144,7 @@ impl SabLstmState {
             memory: SlotMemory::cat(&memories).unwrap_or_default(),
             origins: (!origins.is_empty()).then(|| Origins::cat(&origins, first.num_slots())),
             step: first.step,
+            rows: None,
         };
         if first.num_slots() == 0 || !batch.memory.is_empty() {
             return Ok(batch);
