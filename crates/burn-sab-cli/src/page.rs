@@ -121,9 +121,16 @@ impl Page {
 impl Section {
     /// A picture by [`plot`], which becomes a part of the page.
     pub fn picture(heading: &str, svg: &str) -> Self {
+        let body = Some(Body::picture(svg));
+        Self { heading: heading.to_owned(), about: Vec::new(), body }
+    }
+}
+
+impl Body {
+    /// A picture by [`plot`].
+    pub fn picture(svg: &str) -> Self {
         // Its namespace is known inside HTML.
-        let svg = svg.replacen(" xmlns=\"http://www.w3.org/2000/svg\"", "", 1);
-        Self { heading: heading.to_owned(), about: Vec::new(), body: Some(Body::Picture(svg)) }
+        Self::Picture(svg.replacen(" xmlns=\"http://www.w3.org/2000/svg\"", "", 1))
     }
 }
 

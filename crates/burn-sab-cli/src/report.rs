@@ -4,7 +4,7 @@ use burn_sab_tasks::{Best, Ending, EventSum, Metrics, ModelKind, Task};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::page::{Body, Map, Page, Section};
+use crate::page::{Body, Page, Section};
 use crate::settings::Settings;
 use crate::text::{duration, markdown_table, thousands};
 
@@ -108,6 +108,14 @@ impl Report {
                 "next characters of a text: bits per character (characters right) on test windows, at most \
                  {sequences}"
             ),
+            Task::Digits { .. } => format!(
+                "spoken digits, sample by sample: digits right (cross-entropy in nats) on test recordings, at most \
+                 {sequences}"
+            ),
+            Task::Appliances => format!(
+                "power of appliances, moment by moment: appliances right (cross-entropy in nats) on test series, at \
+                 most {sequences}"
+            ),
             task => format!(
                 "{}: symbols right (cross-entropy in nats) on {sequences} held-out sequences",
                 in_words(&task)
@@ -142,26 +150,26 @@ impl Report {
         text
     }
 
-    /// The report as a page, with the learning curves as SVG and the map of reminders, if there is one.
+    /// The report as a page, with the learning curves as SVG and the reminders, if there are any.
     ///
     /// # Errors
     ///
     /// If the settings cannot be written as JSON.
-    pub fn page(&self, curves: &str, reminders: Option<Map>) -> serde_json::Result<Page> {
+    pub fn page(&self, curves: &str, reminders: Option<Body>) -> serde_json::Result<Page> {
         let mut about = vec![self.lead()];
         about.extend(self.models.iter().map(|model| format!("{}.", model.in_words())));
         about.extend(self.data.iter().map(|data| format!("Data: {data}.")));
         let results =
             Section { heading: "Results".to_owned(), about, body: Some(Body::Table(self.rows())) };
         let mut sections = vec![results, Section::picture("Learning curves", curves)];
-        sections.extend(reminders.map(|map| Section {
+        sections.extend(reminders.map(|body| Section {
             heading: "Reminders".to_owned(),
             about: vec![
                 "The sparse attention weights of one held-out sequence. A row is a step that was reminded; a cell in \
                  it is a slot that the step retrieved, at the step after which the slot was stored."
                     .to_owned(),
             ],
-            body: Some(Body::Reminders(map)),
+            body: Some(body),
         }));
         let term = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let mut terms = vec![

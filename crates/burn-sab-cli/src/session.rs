@@ -12,7 +12,7 @@ use burn_sab_tasks::{
 };
 
 use crate::backend::device_name;
-use crate::page::Map;
+use crate::page::{Body, Map};
 use crate::plot;
 use crate::progress::{Progress, describe};
 use crate::provenance::{COMMIT, processor};
@@ -23,7 +23,7 @@ use crate::settings::Settings;
 use crate::signals::Stop;
 use crate::text::{duration, say, thousands, today, warn};
 
-/// The picture shows a sequence with at most this span: cells would be less than three pixels wide beyond.
+/// The picture shows a generated sequence or a window of text with at most this span; longer ones show the same.
 const PICTURE_SPAN: usize = 200;
 
 /// The report for programs; its presence says that a run is finished.
@@ -59,7 +59,8 @@ struct Drawn {
     pictures: Vec<(String, &'static str)>,
     /// The learning curves as SVG.
     curves: String,
-    reminders: Option<Map>,
+    /// Their map, or its picture where a sequence has too many steps to point at.
+    reminders: Option<Body>,
 }
 
 /// A network that has been trained, and what is known about it.
@@ -229,8 +230,7 @@ impl Session {
         let mut pictures = Vec::new();
         let mut reminders = None;
         let sab = trained.iter().find(|trained| trained.report.model == ModelKind::Sab);
-        // An image has more steps than can be shown, and there is none with fewer.
-        if let Some(sab) = sab.filter(|_| !task.has_one_span()) {
+        if let Some(sab) = sab {
             reminders = Some(self.draw_reminders(sab)?);
             pictures.push((REMINDERS.to_owned(), "which moment reminded which"));
         }
@@ -251,26 +251,35 @@ impl Session {
         Ok(Drawn { pictures, curves, reminders })
     }
 
-    fn draw_reminders(&self, sab: &Trained) -> anyhow::Result<Map> {
+    fn draw_reminders(&self, sab: &Trained) -> anyhow::Result<Body> {
         let task = self.settings.train.task;
-        let span = self.settings.train.span.min(PICTURE_SPAN.max(task.shortest_span()));
         let Trained { config, examples, model, .. } = sab;
+        let span = match task {
+            // A recording or an appliance from its beginning to its end.
+            Task::Digits { .. } => config.span,
+            _ => config.span.min(PICTURE_SPAN.max(task.shortest_span())),
+        };
         let found = reminders(model, &config.layer, examples, span, config.seed, &self.device);
         let title = format!(
             "Which moment reminded which: {}, {} {span}, one held-out sequence",
             task.name(),
             task.span_name()
         );
-        let steps = task.steps(span);
+        let steps = examples.steps(Purpose::Test, 0, span);
         let recall = (steps - task.answers(span), "recall");
         let marks = match task {
             Task::Copying { symbols, .. } => vec![(symbols, "delay"), recall],
-            Task::Adding | Task::Text { .. } => Vec::new(),
+            Task::Adding | Task::Text { .. } | Task::Digits { .. } => Vec::new(),
+            task if task.has_one_span() => Vec::new(),
             _ => vec![recall],
         };
         let k_att = config.layer.settings.k_att;
-        let svg = plot::heat_map(&found.reminders, steps, k_att, &title, &marks);
-        self.folder.write(REMINDERS, &svg.context("the heat map")?)?;
-        Ok(Map::new(&found, k_att, &marks))
+        let svg = plot::heat_map(&found.reminders, steps, k_att, &title, &marks)
+            .context("the heat map")?;
+        self.folder.write(REMINDERS, &svg)?;
+        Ok(match steps {
+            ..=plot::MOST_CELLS => Body::Reminders(Map::new(&found, k_att, &marks)),
+            _ => Body::picture(&svg),
+        })
     }
 }

@@ -173,7 +173,8 @@ impl Settings {
         {
             return Err(match task.has_one_span() {
                 true => usage!(
-                    "--{flag} has no meaning for images, all of which are as long; leave it out"
+                    "--{flag} has no meaning for {}, whose sequences are all as long; leave it out",
+                    task.name()
                 ),
                 false => usage!(
                     "--{flag} has no meaning for {}; give --{}",
@@ -296,10 +297,11 @@ fn set<T>(setting: &mut T, given: Option<T>) {
     }
 }
 
-/// Sequences per test: all images, and of a text a good part.
+/// Sequences per test: all images, recordings and appliances, and of a text a good part.
 fn test_sequences(task: &Task) -> usize {
     match task {
         Task::PixelMnist { .. } | Task::PixelCifar => 10_000,
+        Task::Digits { .. } | Task::Appliances => 300,
         Task::Text { .. } => 1000,
         _ => 64,
     }
@@ -350,7 +352,7 @@ fn apply_sizes(args: &TrainArgs, task: &mut Task) -> anyhow::Result<()> {
 }
 
 /// The flags that are sizes of a task.
-fn sizes_given(args: &TrainArgs) -> [(&'static str, Option<usize>); 8] {
+fn sizes_given(args: &TrainArgs) -> [(&'static str, Option<usize>); 9] {
     [
         ("symbols", args.symbols),
         ("alphabet", args.alphabet),
@@ -360,6 +362,7 @@ fn sizes_given(args: &TrainArgs) -> [(&'static str, Option<usize>); 8] {
         ("queries", args.queries),
         ("keys", args.keys),
         ("values", args.values),
+        ("frame", args.frame),
     ]
 }
 

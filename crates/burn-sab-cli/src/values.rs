@@ -71,6 +71,10 @@ command_line_names! {
         Cifar => Self::PixelCifar,
         /// Say the next character of a text
         Text => Self::Text { characters: 0 },
+        /// Say the digit that is spoken in a recording, heard sample by sample
+        Digits => Self::Digits { frame: 1 },
+        /// Say what appliance it is that draws power, seen moment by moment
+        Appliances => Self::Appliances,
     }
 }
 command_line_names! {

@@ -307,11 +307,35 @@ fn grid() {
         include_bytes!("../grids/text.toml").to_vec(),
         include_bytes!("../grids/ablation.toml").to_vec(),
         include_bytes!("../grids/suite.toml").to_vec(),
+        include_bytes!("../grids/real.toml").to_vec(),
     ];
     let words =
         [WORDS, &["[quick]\n", "a.b.c = 1\n", "[a.b]\n", "[[variants]]\n", "'''", "seeds = []\n"]]
             .concat();
     run(Target { name: "grid", valid, words: &words, bound: TOML }, fuzz::grid);
+}
+
+#[test]
+fn wav() {
+    let mut file = b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0".to_vec();
+    file.extend([8_000u32, 16_000].iter().flat_map(|n| n.to_le_bytes()));
+    file.extend(b"\x02\0\x10\0data\x20\0\0\0");
+    file.extend((0..16i16).flat_map(|n| (n * 100).to_le_bytes()));
+    let words = ["fmt ", "data", "LIST", "fact", "WAVE"];
+    run(Target { name: "wav", valid: vec![file], words: &words, bound: BOUND }, data::wav);
+}
+
+#[test]
+fn ts() {
+    let mut text = "# Made.\n@classLabel true 0 1 2 3 4 5 6 7 8 9\n@data\n".to_owned();
+    for class in 0..5 {
+        text.push_str(&format!("{}{class}:{class}\n", "1,".repeat(1_459)));
+    }
+    let words = [WORDS, &["@data", "@classLabel", "?", ",,"]].concat();
+    run(
+        Target { name: "ts", valid: vec![text.into_bytes()], words: &words, bound: BOUND },
+        data::ts,
+    );
 }
 
 #[test]

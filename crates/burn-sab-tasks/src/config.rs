@@ -86,7 +86,7 @@ pub struct TrainConfig {
     pub evaluate_every: usize,
     /// Sequences per evaluation.
     pub evaluate_sequences: usize,
-    /// Training ends when an evaluation reaches this accuracy (copying, images), or falls to this mean
+    /// Training ends when an evaluation reaches this accuracy (symbols and classes), or falls to this mean
     /// squared error (adding) or these bits per character (text); `None` spends the whole budget.
     pub stop_at: Option<f64>,
     /// Updates between two checkpoints.
@@ -94,7 +94,10 @@ pub struct TrainConfig {
 }
 
 /// Sizes of a task that can be 1; of the others there have to be two to choose from.
-const LEAST_ONE: [&str; 5] = ["symbols", "distractors", "pairs", "queries", "keys"];
+const LEAST_ONE: [&str; 6] = ["symbols", "distractors", "pairs", "queries", "keys", "frame"];
+
+/// Samples of a recording that are read: more than the longest of the Free Spoken Digit Dataset has, 18,262.
+const LONGEST_RECORDING: usize = 20_000;
 
 /// More slots than any sequence has; a round number in a configuration file.
 pub(crate) const ALL: usize = u32::MAX as usize;
@@ -123,6 +126,9 @@ impl TrainConfig {
         let (span, evaluate_sequences) = match task {
             Task::PixelMnist { .. } | Task::PixelCifar => (task.shortest_span(), 500),
             Task::Induction { .. } | Task::Recall { .. } => (256, 64),
+            // All that are held out.
+            Task::Digits { .. } => (LONGEST_RECORDING, 300),
+            Task::Appliances => (task.shortest_span(), 20),
             _ => (100, 64),
         };
         Self {
@@ -221,10 +227,16 @@ impl TrainConfig {
                 );
             }
         }
-        let one_length = || refuse("length", &self.span, "an image has as many steps as pixels");
+        let one_length = || {
+            let rule = match self.task {
+                Task::Appliances => "a series of appliances has 1460 steps",
+                _ => "an image has as many steps as pixels",
+            };
+            refuse("length", &self.span, rule)
+        };
         if !(self.task.shortest_span()..=1 << 31).contains(&self.span) {
             let rule = match self.task {
-                Task::PixelMnist { .. } | Task::PixelCifar => return one_length(),
+                task if task.has_one_span() => return one_length(),
                 Task::Recall { .. } => "it has to be at least 2 * pairs + queries",
                 Task::Induction { .. } => "it has to be at least 3",
                 Task::Adding => "it has to be at least 2",
@@ -370,6 +382,8 @@ mod tests {
             images,
             Task::PixelCifar,
             Task::Text { characters: 3 },
+            Task::Digits { frame: 1 },
+            Task::Appliances,
         ] {
             let config = TrainConfig::new(task);
             config.validate().unwrap();
@@ -404,6 +418,8 @@ mod tests {
     #[case("delay", |c: &mut TrainConfig| c.span = 0)]
     #[case("length", |c: &mut TrainConfig| { c.task = Task::Adding; c.span = 1 })]
     #[case("length", |c: &mut TrainConfig| { *c = TrainConfig::new(Task::PixelCifar); c.span = 784 })]
+    #[case("1460 steps", |c: &mut TrainConfig| { *c = TrainConfig::new(Task::Appliances); c.span = 784 })]
+    #[case("frame is 0", |c: &mut TrainConfig| *c = TrainConfig::new(Task::Digits { frame: 0 }))]
     #[case("distractors is 0", |c: &mut TrainConfig| c.task = Task::MarkedSymbol { alphabet: 4, distractors: 0 })]
     #[case("vocabulary is 1,", |c: &mut TrainConfig| c.task = Task::Induction { vocabulary: 1 })]
     #[case("keys is 7", |c: &mut TrainConfig| c.task = recall(8, 4, 7))]

@@ -27,14 +27,16 @@ pub fn evaluate(
     device: &Device,
 ) -> Metrics {
     let task = examples.task();
-    let sequences = examples.available(purpose, span).map_or(sequences, |all| all.min(sequences));
     let mut stream = DataStream::of_span(seed, purpose, span);
     let mut tally = Tally::default();
-    let rows = rows_at_once(model, task.steps(span));
-    for first in (0..sequences).step_by(rows) {
-        let places = first..sequences.min(first + rows);
+    let places = examples.places(purpose, span, sequences);
+    let mut rest = places.as_slice();
+    while let Some(longest) = rest.first() {
+        let rows = rows_at_once(model, examples.steps(purpose, *longest, span));
+        let (places, later) = rest.split_at(rows.min(rest.len()));
         let batch = examples.held_out_batch(purpose, &mut stream, span, places, device);
-        tally.add(model.infer(batch.input, task.answers(span)), batch.target);
+        tally.add(model.infer(&batch, task.answers(span)), batch.target);
+        rest = later;
     }
     tally.metrics(&task)
 }

@@ -2,14 +2,15 @@
 
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
-use burn::tensor::{Device, Tensor};
-use burn_sab::{SabLstm, SabLstmState};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn_sab::{SabLstm, SabLstmState, Segments};
 
 use crate::config::{ALL, CHUNK, ModelKind, TrainConfig};
 use crate::draw::draw;
 use crate::error::TrainError;
 use crate::gru::StepwiseGru;
 use crate::mingru::MinGru;
+use crate::task::Batch;
 use crate::transformer::CausalTransformer;
 
 /// A network that reads a sequence, and the paper's readout `y = V1 h + V2 s + b` at its last steps.
@@ -40,6 +41,15 @@ enum State {
     Recurrent(SabLstmState),
     Gru(Option<Tensor<2>>),
     MinGru(Vec<Tensor<2>>),
+}
+
+/// Which steps of a chunk are read.
+#[derive(Clone, Copy)]
+enum Wanted<'a> {
+    /// All but so many of the first.
+    From(usize),
+    /// All, of rows of these lengths.
+    Padded(&'a [usize]),
 }
 
 /// Hidden states and summaries of the steps that are read, `[batch, steps, d_hidden]`, and the state after
@@ -117,16 +127,34 @@ impl TaskModel {
         self.forward_in_chunks(input, answers, steps)
     }
 
-    /// The same as [`forward`](Self::forward), in memory that does not grow with the sequence but for
+    /// The answers to a batch, `[batch, answers, d_output]`: at the last `answers` steps of every row, or at the last
+    /// step of each where rows differ in length.
+    ///
+    /// # Panics
+    ///
+    /// Panics if a sequence is shorter than `answers`, or if a row has no step.
+    pub fn answer(&self, batch: &Batch, answers: usize) -> Tensor<3> {
+        let [_, steps, _] = batch.input.dims();
+        self.answer_in_chunks(batch, answers, steps)
+    }
+
+    fn answer_in_chunks(&self, batch: &Batch, answers: usize, chunk: usize) -> Tensor<3> {
+        match &batch.lengths {
+            None => self.forward_in_chunks(batch.input.clone(), answers, chunk),
+            Some(lengths) => self.padded_in_chunks(batch.input.clone(), lengths, chunk),
+        }
+    }
+
+    /// The same as [`answer`](Self::answer), in memory that does not grow with the sequence but for
     /// its slots. For use without autodiff.
-    pub fn infer(&self, input: Tensor<3>, answers: usize) -> Tensor<3> {
-        let [_, steps, _] = input.dims();
+    pub fn infer(&self, batch: &Batch, answers: usize) -> Tensor<3> {
+        let [_, steps, _] = batch.input.dims();
         let chunk = match &self.network {
             Network::Recurrent(_) | Network::Gru(_) | Network::MinGru(_) => CHUNK,
             // It has no state that could be carried.
             Network::Transformer(_) => steps,
         };
-        self.forward_in_chunks(input, answers, chunk)
+        self.answer_in_chunks(batch, answers, chunk)
     }
 
     fn forward_in_chunks(&self, input: Tensor<3>, answers: usize, chunk: usize) -> Tensor<3> {
@@ -137,14 +165,9 @@ impl TaskModel {
         let mut parts = Vec::new();
         for start in (0..steps).step_by(chunk) {
             let length = chunk.min(steps - start);
-            // Copying the only chunk would be copying the input.
-            let x = if length == steps {
-                input.clone()
-            } else {
-                input.clone().narrow(1, start, length)
-            };
+            let x = part(&input, start, length);
             let skip = first_answer.saturating_sub(start).min(length);
-            let Steps { hidden, summary, state: carried } = self.run(x, skip, state);
+            let Steps { hidden, summary, state: carried } = self.run(x, Wanted::From(skip), state);
             state = carried;
             if skip < length {
                 parts.push(self.read(hidden, summary));
@@ -153,11 +176,43 @@ impl TaskModel {
         if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(parts, 1) }
     }
 
-    /// Goes over `x`, and gives what the readout needs of its steps from `skip` on.
-    fn run(&self, x: Tensor<3>, skip: usize, state: Option<State>) -> Steps {
-        let [_, length, _] = x.dims();
-        // Of a chunk without answers only the state is needed; one step is the least to ask for.
-        let skip = skip.min(length - 1);
+    /// Answers at the last step of each row, `[batch, 1, d_output]`.
+    fn padded_in_chunks(&self, input: Tensor<3>, lengths: &[usize], chunk: usize) -> Tensor<3> {
+        let [rows, steps, _] = input.dims();
+        assert!(rows == lengths.len() && !lengths.contains(&0), "a step at least for each row");
+        let (mut state, mut parts, mut order) = (None, Vec::new(), Vec::new());
+        for start in (0..steps).step_by(chunk) {
+            let width = chunk.min(steps - start);
+            let here: Vec<usize> =
+                lengths.iter().map(|length| length.saturating_sub(start).min(width)).collect();
+            let Steps { hidden, summary, state: carried } =
+                self.run(part(&input, start, width), Wanted::Padded(&here), state);
+            state = carried;
+            let ends = |row: &usize| (start + 1..=start + width).contains(&lengths[*row]);
+            let ending: Vec<usize> = (0..rows).filter(ends).collect();
+            if !ending.is_empty() {
+                let places = ending.iter().map(|row| (row * width + here[*row] - 1) as i64);
+                let places: Vec<i64> = places.collect();
+                let last = |sequence| steps_at(sequence, &places);
+                parts.push(self.read(last(hidden), summary.map(last)));
+                order.extend(ending);
+            }
+        }
+        let mut places = vec![0i64; rows];
+        for (place, row) in order.into_iter().enumerate() {
+            places[row] = place as i64;
+        }
+        steps_at(Tensor::cat(parts, 0), &places)
+    }
+
+    /// Goes over `x`, and gives what the readout needs of its steps.
+    fn run(&self, x: Tensor<3>, wanted: Wanted, state: Option<State>) -> Steps {
+        let [batch, length, _] = x.dims();
+        let skip = match wanted {
+            // Of a chunk without answers only the state is needed; one step is the least to ask for.
+            Wanted::From(skip) => skip.min(length - 1),
+            Wanted::Padded(_) => 0,
+        };
         let read = |hidden: Tensor<3>| hidden.narrow(1, skip, length - skip);
         match &self.network {
             Network::Recurrent(layer) => {
@@ -166,9 +221,14 @@ impl TaskModel {
                     _ => None,
                 };
                 let steps: Vec<usize> = (skip..length).collect();
-                let output = match steps.len() == length {
-                    true => layer.forward_with_reminders(x, state),
-                    false => layer.forward_at(x, &steps, state),
+                let output = match wanted {
+                    Wanted::Padded(lengths) => {
+                        let segments = Segments::new(batch, length).with_lengths(lengths);
+                        let segments = segments.expect("no row is longer than the chunk");
+                        layer.forward_segments(x, &segments, state)
+                    }
+                    Wanted::From(0) => layer.forward_with_reminders(x, state),
+                    Wanted::From(_) => layer.forward_at(x, &steps, state),
                 };
                 let summary = self.from_summary.is_some().then_some(output.summary);
                 let state = Some(State::Recurrent(output.state));
@@ -203,6 +263,22 @@ impl TaskModel {
             _ => from_hidden,
         }
     }
+}
+
+/// Steps of a sequence. Copying the only chunk would be copying the input.
+fn part(input: &Tensor<3>, start: usize, length: usize) -> Tensor<3> {
+    match input.dims()[1] == length {
+        true => input.clone(),
+        false => input.clone().narrow(1, start, length),
+    }
+}
+
+/// The steps at these places of `[batch, time, width]`, counted through all rows, as `[places, 1, width]`.
+fn steps_at(sequence: Tensor<3>, places: &[i64]) -> Tensor<3> {
+    let [batch, time, width] = sequence.dims();
+    let data = TensorData::new(places.to_vec(), [places.len()]);
+    let places = Tensor::<1, Int>::from_data(data, &sequence.device());
+    sequence.reshape([batch * time, width]).select(0, places).unsqueeze_dim(1)
 }
 
 #[cfg(test)]
@@ -244,6 +320,51 @@ mod tests {
         for chunk in [1, 2, 5, 16, 17, 40] {
             let parts = model.forward_in_chunks(batch.input.clone(), 3, chunk);
             parts.into_data().assert_approx_eq::<f32>(&whole.to_data(), Tolerance::absolute(1e-5));
+        }
+    }
+
+    #[rstest]
+    #[case(ModelKind::Sab)]
+    #[case(ModelKind::Lstm)]
+    #[case(ModelKind::Tbptt)]
+    #[case(ModelKind::Attention)]
+    #[case(ModelKind::Gru)]
+    #[case(ModelKind::MinGru)]
+    #[case(ModelKind::Transformer)]
+    fn padding_changes_neither_answers_nor_gradients(#[case] kind: ModelKind) {
+        let device = Device::flex().autodiff();
+        let config = tiny(kind);
+        let model = TaskModel::new(&config, &device).unwrap();
+        let lengths = [17, 1, 9, 12];
+        let Batch { input, target, .. } = batch(&config, 11, 4, &device);
+        let input = input.require_grad();
+        let padded = Batch { input: input.clone(), lengths: Some(lengths.to_vec()), target };
+        let weights = Tensor::<3>::from_data([[[1.0f32, -2.0, 3.0, 0.5]]], &device);
+        let answers = model.answer(&padded, 1);
+        let grads = (answers.clone() * weights.clone()).sum().backward();
+        let grad = input.grad(&grads).unwrap();
+        let near = Tolerance::absolute(1e-5);
+        for (row, length) in lengths.into_iter().enumerate() {
+            let alone =
+                input.clone().narrow(0, row, 1).narrow(1, 0, length).detach().require_grad();
+            let answer = model.forward(alone.clone(), 1);
+            let found = answers.clone().narrow(0, row, 1).into_data();
+            found.assert_approx_eq::<f32>(&answer.to_data(), near);
+            let grads = (answer * weights.clone()).sum().backward();
+            let of_row = grad.clone().narrow(0, row, 1);
+            let found = of_row.clone().narrow(1, 0, length).into_data();
+            found.assert_approx_eq::<f32>(&alone.grad(&grads).unwrap().into_data(), near);
+            if length < 17 {
+                let behind = of_row.narrow(1, length, 17 - length).abs().max();
+                assert_eq!(behind.into_scalar::<f32>(), 0.0);
+            }
+        }
+        if kind == ModelKind::Transformer {
+            return;
+        }
+        for chunk in [1, 5, 9, 16] {
+            let parts = model.answer_in_chunks(&padded, 1, chunk);
+            parts.into_data().assert_approx_eq::<f32>(&answers.to_data(), near);
         }
     }
 

@@ -61,7 +61,7 @@ pub fn reminders(
     device: &Device,
 ) -> Reminded {
     let mut stream = DataStream::of_span(seed, Purpose::Test, span);
-    let batch = examples.held_out_batch(Purpose::Test, &mut stream, span, 0..1, device);
+    let batch = examples.held_out_batch(Purpose::Test, &mut stream, span, &[0], device);
     let [_, _, d_input] = batch.input.dims();
     let values = batch.input.clone().into_data().iter::<f32>().collect::<Vec<_>>();
     let inputs = values.chunks(d_input).map(|step| examples.input_in_words(step)).collect();

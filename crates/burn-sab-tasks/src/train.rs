@@ -295,7 +295,7 @@ impl Trainer {
         progress.longest_trained = progress.longest_trained.max(span);
         let device = self.device.clone().autodiff();
         let batch = examples.training_batch(&mut progress.stream, span, config.batch, &device);
-        let answers = self.model.forward(batch.input, task.answers(span));
+        let answers = self.model.answer(&batch, task.answers(span));
         let loss_tensor = task.loss(answers, batch.target);
         let mut grads = GradientsParams::from_grads(loss_tensor.backward(), &self.model);
         let gradient_norm = clip_by_global_norm(&mut grads, &self.model, config.clip_norm);

@@ -10,7 +10,7 @@ mod transfer;
 pub(crate) use cost::{Bar, cost_bars};
 pub(crate) use curves::Curve;
 pub(crate) use learning::learning_curves;
-pub(crate) use reminders::{Cell, cells, heat_map, largest};
+pub(crate) use reminders::{Cell, MOST_CELLS, cells, heat_map, largest};
 pub(crate) use scale::Scale;
 pub(crate) use transfer::transfer_curves;
 

@@ -1,5 +1,6 @@
 //! Which moment reminded which, as a heat map.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use burn_sab_tasks::{Moment, Reminder};
@@ -47,8 +48,12 @@ pub(crate) fn cells(reminders: &[Reminder], k_att: usize) -> Vec<Cell> {
     cells
 }
 
+/// Cells on a side of the map: narrower ones would be less than three pixels wide.
+pub(crate) const MOST_CELLS: usize = 250;
+
 /// Draws `reminders` of a sequence of `steps` steps. A slot is drawn as wide as the `k_att` steps that it
-/// stands for. `marks` are steps before which a line is drawn, with what begins there.
+/// stands for. In a long sequence a cell is several steps, and its weight is their mean. `marks` are steps before which
+/// a line is drawn, with what begins there.
 pub fn heat_map(
     reminders: &[Reminder],
     steps: usize,
@@ -56,7 +61,9 @@ pub fn heat_map(
     title: &str,
     marks: &[(usize, &str)],
 ) -> Result<String, DrawingError> {
-    let largest = largest(reminders);
+    let block = steps.div_ceil(MOST_CELLS).max(1);
+    let blocks = blocks(reminders, block, k_att);
+    let largest = blocks.values().copied().fold(0.0, f32::max);
     let mut svg = String::new();
     {
         let root = SVGBackend::with_string(&mut svg, (900, 760)).into_drawing_area();
@@ -87,10 +94,18 @@ pub fn heat_map(
             chart.draw_series(LineSeries::new([(at, -0.5), (at, last)], line))?;
             chart.draw_series(LineSeries::new([(-1.5, at), (last, at)], line))?;
         }
-        chart.draw_series(cells(reminders, k_att).iter().map(|cell| {
-            let (from, to) = (cell.columns.start as f64 - 0.5, cell.columns.end as f64 - 0.5);
-            let y = cell.reminder.step as f64;
-            Rectangle::new([(from, y - 0.5), (to, y + 0.5)], shade(cell.share).filled())
+        let visible = blocks.iter().filter(|(_, weight)| **weight > VISIBLE * largest);
+        chart.draw_series(visible.map(|((step, moment), weight)| {
+            let (from, to) = match moment {
+                Moment::Initial => (-1.5, -0.5),
+                // The last step of a slot, or of a cell that is wider.
+                Moment::Step(last) => {
+                    ((last + 1) as f64 - k_att.max(block) as f64 - 0.5, *last as f64 + 0.5)
+                }
+            };
+            let (y, height) = (*step as f64 - 0.5, block as f64);
+            let color = shade(weight / largest);
+            Rectangle::new([(from, y), (to, y + height)], color.filled())
         }))?;
         let side = TextStyle::from((FONT, 13).into_font())
             .color(&INK)
@@ -103,6 +118,21 @@ pub fn heat_map(
         root.present()?;
     }
     Ok(svg)
+}
+
+/// The mean weights of cells of `block` steps each way, by their first step and their moment. A slot that stands for
+/// more steps than a cell is a cell of its own.
+fn blocks(reminders: &[Reminder], block: usize, k_att: usize) -> BTreeMap<(usize, Moment), f32> {
+    let mut cells = BTreeMap::new();
+    for reminder in reminders {
+        let moment = match reminder.moment {
+            Moment::Step(step) if k_att < block => Moment::Step(step / block * block + block - 1),
+            moment => moment,
+        };
+        let weight = cells.entry((reminder.step / block * block, moment)).or_insert(0.0);
+        *weight += reminder.weight.abs() / block as f32;
+    }
+    cells
 }
 
 /// The legend: which colour is which weight.
@@ -167,6 +197,27 @@ mod tests {
         let dark = format!("#{:02X}{:02X}{:02X}", shade(1.0).0, shade(1.0).1, shade(1.0).2);
         // One cell and the end of the colour bar.
         assert_eq!(svg.matches(&dark).count(), 2);
+    }
+
+    #[test]
+    fn a_long_sequence_is_drawn_in_cells_of_mean_weights() {
+        let reminder =
+            |step, stored, weight| Reminder { step, moment: Moment::Step(stored), weight };
+        let reminders = [
+            reminder(8, 1, 0.5),
+            reminder(9, 2, 0.25),
+            reminder(11, 3, 0.25),
+            reminder(12, 3, 1.0),
+            Reminder { step: 8, moment: Moment::Initial, weight: 1.0 },
+        ];
+        let step = Moment::Step(3);
+        let found: Vec<_> = blocks(&reminders, 4, 1).into_iter().collect();
+        assert_eq!(found, [((8, Moment::Initial), 0.25), ((8, step), 0.25), ((12, step), 0.25)]);
+        // Slots of four steps and more keep their place.
+        assert_eq!(blocks(&reminders, 4, 4).len(), 5);
+        let many: Vec<_> = (1..4_000).map(|step| reminder(step, step - 1, 1.0)).collect();
+        let svg = heat_map(&many, 4_000, 1, "long", &[]).unwrap();
+        assert!(svg.len() < 200_000, "{} bytes", svg.len());
     }
 
     #[test]

@@ -39,7 +39,12 @@ impl Scale {
             _ => Self {
                 bottom: 0.0,
                 top: 102.0,
-                label: if task.has_one_span() { "images right (%)" } else { "symbols right (%)" },
+                label: match task {
+                    Task::PixelMnist { .. } | Task::PixelCifar => "images right (%)",
+                    Task::Digits { .. } => "digits right (%)",
+                    Task::Appliances => "appliances right (%)",
+                    _ => "symbols right (%)",
+                },
                 nothing: 100.0 / task.d_output() as f64,
                 powers: false,
             },

@@ -36,8 +36,8 @@ pub struct ReproduceArgs {
     /// Run only these delays or lengths now
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub spans: Option<Vec<usize>>,
-    /// The folder with the data: mnist/ with the files of MNIST, text/ with those of the Penn Treebank, text8,
-    /// or tinyshakespeare.txt.gz
+    /// The folder with the data: mnist/ with the files of MNIST, text/ with tinyshakespeare.txt.gz, ptb/ with those of the
+    /// Penn Treebank, fsdd/ with spoken digits, acsf1/ with appliances
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Run nothing: write tables and pictures of the runs that are there
@@ -88,6 +88,8 @@ pub enum TableName {
     Cifar,
     /// Characters of a text
     Text,
+    /// Data sets in full: MNIST, the Penn Treebank, spoken digits sample by sample, appliances
+    Real,
     /// All of these
     All,
 }

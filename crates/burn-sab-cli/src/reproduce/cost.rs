@@ -57,7 +57,7 @@ fn kept(config: &TrainConfig, device: &Device) -> anyhow::Result<isize> {
     // What earlier runs of this program left for the next would not be counted.
     burn_sab::op::release_memory();
     let (_loss, bytes) = heap_growth(|| {
-        let answers = model.forward(batch.input.clone(), config.task.answers(config.span));
+        let answers = model.answer(&batch, config.task.answers(config.span));
         config.task.loss(answers, batch.target.clone())
     });
     Ok(bytes)

@@ -139,7 +139,7 @@ pub enum Role {
     Pilot(f64),
 }
 
-const OWN: [(TableName, &str, &str); 10] = [
+const OWN: [(TableName, &str, &str); 11] = [
     (TableName::Copying, "copying", include_str!("../../grids/copying.toml")),
     (TableName::Adding, "adding", include_str!("../../grids/adding.toml")),
     (TableName::Transfer, "transfer", include_str!("../../grids/transfer.toml")),
@@ -150,6 +150,7 @@ const OWN: [(TableName, &str, &str); 10] = [
     (TableName::Mnist, "mnist", include_str!("../../grids/mnist.toml")),
     (TableName::Cifar, "cifar", include_str!("../../grids/cifar.toml")),
     (TableName::Text, "text", include_str!("../../grids/text.toml")),
+    (TableName::Real, "real", include_str!("../../grids/real.toml")),
 ];
 
 /// The grids that `args` asks for.
@@ -483,16 +484,43 @@ mod tests {
     fn the_matched_lstm_of_the_suite_has_as_many_parameters_as_sab() {
         let text = include_str!("../../grids/suite.toml");
         for grid in Grid::read("suite", text, Size::Standard).unwrap() {
-            let parameters = |group: &str| {
-                let cells = grid.cells(None, &Chosen::new());
-                let cell = cells.iter().find(|cell| cell.group.starts_with(group)).unwrap();
-                let line = ["sab train"].into_iter().chain(cell.line.iter().map(String::as_str));
-                let settings = Settings::from_args(&TrainArgs::parse_from(line)).unwrap();
-                let model = TaskModel::new(&settings.train, &Device::flex().autodiff()).unwrap();
-                model.live_parameters() as f64
-            };
-            let ratio = parameters("matched-parameters-lstm") / parameters("sab");
+            let of = parameters(&grid, None);
+            let of =
+                |name: &str| of.iter().find(|(group, _)| group.starts_with(name)).unwrap().1 as f64;
+            let ratio = of("matched-parameters-lstm") / of("sab");
             assert!((ratio - 1.0).abs() < 0.01, "{}: {ratio}", grid.name);
+        }
+    }
+
+    /// The parameters of every group of a grid, with the hidden size that its runs have.
+    fn parameters(grid: &Grid, data: Option<&Path>) -> Vec<(String, usize)> {
+        let of = |cell: &Cell| {
+            let line = ["sab train"].into_iter().chain(cell.line.iter().map(String::as_str));
+            let settings = Settings::from_args(&TrainArgs::parse_from(line)).unwrap();
+            let model = TaskModel::new(&settings.train, &Device::flex().autodiff()).unwrap();
+            (cell.group.clone(), model.live_parameters())
+        };
+        let cells = grid.cells(data, &Chosen::new());
+        cells.iter().filter(|cell| cell.seed == grid.seeds[0]).map(of).collect()
+    }
+
+    #[test]
+    fn the_models_of_real_data_have_as_many_parameters_as_sab() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("ptb")).unwrap();
+        // The fifty symbols of the Penn Treebank, whichever they are.
+        let symbols: Vec<u8> = (b'A'..b'A' + 50).collect();
+        for part in ["train", "valid", "test"] {
+            fs::write(folder.path().join(format!("ptb/ptb.char.{part}.txt")), &symbols).unwrap();
+        }
+        let text = include_str!("../../grids/real.toml");
+        for grid in Grid::read("real", text, Size::Standard).unwrap() {
+            let of = parameters(&grid, Some(folder.path()));
+            let sab = of.iter().find(|(group, _)| group.starts_with("sab")).unwrap().1;
+            for (group, parameters) in &of {
+                let ratio = *parameters as f64 / sab as f64;
+                assert!((ratio - 1.0).abs() < 0.015, "{} {group}: {ratio} {of:?}", grid.name);
+            }
         }
     }
 

@@ -73,19 +73,33 @@ fn page(family: &str, parts: &[Part]) -> String {
         .iter()
         .filter_map(|(grid, _)| Some(format!("{} for {}", grid.level?, grid.title.to_lowercase())))
         .collect();
-    format!(
+    let mut page = format!(
         "# `sab reproduce {family}` in short\n\nEach heading links to the page of a task, with all columns, pictures and \
-         rows. Numbers are means over seeds (smallest–largest).\n\n## At the span that was learnt\n\nAccuracy, and the \
-         mean squared error of adding.\n\n{}\n## Far beyond training\n\nThe span of the farthest test, and the metric \
-         there, without further training.\n\n{}\n## What it took\n\nRuns that reached the level, updates until an \
-         evaluation first did (of the runs that did), and the time of training. Levels: {}.\n\n{}\n## Trained \
-         parameters\n\n{}",
-        markdown_table(&learnt_span),
-        markdown_table(&rows(&|_, group| farthest(group))),
-        levels.join(", "),
+         rows. Numbers are means over seeds (smallest–largest).\n\n## At the span that was learnt\n\nAccuracy; of adding \
+         the mean squared error, of text the bits per character.\n\n{}",
+        markdown_table(&learnt_span)
+    );
+    if parts.iter().any(|(grid, _)| !grid.test_spans.is_empty()) {
+        page.push_str(&format!(
+            "\n## Far beyond training\n\nThe span of the farthest test, and the metric there, without further training.\
+             \n\n{}",
+            markdown_table(&rows(&|_, group| farthest(group)))
+        ));
+    }
+    let reached = match levels.is_empty() {
+        true => "Updates, and the time of training.".to_owned(),
+        false => format!(
+            "Runs that reached the level, updates until an evaluation first did (of the runs that did), and the time of \
+             training. Levels: {}.",
+            levels.join(", ")
+        ),
+    };
+    page.push_str(&format!(
+        "\n## What it took\n\n{reached}\n\n{}\n## Trained parameters\n\n{}",
         markdown_table(&rows(&effort)),
         markdown_table(&rows(&|_, group| parameters(group))),
-    )
+    ));
+    page
 }
 
 /// The farthest test: its span and what it found.
@@ -95,14 +109,19 @@ fn farthest(group: &Group) -> String {
     format!("{}: {}", thousands(span), tested(&group.tests(span)))
 }
 
-/// Runs that reached the grid's level, updates to it, and time.
+/// Runs that reached the grid's level, updates to it, and time; without a level all updates, and time.
 fn effort(grid: &Grid, group: &Group) -> String {
-    let updates = group.values(|run| Some(held(&run.events, grid.level?)?.0 as f64));
     let seconds = group.values(|run| Some(run.report.models[0].training_seconds));
-    format!(
-        "{}; {}; {}",
-        learnt(group, grid.level),
-        mean(&updates, |updates| thousands(updates.round() as usize)),
-        mean(&seconds, duration),
-    )
+    let seconds = mean(&seconds, duration);
+    let whole = |updates: f64| thousands(updates.round() as usize);
+    match grid.level {
+        Some(level) => {
+            let updates = group.values(|run| Some(held(&run.events, level)?.0 as f64));
+            format!("{}; {}; {seconds}", learnt(group, grid.level), mean(&updates, whole))
+        }
+        None => {
+            let updates = group.values(|run| Some(run.report.models[0].updates as f64));
+            format!("{}; {seconds}", mean(&updates, whole))
+        }
+    }
 }

@@ -272,6 +272,8 @@ fn legend(grid: &Grid, task: &Task, runs: &[(&Run, State)]) -> Vec<(String, Stri
         Task::Adding => "mean squared error (always answering 1: 0.167)".to_owned(),
         Task::PixelMnist { .. } | Task::PixelCifar => "images right (chance 10 %)".to_owned(),
         Task::Text { .. } => "bits per character".to_owned(),
+        Task::Digits { .. } => "recordings right (chance 10 %)".to_owned(),
+        Task::Appliances => "series right (chance 10 %)".to_owned(),
         _ => format!(
             "symbols right, {} (chance {:.1} %)",
             in_words(task),

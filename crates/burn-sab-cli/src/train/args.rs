@@ -55,15 +55,20 @@ pub struct TrainArgs {
     /// marked-symbol) [default: 100]
     #[arg(long, value_name = "D", help_heading = "Task")]
     pub delay: Option<usize>,
-    /// Steps of a sequence (induction, recall, adding, text) [default: induction, recall: 256; others: 100]
+    /// Steps of a sequence (induction, recall, adding, text); samples that are heard of a longer recording (digits)
+    /// [default: induction, recall: 256; digits: 20000, more than any has; others: 100]
     #[arg(long, value_name = "T", help_heading = "Task")]
     pub length: Option<usize>,
-    /// Where the files are: a folder with those of mnist, cifar, the Penn Treebank or text8, or any text file
+    /// Where the files are: a folder with those of mnist, cifar, the Penn Treebank, text8, digits or appliances, or any
+    /// text file
     #[arg(long, value_name = "PATH", help_heading = "Task")]
     pub data: Option<PathBuf>,
     /// Whether the pixels come in an order drawn once and for all (mnist)
     #[arg(long, help_heading = "Task")]
     pub permuted: bool,
+    /// Samples that are one step (digits) [default: 1]
+    #[arg(long, value_name = "N", help_heading = "Task")]
+    pub frame: Option<usize>,
     /// Symbols to be remembered (copying, selective-copying) [default: 10]
     #[arg(long, value_name = "S", help_heading = "Task")]
     pub symbols: Option<usize>,
@@ -101,7 +106,7 @@ pub struct TrainArgs {
     )]
     pub test_delays: Option<Vec<usize>>,
     /// Sequences per test, or as many as the files have
-    /// [default: mnist, cifar: 10000; text: 1000; others: 64]
+    /// [default: mnist, cifar: 10000; text: 1000; digits, appliances: all; others: 64]
     #[arg(long, value_name = "N", help_heading = "Task")]
     pub test_sequences: Option<usize>,
     /// Most steps of a test, those of all sequences together: tests at long delays take fewer sequences,
@@ -109,7 +114,8 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N", help_heading = "Task")]
     pub test_steps: Option<usize>,
 
-    /// Whether the delay or length grows during training [default: adding, mnist, cifar, text: none; others: grow]
+    /// Whether the delay or length grows during training [default: adding and tasks with --data: none;
+    /// others: grow]
     #[arg(long, value_enum, help_heading = "Training")]
     pub curriculum: Option<CurriculumName>,
     /// Sequences per update [default: 64]
@@ -119,7 +125,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N", help_heading = "Training")]
     pub updates: Option<usize>,
     /// Stop when held-out sequences reach this accuracy, or fall to this mean squared error (adding) or these bits
-    /// per character (text), or "never" [default: adding: 0.001; mnist, cifar, text: never; others: 0.99]
+    /// per character (text), or "never" [default: adding: 0.001; tasks with --data: never; others: 0.99]
     #[arg(long, value_name = "X", help_heading = "Training", value_parser = level_or_never)]
     pub stop_at: Option<LevelOrNever>,
     /// Learning rate of Adam [default: 0.005]

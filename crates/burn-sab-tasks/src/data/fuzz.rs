@@ -8,7 +8,7 @@ use super::cifar::Records;
 use super::file::{Contents, unpacked};
 use super::images::Images;
 use super::text::Text;
-use super::{DataError, mnist};
+use super::{DataError, appliances, digits, mnist};
 use crate::stream::{DataStream, Purpose};
 
 /// Most images that are made up for a file of labels.
@@ -67,6 +67,30 @@ pub fn text(bytes: &[u8]) -> Result<(), DataError> {
     for purpose in [Purpose::Validation, Purpose::Test] {
         let windows = text.windows(purpose, steps);
         text.sequences(&windows[..windows.len().min(4)], steps);
+    }
+    Ok(())
+}
+
+/// A recording as a WAV file.
+///
+/// # Errors
+///
+/// As [`idx`].
+pub fn wav(bytes: &[u8]) -> Result<(), DataError> {
+    digits::samples(&contents(bytes)?).map(drop)
+}
+
+/// A file in the format `.ts`, as that for training and as that for the test.
+///
+/// # Errors
+///
+/// As [`idx`].
+pub fn ts(bytes: &[u8]) -> Result<(), DataError> {
+    let items = appliances::series(&contents(bytes)?)?;
+    let series = appliances::split(items.clone(), items);
+    for purpose in [Purpose::Training, Purpose::Validation, Purpose::Test] {
+        let first: Vec<usize> = series.of(purpose).take(1).collect();
+        series.sequences(&first, usize::MAX, 1);
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::mnist::head;
+use crate::task::APPLIANCE_STEPS;
 
 /// Packs bytes as gzip does without compressing them (RFC 1952 and, for the stored blocks, RFC 1951).
 pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -55,5 +56,58 @@ pub(crate) fn cifar(folder: &Path, count: usize) {
             }
         }
         fs::write(folder.join(name), bytes).unwrap();
+    }
+}
+
+/// A WAV file with 16 bits a sample.
+pub(crate) fn wav(channels: u16, rate: u32, samples: &[i16]) -> Vec<u8> {
+    let spec = hound::WavSpec {
+        channels,
+        sample_rate: rate,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut bytes = Vec::new();
+    let mut writer = hound::WavWriter::new(std::io::Cursor::new(&mut bytes), spec).unwrap();
+    for sample in samples {
+        writer.write_sample(*sample).unwrap();
+    }
+    writer.finalize().unwrap();
+    bytes
+}
+
+/// How long a made recording is.
+pub(crate) fn samples_of_digit(digit: usize, index: usize) -> usize {
+    40 + 10 * digit + index
+}
+
+/// Writes recordings of one speaker, each of ten digits so many times: a digit is a tone of its own.
+pub(crate) fn digits(folder: &Path, indices: usize) {
+    let folder = folder.join("recordings");
+    fs::create_dir_all(&folder).unwrap();
+    for (digit, index) in (0..10).flat_map(|digit| (0..indices).map(move |index| (digit, index))) {
+        let tone = |n: usize| (1_000.0 * (n as f32 * (0.2 + 0.2 * digit as f32)).cos()) as i16;
+        let samples: Vec<i16> = (0..samples_of_digit(digit, index)).map(tone).collect();
+        let path = folder.join(format!("{digit}_made_{index}.wav"));
+        fs::write(path, wav(1, 8_000, &samples)).unwrap();
+    }
+}
+
+/// A file of `count` series in the format of ACSF1; series n has class n mod 10.
+pub(crate) fn ts(count: usize) -> String {
+    let mut text =
+        "# A comment.\n@problemName Made\n@classLabel true 0 1 2 3 4 5 6 7 8 9\n@data\n".to_owned();
+    for n in 0..count {
+        let value = |t: usize| if t == 1 { "1.5".to_owned() } else { (t % (n + 2)).to_string() };
+        let values: Vec<String> = (0..APPLIANCE_STEPS).map(value).collect();
+        text.push_str(&format!("{}:{}\n", values.join(","), n % 10));
+    }
+    text
+}
+
+/// Writes both files of ACSF1 with `count` series each.
+pub(crate) fn appliances(folder: &Path, count: usize) {
+    for part in ["TRAIN", "TEST"] {
+        fs::write(folder.join(format!("ACSF1_{part}.ts")), ts(count)).unwrap();
     }
 }

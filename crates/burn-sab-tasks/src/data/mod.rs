@@ -1,6 +1,8 @@
 //! Where the sequences of a task come from: a stream of random numbers, or files.
 
+mod appliances;
 mod cifar;
+mod digits;
 #[cfg(feature = "download")]
 mod download;
 mod file;
@@ -9,13 +11,16 @@ mod images;
 #[cfg(test)]
 pub(crate) mod made;
 mod mnist;
+mod series;
 mod text;
 
 #[cfg(feature = "download")]
 pub use download::download_mnist;
 
+pub use digits::recording;
+
+use std::cmp::Reverse;
 use std::io;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -23,6 +28,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use crate::stream::{DataStream, Purpose};
 use crate::task::{Batch, Target, Task, adding, copying, induction, recall, selective, token};
 use images::Images;
+use series::{Padded, Series};
 use text::Text;
 
 /// Why data cannot be used.
@@ -89,6 +95,8 @@ enum Source {
     /// With the order in which the pixels come.
     Images(Images, Vec<usize>),
     Text(Text),
+    /// With the number of values that are a step.
+    Series(Series, usize),
 }
 
 impl Examples {
@@ -122,6 +130,8 @@ impl Examples {
                 }
                 Source::Text(text)
             }
+            Task::Digits { frame } => Source::Series(digits::load(path()?)?, frame),
+            Task::Appliances => Source::Series(appliances::load(path()?)?, 1),
             _ => Source::Generated,
         };
         Ok(Self { task, source })
@@ -147,6 +157,7 @@ impl Examples {
             Source::Generated => None,
             Source::Images(images, _) => Some(&images.origin),
             Source::Text(text) => Some(&text.origin),
+            Source::Series(series, _) => Some(&series.origin),
         }
     }
 
@@ -156,7 +167,27 @@ impl Examples {
             Source::Generated => None,
             Source::Images(images, _) => Some(images.of(purpose).len()),
             Source::Text(text) => Some(text.windows(purpose, span).len()),
+            Source::Series(series, _) => Some(series.of(purpose).len()),
         }
+    }
+
+    /// Steps of the held-out sequence at this place.
+    pub fn steps(&self, purpose: Purpose, place: usize, span: usize) -> usize {
+        match &self.source {
+            Source::Series(series, frame) => {
+                series.steps(series.of(purpose).start + place, span, *frame)
+            }
+            _ => self.task.steps(span),
+        }
+    }
+
+    /// The places of the first `sequences` held-out sequences, or of as many as there are; the longest sequence first,
+    /// so that those of similar lengths can be batches.
+    pub fn places(&self, purpose: Purpose, span: usize, sequences: usize) -> Vec<usize> {
+        let count = self.available(purpose, span).map_or(sequences, |all| all.min(sequences));
+        let mut places: Vec<usize> = (0..count).collect();
+        places.sort_by_key(|place| Reverse(self.steps(purpose, *place, span)));
+        places
     }
 
     /// Draws `rows` sequences with this span for training, from files with replacement: a run has no
@@ -179,6 +210,10 @@ impl Examples {
                 let drawn = text.draw(stream, rows, span);
                 self.batch(text.sequences(&drawn, span), span, rows, device)
             }
+            Source::Series(series, frame) => {
+                let drawn = series.draw(stream, rows);
+                self.padded(series.sequences(&drawn, span, *frame), device)
+            }
         }
     }
 
@@ -192,19 +227,26 @@ impl Examples {
         purpose: Purpose,
         stream: &mut DataStream,
         span: usize,
-        places: Range<usize>,
+        places: &[usize],
         device: &Device,
     ) -> Batch {
         let rows = places.len();
         match &self.source {
             Source::Generated => self.generated(stream, span, rows, device),
             Source::Images(images, order) => {
-                let chosen = images.of(purpose).skip(places.start).take(rows).collect::<Vec<_>>();
+                let first = images.of(purpose).start;
+                let chosen: Vec<usize> = places.iter().map(|place| first + place).collect();
                 self.batch(images.sequences(&chosen, order), span, rows, device)
             }
             Source::Text(text) => {
                 let windows = text.windows(purpose, span);
-                self.batch(text.sequences(&windows[places], span), span, rows, device)
+                let chosen: Vec<usize> = places.iter().map(|place| windows[*place]).collect();
+                self.batch(text.sequences(&chosen, span), span, rows, device)
+            }
+            Source::Series(series, frame) => {
+                let first = series.of(purpose).start;
+                let chosen: Vec<usize> = places.iter().map(|place| first + place).collect();
+                self.padded(series.sequences(&chosen, span, *frame), device)
             }
         }
     }
@@ -255,6 +297,7 @@ impl Examples {
                 };
                 Batch {
                     input: self.input(drawn.input, span, rows, device),
+                    lengths: None,
                     target: Target::SymbolsAt {
                         symbols: tensor(drawn.values),
                         places: tensor(drawn.places),
@@ -264,7 +307,8 @@ impl Examples {
             _ => {
                 let (input, sums) = adding::sequences(stream, rows, span);
                 let sums = Tensor::from_data(TensorData::new(sums, [rows, 1]), device);
-                Batch { input: self.input(input, span, rows, device), target: Target::Sums(sums) }
+                let input = self.input(input, span, rows, device);
+                Batch { input, lengths: None, target: Target::Sums(sums) }
             }
         }
     }
@@ -278,7 +322,20 @@ impl Examples {
     ) -> Batch {
         let shape = [rows, self.task.answers(span)];
         let symbols = Tensor::<2, Int>::from_data(TensorData::new(symbols, shape), device);
-        Batch { input: self.input(input, span, rows, device), target: Target::Symbols(symbols) }
+        let input = self.input(input, span, rows, device);
+        Batch { input, lengths: None, target: Target::Symbols(symbols) }
+    }
+
+    fn padded(&self, padded: Padded, device: &Device) -> Batch {
+        let Padded { input, lengths, labels } = padded;
+        let (rows, steps) = (lengths.len(), lengths.iter().copied().max().unwrap_or(0));
+        let shape = [rows, steps, self.task.d_input()];
+        Batch {
+            input: Tensor::from_data(TensorData::new(input, shape), device),
+            // Nothing is gained by lengths that are all the same.
+            lengths: lengths.iter().any(|length| *length != steps).then_some(lengths),
+            target: Target::Symbols(Tensor::from_data(TensorData::new(labels, [rows, 1]), device)),
+        }
     }
 
     fn input(&self, values: Vec<f32>, span: usize, rows: usize, device: &Device) -> Tensor<3> {
@@ -298,6 +355,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         made::mnist(folder.path(), "t10k", 100);
         made::cifar(folder.path(), 10);
+        made::appliances(folder.path(), 20);
         let file = folder.path().join("some.txt");
         std::fs::write(&file, "hello ".repeat(100)).unwrap();
         let text = Task::Text { characters: 5 };
@@ -311,13 +369,15 @@ mod tests {
             (Task::PixelMnist { permuted: true }, Some(folder.path()), 784, [4, 784, 1], 1),
             (Task::PixelCifar, Some(folder.path()), 1024, [4, 1024, 3], 1),
             (text, Some(file.as_path()), 9, [4, 9, 5], 9),
+            (Task::Appliances, Some(folder.path()), 1460, [4, 1460, 1], 1),
         ] {
             let examples = Examples::load(task, path).unwrap();
             assert_eq!(examples.origin().is_some(), path.is_some());
             let mut stream = DataStream::new(1, Purpose::Training);
             let training = examples.training_batch(&mut stream, span, 4, &device);
             let mut stream = DataStream::new(1, Purpose::Test);
-            let held_out = examples.held_out_batch(Purpose::Test, &mut stream, span, 0..2, &device);
+            let held_out =
+                examples.held_out_batch(Purpose::Test, &mut stream, span, &[0, 1], &device);
             assert_eq!(training.input.dims(), input, "{task:?}");
             assert_eq!(held_out.input.dims(), [2, input[1], input[2]], "{task:?}");
             let found = match training.target {
@@ -402,7 +462,32 @@ mod tests {
         }
     }
 
+    #[test]
+    fn recordings_of_different_lengths_are_padded() {
+        let device = Device::flex();
+        let folder = tempfile::tempdir().unwrap();
+        made::digits(folder.path(), 11);
+        let examples = Examples::load(Task::Digits { frame: 4 }, Some(folder.path())).unwrap();
+        let places = examples.places(Purpose::Test, 100, 20);
+        assert_eq!(places.len(), 20);
+        let steps: Vec<usize> =
+            places.iter().map(|place| examples.steps(Purpose::Test, *place, 100)).collect();
+        assert!(steps.is_sorted_by(|a, b| a >= b), "{steps:?}");
+        // Nine lasts 130 samples, of which 100 are read.
+        assert_eq!((steps[0], steps[19]), (25, made::samples_of_digit(0, 0).div_ceil(4)));
+        let mut stream = DataStream::new(1, Purpose::Test);
+        let batch = examples.held_out_batch(Purpose::Test, &mut stream, 100, &places, &device);
+        assert_eq!(batch.input.dims(), [20, 25, 4]);
+        assert_eq!(batch.lengths, Some(steps));
+        let training = examples.training_batch(&mut stream, 100, 5, &device);
+        let lengths = training.lengths.unwrap_or(vec![training.input.dims()[1]; 5]);
+        assert_eq!(lengths.len(), 5);
+        assert_eq!(lengths.iter().max(), Some(&training.input.dims()[1]));
+    }
+
     #[rstest]
+    #[case(Task::Digits { frame: 1 }, "digits")]
+    #[case(Task::Appliances, "appliances")]
     #[case(Task::PixelMnist { permuted: false }, "mnist")]
     #[case(Task::PixelCifar, "cifar")]
     #[case(Task::Text { characters: 3 }, "text")]

@@ -44,7 +44,7 @@ pub(super) fn read_text(path: &Path) -> Result<Text, DataError> {
     for names in PARTS {
         let mut parts = Vec::new();
         for name in names {
-            parts.extend(read_if_there(path, name)?);
+            parts.extend(read_if_there(path, name)?.map(without_separators));
         }
         if let Ok([training, validation, test]) = <[Contents; 3]>::try_from(parts) {
             return Text::of_three(training, validation, test);
@@ -58,6 +58,15 @@ pub(super) fn read_text(path: &Path) -> Result<Text, DataError> {
         what: format!("{}, or {}; any text file can be named, too", PARTS[0].join(", "), TEXT8.0),
         from: WHERE,
     })
+}
+
+/// The text of a file of the Penn Treebank. Those of characters have a blank between two symbols, and `_` in the place
+/// of a blank; the files of words have no `_`.
+fn without_separators(mut file: Contents) -> Contents {
+    if file.bytes.contains(&b'_') {
+        file.bytes.retain(|byte| *byte != b' ');
+    }
+    file
 }
 
 impl Text {
@@ -215,6 +224,32 @@ mod tests {
         let text = read_text(folder.path()).unwrap();
         assert_eq!(text.of(Purpose::Validation), 4..6);
         assert_eq!(text.of(Purpose::Test), 6..9);
+    }
+
+    #[test]
+    fn blanks_between_the_symbols_of_the_penn_treebank_are_no_symbols() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, contents) in PARTS[0].iter().zip([" a _ b b \n", " b _ a \n", " a a _ \n"]) {
+            fs::write(folder.path().join(name), contents).unwrap();
+        }
+        let text = read_text(folder.path()).unwrap();
+        assert_eq!(text.alphabet, b"\n_ab");
+        assert_eq!(text.of(Purpose::Training), 0..5);
+        assert_eq!(text.of(Purpose::Test), 9..13);
+    }
+
+    /// As many symbols as the book of the data says, where SAB_DATA_DIR has the Penn Treebank.
+    #[test]
+    fn the_penn_treebank_of_sab_data_dir_has_fifty_symbols() {
+        let Some(folder) = std::env::var_os("SAB_DATA_DIR") else { return };
+        let folder = Path::new(&folder).join("ptb");
+        if !folder.is_dir() {
+            return;
+        }
+        let text = read_text(&folder).unwrap();
+        assert_eq!(text.alphabet.len(), 50);
+        let parts = [Purpose::Training, Purpose::Validation, Purpose::Test];
+        assert_eq!(parts.map(|part| text.of(part).len()), [5_017_482, 393_042, 442_423]);
     }
 
     #[test]

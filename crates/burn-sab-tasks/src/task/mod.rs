@@ -19,11 +19,14 @@ pub(crate) const MNIST_SIDE: usize = 28;
 pub(crate) const MNIST_PIXELS: usize = MNIST_SIDE * MNIST_SIDE;
 pub(crate) const CIFAR_PIXELS: usize = 32 * 32;
 pub(crate) const CIFAR_CHANNELS: usize = 3;
+/// Steps of a series of ACSF1.
+pub(crate) const APPLIANCE_STEPS: usize = 1460;
 
 /// A task on sequences that are generated on the fly, or come from files.
 ///
 /// Every task has a *span*, the distance over which the network has to remember: the delay of the
-/// copying tasks and of the marked symbol, the length of a sequence in the others. A curriculum grows it,
+/// copying tasks and of the marked symbol, the length of a sequence in the others; of recordings, the most samples
+/// that are read. A curriculum grows it,
 /// and tests stretch it; for images it is what it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -114,16 +117,27 @@ pub enum Task {
         /// How many different bytes the text has.
         characters: usize,
     },
+    /// Say which digit is spoken in a recording (8 kHz) after its samples have been heard. Recordings differ in length;
+    /// of longer ones than the span, as many samples are heard.
+    Digits {
+        /// Samples of a step, which are its features: 1 for one sample after the other.
+        frame: usize,
+    },
+    /// Say of which of ten kinds an appliance is after the power that it drew at 1,460 moments (ACSF1).
+    Appliances,
 }
 
-/// Classes of MNIST and of CIFAR-10.
-const CLASSES: usize = 10;
+/// Classes of MNIST, of CIFAR-10, of spoken digits and of appliances.
+pub(crate) const CLASSES: usize = 10;
 
 /// Sequences of a task and the answers to them.
 #[derive(Debug, Clone)]
 pub struct Batch {
     /// `[batch, time, d_input]`
     pub input: Tensor<3>,
+    /// Steps of each row, where they differ: what is behind them is padding, and the answer is asked for at the last of
+    /// them.
+    pub lengths: Option<Vec<usize>>,
     /// What the last steps should answer.
     pub target: Target,
 }
@@ -200,9 +214,12 @@ impl Task {
                 ("values", values),
                 ("distractors", distractors),
             ],
-            Self::Adding | Self::PixelMnist { .. } | Self::PixelCifar | Self::Text { .. } => {
-                Vec::new()
-            }
+            Self::Digits { frame } => vec![("frame", frame)],
+            Self::Adding
+            | Self::PixelMnist { .. }
+            | Self::PixelCifar
+            | Self::Text { .. }
+            | Self::Appliances => Vec::new(),
         }
     }
 
@@ -218,6 +235,8 @@ impl Task {
             Self::PixelMnist { .. } => "mnist",
             Self::PixelCifar => "cifar",
             Self::Text { .. } => "text",
+            Self::Digits { .. } => "digits",
+            Self::Appliances => "appliances",
         }
     }
 
@@ -237,23 +256,32 @@ impl Task {
             Self::Copying { .. }
             | Self::SelectiveCopying { .. }
             | Self::MarkedSymbol { .. }
-            | Self::Text { .. } => 1,
+            | Self::Text { .. }
+            | Self::Digits { .. } => 1,
             Self::Induction { .. } => 3,
             Self::Recall { pairs, queries, .. } => 2 * pairs + queries,
             Self::Adding => 2,
             Self::PixelMnist { .. } => MNIST_PIXELS,
             Self::PixelCifar => CIFAR_PIXELS,
+            Self::Appliances => APPLIANCE_STEPS,
         }
     }
 
     /// Whether there is only one span.
     pub fn has_one_span(&self) -> bool {
-        matches!(self, Self::PixelMnist { .. } | Self::PixelCifar)
+        matches!(self, Self::PixelMnist { .. } | Self::PixelCifar | Self::Appliances)
     }
 
     /// Whether the sequences come from files.
     pub fn needs_files(&self) -> bool {
-        matches!(self, Self::PixelMnist { .. } | Self::PixelCifar | Self::Text { .. })
+        matches!(
+            self,
+            Self::PixelMnist { .. }
+                | Self::PixelCifar
+                | Self::Text { .. }
+                | Self::Digits { .. }
+                | Self::Appliances
+        )
     }
 
     /// Input features per step.
@@ -268,6 +296,8 @@ impl Task {
             Self::PixelMnist { .. } => 1,
             Self::PixelCifar => CIFAR_CHANNELS,
             Self::Text { characters } => *characters,
+            Self::Digits { frame } => *frame,
+            Self::Appliances => 1,
         }
     }
 
@@ -280,18 +310,21 @@ impl Task {
             Self::Induction { vocabulary } => *vocabulary,
             Self::Recall { values, .. } => *values,
             Self::Adding => 1,
-            Self::PixelMnist { .. } | Self::PixelCifar => CLASSES,
+            Self::PixelMnist { .. } | Self::PixelCifar | Self::Digits { .. } | Self::Appliances => {
+                CLASSES
+            }
             Self::Text { characters } => *characters,
         }
     }
 
-    /// Steps of a sequence with this span.
+    /// Steps of a sequence with this span; of a recording, the most.
     pub fn steps(&self, span: usize) -> usize {
         match self {
             Self::Copying { symbols, .. } | Self::SelectiveCopying { symbols, .. } => {
                 span + 2 * symbols
             }
             Self::MarkedSymbol { .. } => span + 2,
+            Self::Digits { frame } => span.div_ceil(*frame),
             _ => span,
         }
     }
@@ -309,7 +342,9 @@ impl Task {
             | Self::Induction { .. }
             | Self::Adding
             | Self::PixelMnist { .. }
-            | Self::PixelCifar => 1,
+            | Self::PixelCifar
+            | Self::Digits { .. }
+            | Self::Appliances => 1,
             Self::Text { .. } => span,
         }
     }
@@ -330,11 +365,10 @@ impl Task {
             Self::Induction { vocabulary } => induction::in_words(token(step), vocabulary),
             Self::Recall { keys, values, .. } => recall::in_words(token(step), keys, values),
             Self::Adding => adding::in_words(step),
-            Self::PixelMnist { .. } | Self::PixelCifar => {
-                let channels: Vec<_> = step.iter().map(|value| format!("{value:.2}")).collect();
-                format!("pixel {}", channels.join(" "))
-            }
+            Self::PixelMnist { .. } | Self::PixelCifar => format!("pixel {}", in_hundredths(step)),
             Self::Text { .. } => format!("character {}", token(step)),
+            Self::Digits { .. } => format!("samples {}", in_hundredths(step)),
+            Self::Appliances => format!("power {}", in_hundredths(step)),
         }
     }
 
@@ -350,6 +384,12 @@ impl Task {
             Target::Sums(sums) => (answers.squeeze_dim::<2>(2) - sums).square().mean(),
         }
     }
+}
+
+/// Values as people read them.
+fn in_hundredths(values: &[f32]) -> String {
+    let values: Vec<_> = values.iter().map(|value| format!("{value:.2}")).collect();
+    values.join(" ")
 }
 
 /// One vector of `features` elements a token, flat: 1 at the token, else 0.
