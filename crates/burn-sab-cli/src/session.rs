@@ -165,7 +165,7 @@ impl Session {
             )
         });
         let how = match ending {
-            Ending::Reached => "learnt it",
+            Ending::Reached => "reached the target",
             Ending::BudgetSpent => "made all its updates",
         };
         self.say(&format!(
@@ -215,7 +215,7 @@ impl Session {
         // An image has more steps than can be shown, and there is none with fewer.
         if let Some(sab) = sab.filter(|_| !task.has_one_span()) {
             self.draw_reminders(sab)?;
-            pictures.push((REMINDERS.to_owned(), "which moment reminded which"));
+            pictures.push((REMINDERS.to_owned(), "which step retrieved which"));
         }
         let curves: Vec<_> = trained
             .iter()
@@ -239,7 +239,7 @@ impl Session {
         let Trained { config, examples, model, .. } = sab;
         let found = reminders(model, &config.layer, examples, span, config.seed, &self.device);
         let title = format!(
-            "Which moment reminded which: {}, {} {span}, one held-out sequence",
+            "Which step retrieved which: {}, {} {span}, one held-out sequence",
             task.name(),
             task.span_name()
         );

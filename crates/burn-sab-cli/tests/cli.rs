@@ -122,7 +122,7 @@ fn a_run_leaves_everything_it_promises() {
         assert!(run.join(file).is_file(), "{file} is missing");
     }
     assert!(told.contains("runs/copying-sab-1/reminders.svg"), "{told}");
-    for row in ["sab ", "tbptt ", "lstm ", "(knowing nothing) "] {
+    for row in ["sab ", "tbptt ", "lstm ", "(chance) "] {
         let row = told.lines().find(|line| line.starts_with(&format!("  {row}")));
         assert_eq!(row.unwrap_or_else(|| panic!("{told}")).matches('%').count(), 2, "{told}");
     }

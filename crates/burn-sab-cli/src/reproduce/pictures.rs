@@ -59,7 +59,7 @@ pub fn draw(grid: &Grid, runs: &[(&Run, State)]) -> anyhow::Result<Vec<(String, 
         let svg = fs::read_to_string(&path)
             .with_context(|| format!("{} cannot be read", path.display()))?;
         let file = format!("{}/{}", grid.name, run.cell.reminders_file());
-        pictures.push((file, svg, format!("which moment reminded which, {}", run.cell.name)));
+        pictures.push((file, svg, format!("which step retrieved which, {}", run.cell.name)));
     }
     Ok(pictures)
 }

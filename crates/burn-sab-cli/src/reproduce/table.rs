@@ -69,13 +69,13 @@ fn lines(grid: &Grid, groups: &[Group], spans: &BTreeSet<usize>, task: &Task) ->
     }
     head.extend(
         [
-            &format!("learns {span_name}"),
-            "learnt",
+            &format!("trained at {span_name}"),
+            "reached",
             "updates",
             "training",
             "parameters",
             "ms an update",
-            "MB kept",
+            "MB saved",
         ]
         .map(|text| text.to_string()),
     );
@@ -193,13 +193,11 @@ fn legend(grid: &Grid, task: &Task, runs: &[(&Run, State)]) -> String {
     let settings = &runs[0].0.settings;
     let what = match task {
         Task::Adding => "mean squared error (always answering 1: 0.167)".to_owned(),
-        Task::PixelMnist { .. } | Task::PixelCifar => "images right (chance 10 %)".to_owned(),
+        Task::PixelMnist { .. } | Task::PixelCifar => "accuracy (chance 10 %)".to_owned(),
         Task::Text { .. } => "bits per character".to_owned(),
-        _ => format!(
-            "symbols right, {} (chance {:.1} %)",
-            in_words(task),
-            100.0 / task.d_output() as f64
-        ),
+        _ => {
+            format!("accuracy, {} (chance {:.1} %)", in_words(task), 100.0 / task.d_output() as f64)
+        }
     };
     let held = level.map_or_else(String::new, |level| {
         let level = shown_level(task, level);
@@ -219,10 +217,10 @@ fn legend(grid: &Grid, task: &Task, runs: &[(&Run, State)]) -> String {
     });
     format!(
         "Tests: {what}, on {} held-out sequences each (or as many as there are), with the weights of the best evaluation; mean over \
-         seeds (smallest–largest). *learnt*: runs that reached the level at which training stops, of those \
-         that were run. *training*: seconds of training with its evaluations. *ms an update* and *MB kept*: \
-         one update at the {} to be learnt before training, and what its forward pass keeps for the backward \
-         pass.{held}{chosen}",
+         seeds (smallest–largest). *reached*: runs that reached the level at which training stops, of those \
+         that were run. *training*: seconds of training with its evaluations. *ms an update* and *MB saved*: \
+         one update at the trained {} before training, and the activations that its forward pass saves for the \
+         backward pass.{held}{chosen}",
         settings.sequences_in_words(),
         task.span_name(),
     )
