@@ -46,7 +46,7 @@ pub fn draw(results: &[Measured], case: &Case, file: &Path) -> anyhow::Result<()
         |one: &Measured| Some(kept(one)? * (one.case.batch * one.case.time) as f64 / 1_048_576.0);
     let panels = [
         ("training step, ms", lines(|one| one.figures.train_step_ms)),
-        ("kept for backward, MiB", lines(mib)),
+        ("saved for backward, MiB", lines(mib)),
     ];
     let picture = growth(&title(case), &panels).map_err(|error| anyhow::anyhow!("{error}"))?;
     write(file, &picture)

@@ -134,10 +134,13 @@ impl Progress {
 pub fn describe(metrics: &Metrics) -> String {
     match metrics {
         Metrics::Classes { accuracy, cross_entropy } => {
-            format!("{:.1} % right, {cross_entropy:.3} nats", 100.0 * accuracy)
+            format!("accuracy {:.1} %, {cross_entropy:.3} nats", 100.0 * accuracy)
         }
         Metrics::Text { bits_per_character, accuracy } => {
-            format!("{bits_per_character:.3} bits per character, {:.1} % right", 100.0 * accuracy)
+            format!(
+                "{bits_per_character:.3} bits per character, accuracy {:.1} %",
+                100.0 * accuracy
+            )
         }
         Metrics::Adding { mse } => format!("mean squared error {mse:.5}"),
     }

@@ -84,7 +84,7 @@ impl Report {
             rows.push(row);
         }
         let mut nothing = vec![String::new(); 5];
-        nothing[0] = "(knowing nothing)".to_owned();
+        nothing[0] = "(chance)".to_owned();
         nothing.extend(self.settings.test_spans.iter().map(|_| cell(&chance(&train.task))));
         rows.push(nothing);
         rows
@@ -96,16 +96,16 @@ impl Report {
         match self.settings.train.task {
             Task::Adding => format!("adding: mean squared error on {sequences} held-out sequences"),
             Task::PixelMnist { permuted } => format!(
-                "{} pixels of MNIST one by one: images right (cross-entropy in nats) on test images, at most \
+                "{} pixels of MNIST one by one: accuracy (cross-entropy in nats) on test images, at most \
                  {sequences}",
                 if permuted { "permuted" } else { "the" }
             ),
             Task::PixelCifar => format!(
-                "the pixels of CIFAR-10 one by one: images right (cross-entropy in nats) on test images, at \
+                "the pixels of CIFAR-10 one by one: accuracy (cross-entropy in nats) on test images, at \
                  most {sequences}"
             ),
             Task::Text { .. } => format!(
-                "next characters of a text: bits per character (characters right) on test windows, at most \
+                "next characters of a text: bits per character (accuracy) on test windows, at most \
                  {sequences}"
             ),
             Task::Digits { .. } => format!(
@@ -117,7 +117,7 @@ impl Report {
                  most {sequences}"
             ),
             task => format!(
-                "{}: symbols right (cross-entropy in nats) on {sequences} held-out sequences",
+                "{}: accuracy (cross-entropy in nats) on {sequences} held-out sequences",
                 in_words(&task)
             ),
         }

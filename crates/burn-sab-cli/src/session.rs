@@ -182,7 +182,7 @@ impl Session {
             )
         });
         let how = match ending {
-            Ending::Reached => "learnt it",
+            Ending::Reached => "reached the target",
             Ending::BudgetSpent => "made all its updates",
         };
         self.say(&format!(
@@ -232,7 +232,7 @@ impl Session {
         let sab = trained.iter().find(|trained| trained.report.model == ModelKind::Sab);
         if let Some(sab) = sab {
             reminders = Some(self.draw_reminders(sab)?);
-            pictures.push((REMINDERS.to_owned(), "which moment reminded which"));
+            pictures.push((REMINDERS.to_owned(), "which step retrieved which"));
         }
         let curves: Vec<_> = trained
             .iter()
@@ -261,7 +261,7 @@ impl Session {
         };
         let found = reminders(model, &config.layer, examples, span, config.seed, &self.device);
         let title = format!(
-            "Which moment reminded which: {}, {} {span}, one held-out sequence",
+            "Which step retrieved which: {}, {} {span}, one held-out sequence",
             task.name(),
             task.span_name()
         );

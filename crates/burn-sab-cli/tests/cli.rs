@@ -130,7 +130,7 @@ fn a_run_leaves_everything_it_promises() {
         assert!(page.contains(text), "{text} is missing in {page}");
     }
     assert_eq!(page.matches("<svg").count(), 3, "curves, the map and its scale");
-    for row in ["sab ", "tbptt ", "lstm ", "(knowing nothing) "] {
+    for row in ["sab ", "tbptt ", "lstm ", "(chance) "] {
         let row = told.lines().find(|line| line.starts_with(&format!("  {row}")));
         assert_eq!(row.unwrap_or_else(|| panic!("{told}")).matches('%').count(), 2, "{told}");
     }

@@ -3,7 +3,7 @@
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::curves::color;
+use super::models::looks;
 use super::{DrawingError, FONT, INK};
 
 /// A bar's name and its two numbers.
@@ -18,9 +18,9 @@ pub struct Bar {
 const ROW: i32 = 26;
 const HEAD: i32 = 64;
 /// Where the names end, where the bars begin, and how long the longest is.
-const NAMES: i32 = 210;
-const LENGTH: i32 = 230;
-const SECOND: i32 = 330;
+const NAMES: i32 = 300;
+const LENGTH: i32 = 190;
+const SECOND: i32 = 290;
 
 /// Draws time and memory of an update, a line for each bar.
 pub fn cost_bars(bars: &[Bar], title: &str) -> Result<String, DrawingError> {
@@ -38,13 +38,14 @@ pub fn cost_bars(bars: &[Bar], title: &str) -> Result<String, DrawingError> {
         };
         root.draw(&Text::new(title, (450, 18), style(19, HPos::Center)))?;
         for (x, what) in
-            [(NAMES + 10, "ms an update"), (NAMES + 10 + SECOND, "MB kept for the backward pass")]
+            [(NAMES + 10, "ms per update"), (NAMES + 10 + SECOND, "MB saved for the backward pass")]
         {
             root.draw(&Text::new(what, (x, 46), style(14, HPos::Left)))?;
         }
-        for (place, bar) in bars.iter().enumerate() {
+        let names: Vec<&str> = bars.iter().map(|bar| bar.name.as_str()).collect();
+        for (place, (bar, (name, color))) in bars.iter().zip(looks(&names)).enumerate() {
             let y = HEAD + ROW * place as i32 + ROW / 2;
-            root.draw(&Text::new(bar.name.clone(), (NAMES, y), style(14, HPos::Right)))?;
+            root.draw(&Text::new(name, (NAMES, y), style(14, HPos::Right)))?;
             let numbers = [
                 Some((bar.milliseconds, slowest, format!("{:.0}", bar.milliseconds))),
                 bar.megabytes.map(|size| (size, largest, format!("{size:.1}"))),
@@ -54,7 +55,7 @@ pub fn cost_bars(bars: &[Bar], title: &str) -> Result<String, DrawingError> {
                 let left = NAMES + 10 + SECOND * column as i32;
                 let right = left + (value / longest * f64::from(LENGTH)).round() as i32;
                 let corners = [(left, y - 8), (right, y + 8)];
-                root.draw(&Rectangle::new(corners, color(place).filled()))?;
+                root.draw(&Rectangle::new(corners, color.filled()))?;
                 root.draw(&Text::new(label, (right + 6, y), style(13, HPos::Left)))?;
             }
         }
@@ -74,7 +75,7 @@ mod tests {
             Bar { name: "lstm".to_owned(), milliseconds: 30.0, megabytes: None },
         ];
         let svg = cost_bars(&bars, "cost").unwrap();
-        for text in ["sab", "lstm", "41", "30", "23.4", "ms an update"] {
+        for text in ["sab", "lstm", "41", "30", "23.4", "ms per update"] {
             assert!(svg.contains(text), "{text} is missing");
         }
         assert_eq!(svg.matches("<rect").count(), 1 + 3, "the paper and three bars");

@@ -5,8 +5,9 @@ use plotters::coord::ranged1d::{Ranged, ValueFormatter};
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 
+use super::models::looks;
 use super::scale::Scale;
-use super::{COLORS, DrawingError, FONT, INK};
+use super::{DrawingError, FONT, INK};
 
 /// A curve of a picture.
 #[derive(Debug, Clone)]
@@ -21,11 +22,6 @@ pub fn heights(curves: &[Curve]) -> impl Iterator<Item = f64> + Clone {
     curves.iter().flat_map(|curve| &curve.points).map(|point| point.1)
 }
 
-/// The colour of the curve or bar with this place among the names.
-pub fn color(place: usize) -> RGBColor {
-    COLORS[place % COLORS.len()]
-}
-
 /// What is written around a picture.
 pub struct Words<'a> {
     pub title: &'a str,
@@ -33,7 +29,7 @@ pub struct Words<'a> {
     pub y: &'a str,
 }
 
-/// Draws the curves, and a dashed line where a network is that knows nothing.
+/// Draws the curves, and a dashed line at chance.
 pub fn draw<X>(
     root: &DrawingArea<SVGBackend<'_>, Shift>,
     words: &Words,
@@ -71,21 +67,30 @@ where
         let dashed = [(ends.0, scale.nothing), (ends.1, scale.nothing)];
         chart
             .draw_series(DashedLineSeries::new(dashed, 6, 4, INK.mix(0.6).stroke_width(1)))?
-            .label("knowing nothing")
+            .label("chance")
             .legend(|(x, y)| PathElement::new([(x, y), (x + 18, y)], INK.mix(0.6).stroke_width(1)));
     }
     let mut names: Vec<&str> = Vec::new();
+    for Curve { name, .. } in curves {
+        if !names.contains(&name.as_str()) {
+            names.push(name);
+        }
+    }
+    let looks = looks(&names);
+    let mut in_legend = vec![false; names.len()];
     for Curve { name, points } in curves {
-        let place = names.iter().position(|known| known == name).unwrap_or(names.len());
-        let stroke = color(place).stroke_width(2);
+        let place = names.iter().position(|known| known == name).expect("every name is there");
+        let (written, color) = &looks[place];
+        let stroke = color.stroke_width(2);
         let few = points.len() <= FEW;
         let drawn = chart.draw_series(LineSeries::new(points.iter().copied(), stroke))?;
-        if place == names.len() {
-            names.push(name);
-            drawn.label(name).legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], stroke));
+        if !std::mem::replace(&mut in_legend[place], true) {
+            drawn
+                .label(written)
+                .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], stroke));
         }
         if few {
-            let dot = |point: &(f64, f64)| Circle::new(*point, 3, color(place).filled());
+            let dot = |point: &(f64, f64)| Circle::new(*point, 3, color.filled());
             chart.draw_series(points.iter().map(dot))?;
         }
     }

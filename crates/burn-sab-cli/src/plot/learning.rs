@@ -60,9 +60,9 @@ mod tests {
             ("sab".to_owned(), vec![evaluation(100, 0.3)]),
         ];
         let svg = learning_curves(&runs, &Task::copying(), "learning").unwrap();
-        for text in ["tbptt", "knowing nothing", "updates", "learning"] {
+        for text in ["LSTM, truncated", "chance", "updates", "learning"] {
             assert!(svg.contains(text), "{text} is missing");
         }
-        assert_eq!(svg.matches("\nsab\n").count(), 1, "{svg}");
+        assert_eq!(svg.matches("\nSAB\n").count(), 1, "{svg}");
     }
 }

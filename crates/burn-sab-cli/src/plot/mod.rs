@@ -3,6 +3,7 @@
 mod cost;
 mod curves;
 mod learning;
+mod models;
 mod reminders;
 mod scale;
 mod transfer;
@@ -22,7 +23,8 @@ pub type DrawingError = DrawingAreaErrorKind<std::io::Error>;
 
 /// The font of all text.
 pub const FONT: &str = "sans-serif";
-/// The colours of curves and bars, in this order: the colour-blind can tell them apart (Okabe and Ito).
+/// The colours of curves and bars: the colour-blind can tell them apart (Okabe and Ito). Those of models are in the
+/// order of `models.rs`.
 pub const COLORS: [RGBColor; 7] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),

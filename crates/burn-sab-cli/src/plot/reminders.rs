@@ -1,4 +1,4 @@
-//! Which moment reminded which, as a heat map.
+//! Which step retrieved which stored step, as a heat map.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -78,10 +78,8 @@ pub fn heat_map(
         chart
             .configure_mesh()
             .disable_mesh()
-            .x_desc(
-                "the moment that was remembered (step at which it was stored; -1: initial state)",
-            )
-            .y_desc("the step that was reminded")
+            .x_desc("stored step (-1: initial state)")
+            .y_desc("step that retrieves")
             .axis_desc_style((FONT, 15).into_font().color(&INK))
             .label_style((FONT, 13).into_font().color(&INK))
             .x_label_formatter(&|x| format!("{x:.0}"))

@@ -7,7 +7,7 @@ pub struct Scale {
     pub bottom: f64,
     pub top: f64,
     pub label: &'static str,
-    /// Where a network is that knows nothing; it may be above the top.
+    /// Where chance is; it may be above the top.
     pub nothing: f64,
     /// Whether heights are powers of ten.
     powers: bool,
@@ -21,7 +21,7 @@ impl Scale {
             Task::Text { characters } => {
                 let nothing = (*characters as f64).log2();
                 let label = "bits per character";
-                // Between 0 and what a network has that knows nothing, the curves would lie on each other.
+                // Between 0 and chance, the curves would lie on each other.
                 let bottom = heights().fold(nothing, f64::min).floor();
                 let top = heights().reduce(f64::max).map_or(f64::INFINITY, f64::ceil);
                 Self { bottom, top: top.min(1.02 * nothing), label, nothing, powers: false }
@@ -39,12 +39,7 @@ impl Scale {
             _ => Self {
                 bottom: 0.0,
                 top: 102.0,
-                label: match task {
-                    Task::PixelMnist { .. } | Task::PixelCifar => "images right (%)",
-                    Task::Digits { .. } => "digits right (%)",
-                    Task::Appliances => "appliances right (%)",
-                    _ => "symbols right (%)",
-                },
+                label: "accuracy (%)",
                 nothing: 100.0 / task.d_output() as f64,
                 powers: false,
             },

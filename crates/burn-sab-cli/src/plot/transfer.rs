@@ -38,7 +38,7 @@ mod tests {
             curve("lstm", vec![(100.0, 98.0), (1000.0, 20.0)]),
         ];
         let svg = transfer_curves(&curves, &Task::copying(), "far").unwrap();
-        for text in ["far", "sab", "lstm", "10,000", "delay of the test"] {
+        for text in ["far", "SAB", "LSTM", "10,000", "delay of the test"] {
             assert!(svg.contains(text), "{text} is missing");
         }
     }

@@ -70,7 +70,7 @@ pub fn draw(grid: &Grid, runs: &[(&Run, State)]) -> anyhow::Result<Vec<Picture>>
         let svg = fs::read_to_string(&path)
             .with_context(|| format!("{} cannot be read", path.display()))?;
         let file = format!("{}/{}", grid.name, run.cell.reminders_file());
-        let what = format!("which moment reminded which, {}", run.cell.name);
+        let what = format!("which step retrieved which, {}", run.cell.name);
         pictures.push(Picture { file, svg, what });
     }
     Ok(pictures)

@@ -68,7 +68,7 @@ fn page(family: &str, parts: &[Part]) -> String {
         tests => tested(tests),
     });
     let nothing = parts.iter().map(|(_, runs)| tested(&[chance(&runs[0].0.settings.train.task)]));
-    learnt_span.push(["(knowing nothing)".to_owned()].into_iter().chain(nothing).collect());
+    learnt_span.push(["(chance)".to_owned()].into_iter().chain(nothing).collect());
     let levels: Vec<String> = parts
         .iter()
         .filter_map(|(grid, _)| Some(format!("{} for {}", grid.level?, grid.title.to_lowercase())))

@@ -146,13 +146,13 @@ fn lines(grid: &Grid, groups: &[Group], spans: &BTreeSet<usize>, task: &Task) ->
     }
     head.extend(
         [
-            &format!("learns {span_name}"),
-            "learnt",
+            &format!("trained at {span_name}"),
+            "reached",
             "updates",
             "training",
             "parameters",
             "ms an update",
-            "MB kept",
+            "MB saved",
         ]
         .map(|text| text.to_string()),
     );
@@ -270,15 +270,13 @@ fn legend(grid: &Grid, task: &Task, runs: &[(&Run, State)]) -> Vec<(String, Stri
     let span_name = task.span_name();
     let what = match task {
         Task::Adding => "mean squared error (always answering 1: 0.167)".to_owned(),
-        Task::PixelMnist { .. } | Task::PixelCifar => "images right (chance 10 %)".to_owned(),
+        Task::PixelMnist { .. } | Task::PixelCifar => "accuracy (chance 10 %)".to_owned(),
         Task::Text { .. } => "bits per character".to_owned(),
-        Task::Digits { .. } => "recordings right (chance 10 %)".to_owned(),
-        Task::Appliances => "series right (chance 10 %)".to_owned(),
-        _ => format!(
-            "symbols right, {} (chance {:.1} %)",
-            in_words(task),
-            100.0 / task.d_output() as f64
-        ),
+        Task::Digits { .. } => "accuracy on recordings (chance 10 %)".to_owned(),
+        Task::Appliances => "accuracy on series (chance 10 %)".to_owned(),
+        _ => {
+            format!("accuracy, {} (chance {:.1} %)", in_words(task), 100.0 / task.d_output() as f64)
+        }
     };
     let mut legend = vec![
         (
@@ -290,15 +288,15 @@ fn legend(grid: &Grid, task: &Task, runs: &[(&Run, State)]) -> Vec<(String, Stri
             ),
         ),
         (
-            "learnt".to_owned(),
+            "reached".to_owned(),
             "runs that reached the level at which training stops, of those that were run"
                 .to_owned(),
         ),
         ("training".to_owned(), "seconds of training with its evaluations".to_owned()),
         (
-            "ms an update, MB kept".to_owned(),
+            "ms an update, MB saved".to_owned(),
             format!(
-                "one update at the {span_name} to be learnt before training, and what its forward pass keeps for the \
+                "one update at the trained {span_name} before training, and the activations that its forward pass saves for the \
                  backward pass"
             ),
         ),

@@ -11,12 +11,117 @@ use crate::op::{
     SabInputs, SabOptions, SabOutputs, SabSettings, SlotMemory, Strategy,
 };
 
-/// An LSTM that stores its own past states as slots, retrieves a few of them at every step, and sends
-/// gradient back only through those and through short truncation windows.
+/// A recurrent layer with Sparse Attentive Backtracking: an LSTM that stores its own past states as slots, retrieves
+/// a few of them at every step, and sends gradient back only along those and through short truncation windows.
 ///
-/// Made by [`SabLstmConfig`]. Stands where a `burn::nn::Lstm` was: same shapes, same weights, same
-/// values while the memory is empty. The gates are packed in the order i, f, g, o (i, g, o with
-/// `input_forget`), as in PyTorch; weights are `[in, out]`, as in Burn.
+/// Made by [`SabLstmConfig`]. It replaces a `burn::nn::Lstm`: same shapes, same weights, and the same values while
+/// the memory is empty.
+///
+/// # Equations
+///
+/// At each step t, for each row of the batch, with the stored slots m_1 … m_M:
+///
+/// ```text
+/// i, f, o = σ(x_t W + h_{t-1} U + b)          input, forget and output gate, each with its own W, U, b
+/// g       = tanh(x_t W + h_{t-1} U + b)       candidate
+/// c_t     = f ⊙ c_{t-1} + i ⊙ g
+/// ĥ_t     = o ⊙ tanh(c_t)
+/// a_j     = score(ĥ_t, m_j)                   for every slot j that was stored before step t
+/// w       = sparsify(a)                       at most k_top weights are not zero
+/// s_t     = Σ_j w_j m_j                       the summary
+/// h_t     = ĥ_t + summary_scale · s_t         the output, and the state for step t + 1
+/// ```
+///
+/// After every `k_att` steps, h_t becomes a slot. Where a truncation window starts, h_{t-1} and c_{t-1} are used as
+/// constants, so no gradient crosses. The gradient of a slot enters the step that stored it, and runs back to the
+/// start of that window.
+///
+/// | score | a_j | parameters |
+/// | --- | --- | --- |
+/// | [`Dot`](crate::ScoreConfig::Dot), the default | (ĥ_t W_q) · (m_j W_k) / √A | W_q, W_k `[H, A]` |
+/// | [`Mlp`](crate::ScoreConfig::Mlp) | v · tanh(ĥ_t W_q + b_q + m_j W_m) | W_q, W_m `[H, A]`, b_q, v `[A]` |
+/// | [`Additive`](crate::ScoreConfig::Additive) | u · tanh(ĥ_t) + v · tanh(m_j) | u, v `[H]` |
+///
+/// | sparsifier | weights |
+/// | --- | --- |
+/// | [`Softmax`](crate::Sparsifier::Softmax), the default | softmax over the `k_top` largest scores |
+/// | [`Threshold`](crate::Sparsifier::Threshold) | relu(a_j - δ), normalised; δ is the (k_top + 1)-th largest score |
+/// | [`Released`](crate::Sparsifier::Released) | the same with δ just above the k_top-th largest score |
+///
+/// # Shapes
+///
+/// B batch, T steps, I input features, H hidden units, M slots, K retrieved slots.
+///
+/// | call | input | output |
+/// | --- | --- | --- |
+/// | [`forward`](Self::forward) | x `[B, T, I]` | hidden states `[B, T, H]` and the state |
+/// | [`forward_at`](Self::forward_at) | x `[B, T, I]`, n steps | outputs of these steps, `[B, n, H]` |
+/// | [`forward_with_reminders`](Self::forward_with_reminders) | x `[B, T, I]` | also summaries `[B, T, H]`, retrieved slots and weights `[B, T, K]` |
+/// | [`forward_padded`](Self::forward_padded), [`forward_segments`](Self::forward_segments) | x `[B, T, I]` with lengths or resets of each row | as `forward`; zeros at padding |
+/// | [`step`](Self::step) | x `[B, I]` | hidden state `[B, H]` and the state; without gradient |
+///
+/// With [`batch_first`](SabLstmConfig::batch_first) = false, sequences are `[T, B, …]`. The state is a [`SabLstmState`]:
+/// cell and hidden state `[B, H]`, slots `[B, M, H]`, and the number of steps so far.
+///
+/// # Settings
+///
+/// Of the memory, in [`settings`](Self::settings):
+///
+/// | setting | default | |
+/// | --- | --- | --- |
+/// | [`k_top`](SabSettings::k_top) | 10 | slots retrieved per step |
+/// | [`k_att`](SabSettings::k_att) | 1 | steps between two stored slots |
+/// | [`k_trunc`](SabSettings::k_trunc) | 10 | steps of a truncation window |
+/// | [`truncation_offset`](SabSettings::truncation_offset) | 1 | shift of the windows |
+/// | [`sparsifier`](SabSettings::sparsifier) | `Softmax` | how scores become weights |
+/// | [`initial_slot`](SabSettings::initial_slot) | `Hidden` | memory before the first step |
+/// | [`summary_scale`](SabSettings::summary_scale) | 0.1 | factor on the summary |
+/// | [`learned_gain`](SabSettings::learned_gain) | false | a learned factor for each unit instead |
+/// | [`detach_scores`](SabSettings::detach_scores) | false | no gradient to states through scores |
+/// | [`max_hops`](SabSettings::max_hops) | `None` | most reminders on a gradient path |
+/// | [`slot_budget`](SabSettings::slot_budget) | `None` | slots kept of a long past |
+/// | [`recompute`](SabSettings::recompute) | `Auto` | gates saved or recomputed for the backward pass |
+/// | [`strategy`](SabSettings::strategy) | `Auto` | implementation that runs |
+///
+/// Of the cell and of the scores, in [`SabLstmConfig`]: `bias`, `score` (`Dot` with attention size 64), `score_gain` (2),
+/// `forget_bias` (0), `initializer`, `batch_first` (true), `reverse`, `clip`, `input_forget`, and three activations.
+///
+/// # Parameters
+///
+/// The gates are packed in the order i, f, g, o (i, g, o with `input_forget`), as in PyTorch. Weights are `[in, out]`, as
+/// in Burn.
+///
+/// # Example
+///
+/// ```
+/// # #[cfg(feature = "flex")] {
+/// use burn::tensor::{Device, Distribution, Tensor};
+/// use burn_sab::SabLstmConfig;
+///
+/// let device = Device::flex();
+/// let layer = SabLstmConfig::new(10, 16, true).with_k_top(5).with_k_att(2).init(&device);
+/// let x = Tensor::<3>::random([4, 20, 10], Distribution::Default, &device);
+///
+/// let (hidden, state) = layer.forward(x.clone(), None);
+/// assert_eq!(hidden.dims(), [4, 20, 16]);
+/// assert_eq!(state.hidden.dims(), [4, 16]);
+/// assert_eq!(state.num_slots(), 11);                // the initial state, and one every two steps
+///
+/// // The next chunk of the same sequences, and a step after it.
+/// let (_, state) = layer.forward(x.clone(), Some(state));
+/// let (hidden, state) = layer.step(Tensor::zeros([4, 10], &device), Some(state));
+/// assert_eq!(hidden.dims(), [4, 16]);
+/// assert_eq!(state.step, 41);
+///
+/// // Which slots were retrieved at the last step, best first.
+/// let output = layer.forward_at(x, &[19], None);
+/// assert_eq!(output.slots.dims(), [4, 1, 5]);
+/// # }
+/// ```
+///
+/// Training differs in the device alone: `Device::flex().autodiff()`.
+///
+/// Source: Ke et al., NeurIPS 2018, [arXiv 1809.03702](https://arxiv.org/abs/1809.03702).
 #[derive(Module, Debug)]
 #[module(custom_display)]
 pub struct SabLstm {
