@@ -25,7 +25,7 @@ const KEY: i16 = 4095;
 const FEWEST_UNITS: i32 = 512;
 
 /// Slots from which the bounds are cheaper than all exact scores.
-pub const FEWEST: usize = 384;
+pub const FEWEST: usize = 768;
 
 /// Candidates that are scored exactly, at most, as a share of all slots. Where more remain, for example among
 /// many nearly equal keys, scoring all slots is cheaper.
@@ -318,20 +318,25 @@ fn products_avx2(
     cast([0, 1].map(|k| avx2._mm256_add_epi32(even[k], odd[k])))
 }
 
+/// Whether a bound excludes a slot. NaN never does.
+#[inline(always)]
+fn is_below<T: Float>(bound: T, floor: T) -> bool {
+    bound < floor
+}
+
 /// Lists the slots, of `len`, whose upper bound is not below `floor`. Stops when less than a block of room is
 /// left. Returns their number.
 #[inline(always)]
 fn candidates<T: Float>(upper: &[[T; BLOCK]], len: usize, floor: T, list: &mut [u32]) -> usize {
     let mut found = 0;
     for (index, block) in upper.iter().enumerate() {
-        // Not `bound >= floor`: a slot without bounds is a candidate.
-        if block.iter().fold(false, |any, &bound| any | !(bound < floor)) {
+        if block.iter().fold(false, |any, &bound| any | !is_below(bound, floor)) {
             if found + BLOCK > list.len() {
                 break;
             }
             for (slot, &bound) in (index * BLOCK..len).zip(block) {
                 list[found] = slot as u32;
-                found += usize::from(!(bound < floor));
+                found += usize::from(!is_below(bound, floor));
             }
         }
     }
@@ -342,11 +347,15 @@ fn candidates<T: Float>(upper: &[[T; BLOCK]], len: usize, floor: T, list: &mut [
 #[inline(always)]
 fn exact<T: Float>(query: &[T], keys: [&[T]; ABREAST]) -> [T; ABREAST] {
     let half = query.len() / 2;
+    // Slices of one length, so that the loop needs no bounds checks.
+    let (first, second) = (&query[..half], &query[half..2 * half]);
+    let first_keys = keys.map(|key| &key[..half]);
+    let second_keys = keys.map(|key| &key[half..2 * half]);
     let (mut sums, mut more) = ([T::ZERO; ABREAST], [T::ZERO; ABREAST]);
     for a in 0..half {
         for k in 0..ABREAST {
-            sums[k] += query[a] * keys[k][a];
-            more[k] += query[half + a] * keys[k][half + a];
+            sums[k] += first[a] * first_keys[k][a];
+            more[k] += second[a] * second_keys[k][a];
         }
     }
     for k in 0..ABREAST {
@@ -428,17 +437,17 @@ mod tests {
     fn agrees_with_plain<T: Float + Into<f64>>() {
         let bits = |scores: &[T]| -> Vec<u64> {
             let bits = |score: &T| (*score).into().to_bits();
-            scores.iter().map(|x| if *x == *x { bits(x) } else { 0 }).collect()
+            scores.iter().map(|x| if x.partial_cmp(x).is_some() { bits(x) } else { 0 }).collect()
         };
         let mut next = numbers();
         for width in [1, 3, 64, 129] {
             for (kind, key) in KEYS.into_iter().enumerate() {
                 let mut coarse = Coarse::new(2, width).expect("a small width");
-                coarse.reserve(700);
+                coarse.reserve(1100);
                 let mut keys = Vec::new();
                 // The second time the row begins anew.
                 for _ in 0..2 {
-                    keys = (0..700 * width)
+                    keys = (0..1100 * width)
                         .map(|at| T::from_f64(key(at / width, next())))
                         .collect::<Vec<_>>();
                     for (slot, key) in keys.chunks(width).enumerate() {
@@ -448,7 +457,7 @@ mod tests {
                 let picked = coarse.of_rows([None, Some((&coarse, 1))].into_iter());
                 for (asked, query) in QUERIES.into_iter().enumerate() {
                     let query: Vec<T> = (0..width).map(|a| T::from_f64(query(a, next()))).collect();
-                    for len in [FEWEST, 399, 600] {
+                    for len in [FEWEST, 783, 1000] {
                         for n in [1, 10, 16] {
                             let what = format!("A {width}, keys {kind}, query {asked}, {len}, {n}");
                             let (best, slots) = plain(&query, &keys, len, n);
