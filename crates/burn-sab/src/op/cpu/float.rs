@@ -32,8 +32,14 @@ pub trait Float:
 
     /// Freed memory that the next call reuses ([`Pooled`](super::pool::Pooled)).
     fn pool() -> &'static Mutex<Vec<Vec<Self>>>;
+    /// The distance from one to the next larger value.
+    const EPSILON: Self;
     /// Rounds to the nearest representable value.
     fn from_f64(x: f64) -> Self;
+    /// Rounds to the nearest representable value.
+    fn from_i32(x: i32) -> Self;
+    /// Rounds to the nearest integer, and clamps it; NaN gives zero.
+    fn to_i16(self) -> i16;
     /// The absolute value.
     fn abs(self) -> Self;
     /// The absolute value of `self` with the sign of `sign`.
@@ -54,6 +60,7 @@ macro_rules! float {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
             const NAN: Self = Self::NAN;
+            const EPSILON: Self = $float::EPSILON;
             const LARGEST_EXPONENT: Self = $high;
 
             fn pool() -> &'static Mutex<Vec<Vec<Self>>> {
@@ -64,6 +71,17 @@ macro_rules! float {
             #[inline(always)]
             fn from_f64(x: f64) -> Self {
                 x as Self
+            }
+
+            #[inline(always)]
+            fn from_i32(x: i32) -> Self {
+                x as Self
+            }
+
+            #[inline(always)]
+            fn to_i16(self) -> i16 {
+                // Not `round`, which is a library call without SSE4.1.
+                (self + (0.5 as Self).copysign(self)) as i16
             }
 
             #[inline(always)]

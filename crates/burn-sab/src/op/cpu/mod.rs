@@ -23,6 +23,7 @@
 //! | `schedule` | the steps at which slots are stored and truncation windows begin |
 //! | `cell` | the LSTM cell, forward and backward |
 //! | `score`, `score_backward` | queries, keys and scores, forward and backward |
+//! | `coarse` | bounds on dot scores, which exclude most slots |
 //! | `select`, `sparsify` | the highest scores, and the sparse weights computed from them |
 //! | `replay` | gates and cell states for the backward pass, saved or recomputed |
 //! | `slot_gradients`, `pairs` | gradients of slots; weight gradients as large products |
@@ -39,6 +40,7 @@
 mod backward;
 mod call;
 mod cell;
+mod coarse;
 mod float;
 mod forward;
 mod matrix;

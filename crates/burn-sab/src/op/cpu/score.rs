@@ -1,6 +1,7 @@
 //! The forward pass of the scores: queries, keys, and the ranking of slots by score.
 
 use super::call::Call;
+use super::coarse::{Coarse, FEWEST};
 use super::float::{Float, tanh};
 use super::matrix::{Matrix, MatrixMut, Target, multiply};
 use super::select::{BLOCK, beats, insert, resort, select};
@@ -122,6 +123,8 @@ pub struct Ranking<T> {
     best: usize,
     /// Slots of each row.
     lens: Vec<usize>,
+    /// Dot scores of many slots: bounds, for the same ranking with fewer operations.
+    coarse: Option<Coarse<T>>,
     /// The scores of one row.
     scores: Vec<[T; BLOCK]>,
     /// The `best` list of one row during its conversion into scores.
@@ -132,15 +135,17 @@ pub struct Ranking<T> {
 impl<T: Float> Ranking<T> {
     /// Creates a ranking with room for all slots of a call in `rows` rows.
     pub fn new(call: &Call<'_, T>, rows: usize) -> Self {
-        Self::with_ranks(call, rows, call.width)
+        Self::with_ranks(call, rows, call.width, call.schedule.total_slots())
     }
 
     /// Like [`Self::new`], for a stream, whose later calls add more slots.
     pub fn of_stream(call: &Call<'_, T>, rows: usize) -> Self {
-        Self::with_ranks(call, rows, call.options.ranks(usize::MAX))
+        Self::with_ranks(call, rows, call.options.ranks(usize::MAX), usize::MAX)
     }
 
-    fn with_ranks(call: &Call<'_, T>, rows: usize, ranks: usize) -> Self {
+    /// `slots` is the largest possible number of slots.
+    fn with_ranks(call: &Call<'_, T>, rows: usize, ranks: usize, slots: usize) -> Self {
+        let bounded = matches!(call.inputs.score, Score::Dot { .. }) && slots >= FEWEST;
         let additive = matches!(call.inputs.score, Score::Additive { .. });
         let best = if additive { ranks.saturating_add(1).min(MOST_LISTED) } else { 0 };
         let mut ranking = Self {
@@ -150,6 +155,7 @@ impl<T: Float> Ranking<T> {
             best_slots: vec![0; rows * best],
             best,
             lens: vec![0; rows],
+            coarse: if bounded { Coarse::new(rows, call.key_width()) } else { None },
             scores: vec![],
             list_scores: scratch(best),
             list_slots: vec![0; best],
@@ -193,6 +199,12 @@ impl<T: Float> Ranking<T> {
             best_slots: best_slots.concat(),
             best,
             lens,
+            coarse: self.coarse.as_ref().map(|coarse| {
+                coarse.of_rows(rows.iter().map(|row| {
+                    let (ranking, row) = (*row)?;
+                    Some((ranking.coarse.as_ref()?, row))
+                }))
+            }),
             scores: vec![[T::NAN; BLOCK]; blocks],
             list_scores: scratch(best),
             list_slots: vec![0; best],
@@ -232,6 +244,9 @@ impl<T: Float> Ranking<T> {
                 keys.resize(blocks * BLOCK * self.width, T::ZERO);
             }
             self.scores.resize(blocks, [T::NAN; BLOCK]);
+            if let Some(coarse) = &mut self.coarse {
+                coarse.reserve(blocks * BLOCK);
+            }
         }
     }
 
@@ -255,6 +270,9 @@ impl<T: Float> Ranking<T> {
     #[inline(always)]
     pub fn set(&mut self, row: usize, slot: usize, key: &[T]) {
         let (width, keys) = (self.width, &mut self.keys[row]);
+        if let Some(coarse) = &mut self.coarse {
+            coarse.set(row, slot, key);
+        }
         if self.best == 0 {
             let block = &mut keys[slot / BLOCK * width * BLOCK..][..width * BLOCK];
             // Indexed, because the bounds checks keep the compiler from a scatter instruction, which is
@@ -293,6 +311,11 @@ impl<T: Float> Ranking<T> {
         up_to_shift: bool,
         (best, slots): (&mut [T], &mut [u32]),
     ) {
+        if let Some(coarse) = &mut self.coarse
+            && coarse.rank((row, len), query, &mut *best, &mut *slots)
+        {
+            return;
+        }
         let keys = &self.keys[row];
         let scores = &mut self.scores[..len.div_ceil(BLOCK)];
         let blocks = keys.chunks_exact(self.width * BLOCK);
@@ -379,7 +402,7 @@ fn leave_unused<T: Float>(scores: &mut [[T; BLOCK]], len: usize) {
 
 /// The dot scores of a block of keys, `[A, BLOCK]`.
 #[inline(always)]
-fn dot_block<T: Float>(query: &[T], block: &[T]) -> [T; BLOCK] {
+pub fn dot_block<T: Float>(query: &[T], block: &[T]) -> [T; BLOCK] {
     let keys = block.as_chunks::<BLOCK>().0;
     let half = query.len() / 2;
     let (first, second) = (&query[..half], &query[half..2 * half]);

@@ -100,29 +100,52 @@ fn by_blocks<T: Float>(scores: &[[T; BLOCK]], best: &mut [T], slots: &mut [u32])
     true
 }
 
-/// Returns a lower bound on the best `n` scores. Of the maximum at each position over all blocks, the
-/// `n`-th largest is such a bound.
+/// Returns a lower bound on the best `n` scores.
 #[inline(always)]
 fn floor<T: Float>(scores: &[[T; BLOCK]], n: usize) -> T {
-    let mut tops = [T::from_f64(f64::NEG_INFINITY); BLOCK];
+    let mut tops = Tops::new();
     for block in scores {
-        for (top, score) in tops.iter_mut().zip(block) {
+        tops.include(block);
+    }
+    tops.floor(n)
+}
+
+/// The maximum at each position over some blocks of scores.
+pub struct Tops<T>([T; BLOCK]);
+
+impl<T: Float> Tops<T> {
+    /// Of no blocks.
+    #[inline(always)]
+    pub fn new() -> Self {
+        Self([T::from_f64(f64::NEG_INFINITY); BLOCK])
+    }
+
+    /// Includes a block. NaN has no effect.
+    #[inline(always)]
+    pub fn include(&mut self, block: &[T; BLOCK]) {
+        for (top, score) in self.0.iter_mut().zip(block) {
             *top = if *score > *top { *score } else { *top };
         }
     }
-    let mut larger = [0u32; BLOCK];
-    // A length that the compiler does not know: it would unroll a loop of known length instead of
-    // vectorising it.
-    for other in tops.iter().take(scores.as_flattened().len()) {
-        for (larger, top) in larger.iter_mut().zip(&tops) {
-            *larger += u32::from(*other > *top);
+
+    /// Returns a lower bound on the best `n` scores, at most [`BLOCK`]: the `n`-th largest of the maxima.
+    #[inline(always)]
+    pub fn floor(&self, n: usize) -> T {
+        let tops = &self.0;
+        let mut larger = [0u32; BLOCK];
+        // A length that the compiler does not know: it would unroll a loop of known length instead of
+        // vectorising it.
+        for other in tops.iter().take(std::hint::black_box(BLOCK)) {
+            for (larger, top) in larger.iter_mut().zip(tops) {
+                *larger += u32::from(*other > *top);
+            }
         }
+        let mut floor = T::from_f64(f64::INFINITY);
+        for (larger, top) in larger.iter().zip(tops) {
+            floor = if *larger < n as u32 && *top < floor { *top } else { floor };
+        }
+        floor
     }
-    let mut floor = T::from_f64(f64::INFINITY);
-    for (larger, top) in larger.iter().zip(&tops) {
-        floor = if *larger < n as u32 && *top < floor { *top } else { floor };
-    }
-    floor
 }
 
 /// Scores that may be among the best. Among equal scores the older slot comes first.
