@@ -86,7 +86,6 @@ impl<T: Float> Stream<T> {
 
     /// The ranking that has row `row`, and the row's place in it; `Some(None)` for a row without slots, `None` if
     /// not all slots have keys.
-    #[expect(clippy::option_option, reason = "collected into an option of the rows' rankings")]
     fn ranked(&self, row: usize) -> Option<Option<(&Ranking<T>, usize)>> {
         let (rows, len) = (tile_rows(self.batch()), self.lens[row]);
         if len == 0 {
