@@ -60,7 +60,7 @@ fn named(state: &SabLstmState) -> Named {
         ("hidden".to_owned(), numbers("hidden", &state.hidden)),
         ("cell".to_owned(), numbers("cell", &state.cell)),
         ("slots".to_owned(), state.slots().map_or(vec![], |slots| numbers("slots", &slots))),
-        ("step".to_owned(), vec![state.step as f64]),
+        ("steps".to_owned(), state.steps().into_iter().map(|step| step as f64).collect()),
     ]
 }
 
@@ -292,6 +292,98 @@ fn rows_are_copies() {
     }
 }
 
+/// Sessions of other ages, from `ages[row]` steps on, each of its own row of `x`.
+fn of_ages(layer: &SabLstm, x: &Tensor<3>, ages: &[usize]) -> Vec<SabLstmState> {
+    let session = |(row, age): (usize, &usize)| match age {
+        0 => {
+            let zeros = Tensor::zeros([1, HIDDEN], (&x.device(), x.dtype()));
+            SabLstmState::new(zeros.clone(), zeros)
+        }
+        _ => steps(layer, &rows_of(x, &[row]), 0..*age, None),
+    };
+    ages.iter().enumerate().map(session).collect()
+}
+
+/// The next `count` values of sessions of these ages, side by side.
+fn next_values(x: &Tensor<3>, ages: &[usize], count: usize) -> Tensor<3> {
+    let of_row = |(row, age): (usize, &usize)| rows_of(x, &[row]).narrow(1, *age, count);
+    Tensor::cat(ages.iter().enumerate().map(of_row).collect(), 0)
+}
+
+/// Sessions of different ages in one batch give what each gives alone, before and after they are split, stored and
+/// regrouped.
+#[test]
+fn ages_mix() {
+    let ages = [13, 0, 1, 27, 13, 6, 20, 2, 0];
+    for_all(|what, config, dtype, device| {
+        // In f32 a choice can hang on rounding.
+        if dtype == DType::F32 {
+            return;
+        }
+        for initial in [InitialSlot::None, InitialSlot::Hidden] {
+            let config = config.clone().with_initial_slot(initial);
+            let (layer, x) = served(&config, 50, dtype, device);
+            let sessions = of_ages(&layer, &x, &ages);
+            let together = SabLstmState::cat(&sessions).unwrap();
+            assert_eq!(together.steps(), ages);
+            let after = steps(&layer, &next_values(&x, &ages, 10), 0..10, Some(together.clone()));
+            assert_eq!(after.steps(), ages.map(|age| age + 10));
+            let json = serde_json::to_string(&after.clone().into_record()).unwrap();
+            let read: SabLstmStateRecord = serde_json::from_str(&json).unwrap();
+            let restored = SabLstmState::from_record(read, &x.device()).unwrap();
+            for (row, age) in ages.into_iter().enumerate() {
+                let alone = sessions[row].clone();
+                let alone = steps(&layer, &rows_of(&x, &[row]), age..age + 10, Some(alone));
+                let what = format!("{what}, {initial:?}, row {row}");
+                assert_close(&what, &named(&after.select(&[row])), &named(&alone), 1e-10);
+                assert_close(&what, &named(&restored.select(&[row])), &named(&alone), 1e-10);
+                let next =
+                    |state| steps(&layer, &rows_of(&x, &[row]), age + 10..age + 20, Some(state));
+                let want = named(&next(alone));
+                assert_close(&what, &named(&next(after.select(&[row]))), &want, 1e-10);
+                assert_close(&what, &named(&next(restored.select(&[row]))), &want, 1e-10);
+            }
+            // As one sequence.
+            let (_, whole) = layer.forward(next_values(&x, &ages, 10), Some(together));
+            assert_close(what, &named(&whole), &named(&after), 1e-10);
+        }
+    });
+}
+
+/// A stored batch of sessions of different ages goes on bit for bit, and so does one that is split and joined again.
+#[test]
+fn mixed_ages_are_stored_and_restored() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sessions.bpk");
+    let ages = [13, 4, 1, 27, 13, 6, 20, 2, 9];
+    for_all(|what, config, dtype, device| {
+        let (layer, x) = served(&config, 60, dtype, device);
+        let sessions = SabLstmState::cat(&of_ages(&layer, &x, &ages)).unwrap();
+        let x = next_values(&x, &ages, 30);
+        for before in [1, 8] {
+            let state = steps(&layer, &x, 0..before, Some(sessions.clone()));
+            let want = named(&steps(&layer, &x, before..30, Some(state.clone())));
+            let record = state.clone().into_record();
+            let read = serde_json::from_str(&serde_json::to_string(&record).unwrap()).unwrap();
+            assert_eq!(record, read);
+            let restored = SabLstmState::from_record(read, &x.device()).unwrap();
+            assert_eq!(restored.clone().into_record(), record, "{what}");
+            let got = steps(&layer, &x, before..30, Some(restored));
+            assert_close(what, &named(&got), &want, 0.0);
+            state.clone().save_file(&path).unwrap();
+            let loaded = SabLstmState::load_file(&path, &x.device()).unwrap();
+            assert_eq!(loaded.clone().into_record(), record, "{what}");
+            let got = steps(&layer, &x, before..30, Some(loaded));
+            assert_close(what, &named(&got), &want, 0.0);
+            let parts = state.split(&[1, 5, 3]);
+            assert_eq!(parts[0].steps(), [ages[0] + before]);
+            let joined = SabLstmState::cat(&parts).unwrap();
+            let got = steps(&layer, &x, before..30, Some(joined));
+            assert_close(what, &named(&got), &want, 0.0);
+        }
+    });
+}
+
 #[test]
 fn states_of_a_stack() {
     let folder = tempfile::tempdir().unwrap();
@@ -336,23 +428,10 @@ fn states_that_do_not_fit_are_named() {
     let (layer, x) = served(&config(), 20, DType::F64, device);
     let state = steps(&layer, &x, 0..10, None);
     assert_eq!(SabLstmState::cat(&[]).err(), Some(StateError::Empty));
-    let younger = steps(&layer, &x, 0..9, None);
-    let error = SabLstmState::cat(&[state.clone(), state.clone(), younger]).unwrap_err();
-    assert_eq!(error, StateError::Ages { other: 2, steps: [10, 9] });
-    assert!(error.to_string().contains("one by one"), "{error}");
-    let fewer = state.clone().with_slots(state.slots().unwrap().narrow(1, 0, 2));
-    let error = SabLstmState::cat(&[state.clone(), fewer]).unwrap_err();
-    assert_eq!(error, StateError::Slots { other: 1, slots: [6, 2], dropped: [0, 0] });
     let wider = SabLstmConfig::new(INPUT, HIDDEN + 1, true).init(device).valid();
     let x = Tensor::zeros([1, 10, INPUT], &x.device());
     let error = SabLstmState::cat(&[state.clone(), wider.forward(x, None).1]).unwrap_err();
     assert_eq!(error, StateError::Sizes { other: 1, sizes: [HIDDEN, HIDDEN + 1] });
-    // A budget dropped as many slots as the other state never stored.
-    let budget = config().with_slot_budget(Some(2)).with_initial_slot(InitialSlot::None);
-    let (thinned, x) = served(&budget, 20, DType::F64, device);
-    let thinned = steps(&thinned, &x, 0..10, None);
-    let kept = state.clone().with_slots(state.slots().unwrap().narrow(1, 0, thinned.num_slots()));
-    assert!(matches!(SabLstmState::cat(&[kept, thinned]), Err(StateError::Slots { .. })));
 }
 
 #[rstest::rstest]
@@ -406,6 +485,8 @@ fn damaged_records_are_refused() {
     assert!(hidden.contains("expected floating-point"), "{hidden}");
     let step = message(&|json| json["step"] = u64::MAX.into());
     assert!(step.contains("too large"), "{step}");
+    let rows = message(&|json| json["rows"] = serde_json::json!([]));
+    assert!(rows.starts_with("rows are 0, of at most 0 steps"), "{rows}");
 
     let path = folder.path().join("none.bpk");
     let load = |path: &Path| SabLstmState::load_file(path, &x.device()).unwrap_err();

@@ -8,7 +8,7 @@ use burn::nn::LayerNorm;
 use burn::tensor::{DType, Device, Distribution, Tensor};
 use burn_sab::{
     ConfigError, InitialSlot, MemoryLayers, SabLstm, SabLstmConfig, SabLstmStack,
-    SabLstmStackConfig, SabLstmStackState, SabLstmState,
+    SabLstmStackConfig, SabLstmStackState, SabLstmState, Segments,
 };
 use common::{Cast, assert_close, cpu_devices, gradient, normal, numbers};
 use rand_chacha::ChaCha8Rng;
@@ -336,5 +336,116 @@ fn gradient_reaches_every_parameter() {
             let sums = [sum(&layer.forward.weight_ih), sum(&layer.forward.weight_hh)];
             assert!(sums.iter().all(|sum| *sum > 0.0), "layer {index}: {sums:?}");
         }
+    }
+}
+
+/// A loss over outputs and last cells, which padding does not enter, and what a call gives and its gradients, by name.
+fn of_padded(
+    run: &dyn Fn(Tensor<3>, &[usize]) -> (Tensor<3>, Vec<SabLstmState>),
+    weights: &Tensor<2>,
+    x: &Tensor<3>,
+    lengths: &[usize],
+) -> (Tensor<3>, Vec<Vec<f64>>, [Vec<f64>; 2]) {
+    let x = x.clone().require_grad();
+    let (y, states) = run(x.clone(), lengths);
+    let last = states.iter().map(|state| state.cell.clone().sum());
+    let loss = last.fold(y.clone().powi_scalar(2).sum(), |sum, cell| sum + cell);
+    let grads = loss.backward();
+    let cells = states.iter().map(|state| numbers("cell", &state.cell)).collect();
+    (y, cells, [gradient("x", &x, &grads), gradient("w", weights, &grads)])
+}
+
+/// Rows of different lengths give what each gives alone: values, states and gradients.
+fn assert_rows_are_alone(
+    what: &str,
+    run: &dyn Fn(Tensor<3>, &[usize]) -> (Tensor<3>, Vec<SabLstmState>),
+    weights: &Tensor<2>,
+    x: &Tensor<3>,
+    lengths: &[usize],
+) {
+    let [_, time, _] = x.dims();
+    let (y, cells, [of_x, of_weights]) = of_padded(run, weights, x, lengths);
+    let named = |values: &[f64]| vec![(what.to_owned(), values.to_vec())];
+    let mut sum = vec![0.0; of_weights.len()];
+    for (row, length) in lengths.iter().enumerate() {
+        let alone = x.clone().narrow(0, row, 1).narrow(1, 0, *length);
+        let (want, want_cells, [of_alone, of_weights]) =
+            of_padded(run, weights, &alone, &[*length]);
+        let y = y.clone().narrow(0, row, 1);
+        let got = numbers("y", &y.clone().narrow(1, 0, *length));
+        assert_close(what, &named(&got), &named(&numbers("y", &want)), 1e-10);
+        if *length < time {
+            let padding = numbers("y", &y.narrow(1, *length, time - length));
+            assert!(padding.iter().all(|y| *y == 0.0), "{what}: outputs at padding");
+        }
+        for (cells, want) in cells.iter().zip(&want_cells) {
+            let got = &cells[row * HIDDEN..(row + 1) * HIDDEN];
+            assert_close(what, &named(got), &named(want), 1e-10);
+        }
+        let of_row = &of_x[row * time * INPUT..(row + 1) * time * INPUT];
+        let (steps, padding) = of_row.split_at(length * INPUT);
+        assert_close(what, &named(steps), &named(&of_alone), 1e-10);
+        assert!(padding.iter().all(|grad| *grad == 0.0), "{what}: gradient at padding");
+        for (sum, grad) in sum.iter_mut().zip(of_weights) {
+            *sum += grad;
+        }
+    }
+    assert!(sum.iter().any(|grad| *grad != 0.0));
+    assert_close(what, &named(&of_weights), &named(&sum), 1e-10);
+}
+
+#[rstest::rstest]
+fn rows_of_different_lengths(
+    #[values(false, true)] bidirectional: bool,
+    #[values(false, true)] layer_norm: bool,
+    #[values(false, true)] residual: bool,
+) {
+    for device in cpu_devices() {
+        let config = config()
+            .with_bidirectional(bidirectional)
+            .with_layer_norm(layer_norm)
+            .with_residual(residual);
+        let stack = init(&config, &device);
+        let run = |x, lengths: &[usize]| {
+            let (y, state) = stack.forward_padded(x, lengths, None);
+            (y, state.layers)
+        };
+        let weights = stack.layers[0].forward.weight_hh.val();
+        let x = input(true, 4, 9, &device);
+        assert_rows_are_alone(&config.to_string(), &run, &weights, &x, &[9, 4, 1, 6]);
+    }
+}
+
+#[test]
+fn rows_of_different_lengths_in_both_directions() {
+    for device in cpu_devices() {
+        device.seed(5);
+        let layer = layer().init_bidirectional(&device).map(&mut Cast(DType::F64));
+        let run = |x, lengths: &[usize]| {
+            let (y, states) = layer.forward_padded(x, lengths, None);
+            (y, states.to_vec())
+        };
+        for weights in [layer.forward.weight_hh.val(), layer.reverse.weight_hh.val()] {
+            let x = input(true, 4, 9, &device);
+            assert_rows_are_alone("both directions", &run, &weights, &x, &[9, 4, 1, 6]);
+        }
+    }
+}
+
+/// A reset is one in every layer.
+#[test]
+fn resets_go_through_all_layers() {
+    for device in cpu_devices() {
+        let stack = init(&config(), &device);
+        let x = input(true, 2, 9, &device);
+        let segments = Segments::new(2, 9).with_resets(&[vec![5], vec![]]).unwrap();
+        let (y, state) = stack.forward_segments(x.clone(), &segments, None);
+        assert!(state.layers.iter().all(|state| state.steps() == [4, 9]));
+        let (after, _) = stack.forward(x.clone().narrow(0, 0, 1).narrow(1, 5, 4), None);
+        let (other, _) = stack.forward(x.narrow(0, 1, 1), None);
+        let named = |y: &Tensor<3>| vec![("y".to_owned(), numbers("y", y))];
+        let got = y.clone().narrow(0, 0, 1).narrow(1, 5, 4);
+        assert_close("after the reset", &named(&got), &named(&after), 1e-10);
+        assert_close("the other row", &named(&y.narrow(0, 1, 1)), &named(&other), 1e-10);
     }
 }

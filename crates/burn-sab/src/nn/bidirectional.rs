@@ -80,6 +80,26 @@ impl SabBiLstm {
         (Tensor::cat(vec![ahead, back], 2), [forward, reverse])
     }
 
+    /// As [`forward`](Self::forward), for rows of different lengths, each from 0 to T. Padding has no effect, and
+    /// hidden states there are zero. The reverse direction of a row begins at the row's own end. See
+    /// [`SabLstm::forward_padded`].
+    ///
+    /// # Panics
+    ///
+    /// If an input does not fit the layers, or a length the batch.
+    #[track_caller]
+    pub fn forward_padded(
+        &self,
+        x: Tensor<3>,
+        lengths: &[usize],
+        states: Option<[SabLstmState; 2]>,
+    ) -> (Tensor<3>, [SabLstmState; 2]) {
+        let [forward, reverse] = states.map_or([None, None], |states| states.map(Some));
+        let (ahead, forward) = self.forward.forward_padded(x.clone(), lengths, forward);
+        let (back, reverse) = self.reverse.forward_padded(x, lengths, reverse);
+        (Tensor::cat(vec![ahead, back], 2), [forward, reverse])
+    }
+
     /// As [`forward`](Self::forward), but gives the hidden states at `steps` only: positions in `x`, 0-based and
     /// rising. See [`SabLstm::forward_at`].
     ///

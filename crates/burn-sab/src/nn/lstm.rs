@@ -200,8 +200,7 @@ impl SabLstm {
     pub fn step(&self, x: Tensor<2>, state: Option<SabLstmState>) -> (Tensor<2>, SabLstmState) {
         self.refuse_tracked(&x, state.as_ref());
         let cell = self.cell();
-        let ragged = state.as_ref().is_some_and(SabLstmState::is_ragged);
-        if ragged || !cell.is_standard() || self.settings.strategy == Strategy::Reference {
+        if !cell.is_standard() || self.settings.strategy == Strategy::Reference {
             let (_, _, state) = self.run(x.unsqueeze_dim(1), state, Readout::All, false);
             return (state.hidden.clone(), state);
         }
@@ -209,6 +208,10 @@ impl SabLstm {
         let mut state = self.within_budget(expect(self.checked(&x, state)).valid());
         if x.dims()[0] == 0 {
             return (state.hidden.clone(), state.after(1));
+        }
+        if state.is_ragged() {
+            let state = self.within_budget(self.step_ragged(x, state));
+            return (state.hidden.clone(), state);
         }
         let options = self.options(state.step, Readout::All, false);
         // Slots in another form than a kernel's come back as the tensors that they went in as.

@@ -10,7 +10,7 @@ use burn_pack::{Reader, Scalar, Writer};
 use serde::{Deserialize, Serialize};
 
 use super::budget::Origins;
-use super::state::SabLstmState;
+use super::state::{RowState, SabLstmState};
 use crate::op::{SlotKeys, SlotMemory};
 
 /// A [`SabLstmState`] as data: cell and hidden state, slots, their keys and their names under a budget, and the
@@ -28,8 +28,20 @@ pub struct SabLstmStateRecord {
     keys: Option<SlotKeys>,
     /// The names of the slots, once a budget has dropped some.
     origins: Option<OriginsRecord>,
-    /// Steps processed so far.
+    /// Steps processed so far; of rows that differ, the most.
     step: usize,
+    /// What each row has, where they differ.
+    #[serde(default)]
+    rows: Option<Vec<RowRecord>>,
+}
+
+/// [`RowState`] as data.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct RowRecord {
+    step: usize,
+    /// The row's slots: the last so many of M.
+    slots: usize,
+    origins: Option<OriginsRecord>,
 }
 
 /// [`Origins`] as data.
@@ -43,16 +55,22 @@ struct OriginsRecord {
 impl SabLstmState {
     /// The state as data. Waits for the device.
     pub fn into_record(self) -> SabLstmStateRecord {
+        let rows = self.rows.as_ref().map(|rows| {
+            let row = |row: &RowState| RowRecord {
+                step: row.step,
+                slots: row.slots.len(),
+                origins: row.origins.clone().map(OriginsRecord::new),
+            };
+            rows.iter().map(row).collect()
+        });
         SabLstmStateRecord {
             slots: self.memory.slots().or_else(|| self.slots().map(Tensor::into_data)),
             keys: self.memory.keys(),
             cell: self.cell.into_data(),
             hidden: self.hidden.into_data(),
-            origins: self.origins.map(|origins| OriginsRecord {
-                stored: origins.stored,
-                kept: origins.kept.into_data(),
-            }),
+            origins: self.origins.map(OriginsRecord::new),
             step: self.step,
+            rows,
         }
     }
 
@@ -64,10 +82,15 @@ impl SabLstmState {
     /// If the parts of the record do not fit each other.
     pub fn from_record(record: SabLstmStateRecord, device: &Device) -> Result<Self, RecordError> {
         record.check()?;
-        let SabLstmStateRecord { cell, hidden, slots, keys, origins, step } = record;
+        let SabLstmStateRecord { cell, hidden, slots, keys, origins, step, rows } = record;
         let options = (device, hidden.dtype());
+        let count = slots.as_ref().map_or(0, second);
+        let counts = match &rows {
+            None => vec![count; hidden.shape()[0]],
+            Some(rows) => rows.iter().map(|row| row.slots).collect(),
+        };
         let (slots, memory) = match (slots, keys) {
-            (Some(slots), Some(keys)) => (vec![], SlotMemory::recorded(slots, keys)),
+            (Some(slots), Some(keys)) => (vec![], SlotMemory::recorded(slots, keys, counts)),
             (slots, _) => {
                 let slots = slots.map(|slots| Tensor::from_data(slots, options));
                 (slots.into_iter().collect(), SlotMemory::default())
@@ -78,12 +101,16 @@ impl SabLstmState {
             hidden: Tensor::from_data(hidden, options),
             slots,
             memory,
-            origins: origins.map(|origins| Origins {
-                kept: Tensor::from_data(origins.kept, device),
-                stored: origins.stored,
-            }),
+            origins: origins.map(|origins| origins.on(device)),
             step,
-            rows: None,
+            rows: rows.map(|rows| {
+                let row = |row: RowRecord| RowState {
+                    step: row.step,
+                    slots: count - row.slots..count,
+                    origins: row.origins.map(|origins| origins.on(device)),
+                };
+                rows.into_iter().map(row).collect()
+            }),
         })
     }
 
@@ -128,7 +155,6 @@ impl SabLstmStateRecord {
             return Err(invalid(format!("step = {}: too large a number", self.step)));
         }
         fits("cell", &self.cell, &[rows, hidden], float)?;
-        let second = |data: &TensorData| data.shape().as_slice().get(1).copied().unwrap_or(0);
         let count = self.slots.as_ref().map_or(0, second);
         if let Some(slots) = &self.slots {
             fits("slots", slots, &[rows, count.max(1), hidden], float)?;
@@ -137,20 +163,31 @@ impl SabLstmStateRecord {
             let size = keys.values.shape().as_slice().get(2).copied().unwrap_or(0);
             fits("keys", &keys.values, &[rows, count.max(1), size.max(1)], float)?;
         }
-        if let Some(OriginsRecord { kept, stored }) = &self.origins {
-            let width = second(kept);
-            fits("origins", kept, &[rows, width.clamp(1, count.max(1))], kept.dtype())?;
-            let names = 0..isize::try_from(*stored).unwrap_or(0) as i64;
-            let valid =
-                kept.dtype().is_int() && kept.iter::<i64>().all(|name| names.contains(&name));
-            if width > count || *stored < width || !valid {
-                return Err(invalid(format!(
-                    "origins name {width} of {count} slots by numbers of {:?}, and {stored} were stored: they have                      to be whole numbers from 0 to {stored}",
-                    kept.dtype()
-                )));
-            }
+        if let Some(origins) = &self.origins {
+            origins.check([rows, count])?;
         }
-        Ok(())
+        self.check_rows([rows, count])
+    }
+
+    /// # Errors
+    ///
+    /// If what rows have does not fit this number of rows and slots.
+    fn check_rows(&self, [batch, count]: [usize; 2]) -> Result<(), RecordError> {
+        let Some(rows) = &self.rows else { return Ok(()) };
+        let most = |of: fn(&RowRecord) -> usize| rows.iter().map(of).max();
+        let found = (rows.len(), most(|row| row.step), most(|row| row.slots));
+        if found != (batch, Some(self.step), Some(count)) || self.origins.is_some() {
+            let [steps, slots] = [found.1, found.2].map(Option::unwrap_or_default);
+            return Err(invalid(format!(
+                "rows are {}, of at most {steps} steps and {slots} slots, expected {batch}, of at most {} steps and \
+                 {count} slots, with origins of their own",
+                found.0, self.step
+            )));
+        }
+        rows.iter().try_for_each(|row| match &row.origins {
+            None => Ok(()),
+            Some(origins) => origins.check([1, row.slots]),
+        })
     }
 
     /// Adds the parts to a file, under names that begin with `prefix`.
@@ -168,11 +205,21 @@ impl SabLstmStateRecord {
             tensor("keys", values);
             numbers.push(("parameters", parameters));
         }
-        if let Some(OriginsRecord { kept, stored }) = self.origins {
-            tensor("origins", kept);
-            numbers.push(("stored", stored as u64));
+        if let Some(rows) = &self.rows {
+            numbers.push(("rows", rows.len() as u64));
         }
         pack.numbers.extend(numbers.into_iter().map(|(name, n)| (format!("{prefix}{name}"), n)));
+        if let Some(origins) = self.origins {
+            origins.pack(prefix, pack);
+        }
+        for (index, row) in self.rows.into_iter().flatten().enumerate() {
+            let prefix = format!("{prefix}row.{index}.");
+            pack.set_count(&format!("{prefix}step"), row.step);
+            pack.set_count(&format!("{prefix}slots"), row.slots);
+            if let Some(origins) = row.origins {
+                origins.pack(&prefix, pack);
+            }
+        }
     }
 
     /// Takes the parts whose names begin with `prefix` from a file.
@@ -182,7 +229,17 @@ impl SabLstmStateRecord {
     /// If one is missing.
     pub(super) fn unpack(prefix: &str, pack: &mut Pack) -> Result<Self, RecordError> {
         let keys = pack.tensors.remove(&format!("{prefix}keys"));
-        let kept = pack.tensors.remove(&format!("{prefix}origins"));
+        let rows = pack.numbers.remove(&format!("{prefix}rows"));
+        let row = |index: u64| {
+            let prefix = format!("{prefix}row.{index}.");
+            Ok(RowRecord {
+                step: pack.count(&format!("{prefix}step"))?,
+                slots: pack.count(&format!("{prefix}slots"))?,
+                origins: OriginsRecord::unpack(&prefix, pack)?,
+            })
+        };
+        // As many as there are: a damaged number ends at the first row that is missing.
+        let rows = rows.map(|rows| (0..rows).map(row).collect::<Result<_, RecordError>>());
         Ok(Self {
             slots: pack.tensors.remove(&format!("{prefix}slots")),
             cell: pack.tensor(&format!("{prefix}cell"))?,
@@ -194,14 +251,49 @@ impl SabLstmStateRecord {
                     parameters: pack.number(&format!("{prefix}parameters"))?,
                 }),
             },
-            origins: match kept {
-                None => None,
-                Some(kept) => {
-                    Some(OriginsRecord { kept, stored: pack.count(&format!("{prefix}stored"))? })
-                }
-            },
+            origins: OriginsRecord::unpack(prefix, pack)?,
             step: pack.count(&format!("{prefix}step"))?,
+            rows: rows.transpose()?,
         })
+    }
+}
+
+impl OriginsRecord {
+    fn new(origins: Origins) -> Self {
+        Self { kept: origins.kept.into_data(), stored: origins.stored }
+    }
+
+    fn on(self, device: &Device) -> Origins {
+        Origins { kept: Tensor::from_data(self.kept, device), stored: self.stored }
+    }
+
+    /// # Errors
+    ///
+    /// If these do not name slots of a memory of this number of rows and slots.
+    fn check(&self, [rows, count]: [usize; 2]) -> Result<(), RecordError> {
+        let Self { kept, stored } = self;
+        let width = second(kept);
+        fits("origins", kept, &[rows, width.clamp(1, count.max(1))], kept.dtype())?;
+        let names = 0..isize::try_from(*stored).unwrap_or(0) as i64;
+        let valid = kept.dtype().is_int() && kept.iter::<i64>().all(|name| names.contains(&name));
+        if width > count || *stored < width || !valid {
+            return Err(invalid(format!(
+                "origins name {width} of {count} slots by numbers of {:?}, and {stored} were stored: they have to be \
+                 whole numbers from 0 to {stored}",
+                kept.dtype()
+            )));
+        }
+        Ok(())
+    }
+
+    fn pack(self, prefix: &str, pack: &mut Pack) {
+        pack.tensors.insert(format!("{prefix}origins"), self.kept);
+        pack.set_count(&format!("{prefix}stored"), self.stored);
+    }
+
+    fn unpack(prefix: &str, pack: &mut Pack) -> Result<Option<Self>, RecordError> {
+        let Some(kept) = pack.tensors.remove(&format!("{prefix}origins")) else { return Ok(None) };
+        Ok(Some(Self { kept, stored: pack.count(&format!("{prefix}stored"))? }))
     }
 }
 
@@ -271,6 +363,11 @@ impl Pack {
 /// Of a record that does not hold a state.
 pub(super) fn invalid(message: String) -> RecordError {
     RecordError::Validation(message)
+}
+
+/// The size of the second dimension.
+fn second(data: &TensorData) -> usize {
+    data.shape().as_slice().get(1).copied().unwrap_or(0)
 }
 
 fn missing(name: &str) -> RecordError {

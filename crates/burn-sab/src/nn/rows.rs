@@ -1,10 +1,11 @@
 //! Rows of a carried state: sessions that are batched into one call and split again.
 
+use burn::tensor::ops::PadMode;
 use burn::tensor::{Device, Int, Tensor};
 use thiserror::Error;
 
 use super::budget::Origins;
-use super::state::SabLstmState;
+use super::state::{RowState, SabLstmState};
 use crate::op::SlotMemory;
 
 /// States that cannot be rows of one batch.
@@ -14,18 +15,6 @@ pub enum StateError {
     /// No state at all.
     #[error("no states: a batch has at least one")]
     Empty,
-    /// States of different ages. The steps at which slots are stored and windows begin count from a state's
-    /// start, and the rows of a batch share them.
-    #[error(
-        "states 0 and {other} have processed {steps:?} steps: the rows of a batch have to be of one age. Batch \
-         sessions of one age together, or step them one by one"
-    )]
-    Ages {
-        /// Index of the state that differs from the first.
-        other: usize,
-        /// Steps of the first and of the other state.
-        steps: [usize; 2],
-    },
     /// States with other numbers of hidden units.
     #[error("states 0 and {other} have {sizes:?} hidden units: they come from other layers")]
     Sizes {
@@ -33,19 +22,6 @@ pub enum StateError {
         other: usize,
         /// H of the first and of the other state.
         sizes: [usize; 2],
-    },
-    /// States of one age with other numbers of slots, or with slots that a budget dropped.
-    #[error(
-        "states 0 and {other} have {slots:?} slots and have dropped {dropped:?}: they come from other settings of \
-         the memory"
-    )]
-    Slots {
-        /// Index of the state that differs from the first.
-        other: usize,
-        /// Slots of the first and of the other state.
-        slots: [usize; 2],
-        /// Slots that each has dropped.
-        dropped: [usize; 2],
     },
 }
 
@@ -72,15 +48,15 @@ impl SabLstmState {
         let of_matrix = |tensor: &Tensor<2>| tensor.clone().select(0, indices.clone());
         let of_slots = |tensor: &Tensor<3>| tensor.clone().select(0, indices.clone());
         let of_origins = |origins: Origins| origins.map(|kept| kept.select(0, indices.clone()));
-        Self {
-            cell: of_matrix(&self.cell),
-            hidden: of_matrix(&self.hidden),
-            slots: self.slots.iter().map(of_slots).collect(),
-            memory: self.memory.select(rows),
-            origins: self.origins.clone().map(of_origins),
-            step: self.step,
-            rows: None,
+        let (cell, hidden) = (of_matrix(&self.cell), of_matrix(&self.hidden));
+        let slots = self.slots.iter().map(of_slots).collect();
+        let memory = self.memory.select(rows);
+        if let Some(all) = &self.rows {
+            let rows = rows.iter().map(|row| all[*row].clone()).collect();
+            return Self::of_ragged(cell, hidden, slots, memory, rows);
         }
+        let origins = self.origins.clone().map(of_origins);
+        Self { cell, hidden, slots, memory, origins, step: self.step, rows: None }
     }
 
     /// Consecutive parts of these numbers of rows; the inverse of [`cat`](Self::cat).
@@ -108,9 +84,12 @@ impl SabLstmState {
     /// All rows of `states`, in their order, as one batch. Slots, their names under a budget, and keys go along,
     /// and so does gradient.
     ///
+    /// The states can be of different ages: each row goes on from its own step and slots
+    /// ([`steps`](Self::steps), [`slot_counts`](Self::slot_counts)).
+    ///
     /// # Errors
     ///
-    /// If there is no state, or if the states differ in age, in hidden units or in the number of slots.
+    /// If there is no state, or if the states differ in hidden units.
     ///
     /// # Panics
     ///
@@ -118,45 +97,60 @@ impl SabLstmState {
     pub fn cat(states: &[Self]) -> Result<Self, StateError> {
         let first = states.first().ok_or(StateError::Empty)?;
         for (other, state) in states.iter().enumerate().skip(1) {
-            let pair = |of: fn(&Self) -> usize| [of(first), of(state)];
-            let differ = |pair: [usize; 2]| pair[0] != pair[1];
-            let (sizes, steps) = (pair(|state| state.hidden.dims()[1]), pair(|state| state.step));
-            let (slots, dropped) = (pair(Self::num_slots), pair(Self::dropped));
-            if differ(sizes) {
+            let sizes = [first, state].map(|state| state.hidden.dims()[1]);
+            if sizes[0] != sizes[1] {
                 return Err(StateError::Sizes { other, sizes });
             }
-            if differ(steps) {
-                return Err(StateError::Ages { other, steps });
-            }
-            if differ(slots) || differ(dropped) {
-                return Err(StateError::Slots { other, slots, dropped });
-            }
         }
-        let join = |of: fn(&Self) -> &Tensor<2>| {
-            Tensor::cat(states.iter().map(|state| of(state).clone()).collect(), 0)
-        };
-        let memories: Vec<SlotMemory> = states.iter().map(|state| state.memory.clone()).collect();
-        let origins: Vec<&Origins> = states.iter().filter_map(|s| s.origins.as_ref()).collect();
-        let batch = Self {
-            cell: join(|state| &state.cell),
-            hidden: join(|state| &state.hidden),
-            slots: vec![],
-            memory: SlotMemory::cat(&memories).unwrap_or_default(),
-            origins: (!origins.is_empty()).then(|| Origins::cat(&origins, first.num_slots())),
-            step: first.step,
-            rows: None,
-        };
-        if first.num_slots() == 0 || !batch.memory.is_empty() {
-            return Ok(batch);
-        }
-        // No common form of a kernel: the next call computes the keys.
-        let slots = states.iter().filter_map(Self::slots).collect();
-        Ok(Self { slots: vec![Tensor::cat(slots, 0)], ..batch })
+        Ok(cat_states(states))
     }
 
-    /// The number of slots that a budget dropped in each row.
-    fn dropped(&self) -> usize {
-        self.origins.as_ref().map_or(0, Origins::dropped)
+    /// Step, number of slots, and how many a budget dropped, if rows are alike.
+    fn extent(&self) -> Option<[usize; 3]> {
+        let dropped = self.origins.as_ref().map_or(0, Origins::dropped);
+        (!self.is_ragged()).then(|| [self.step, self.num_slots(), dropped])
+    }
+}
+
+/// All rows of states, at least one, of one layer.
+pub(super) fn cat_states(states: &[SabLstmState]) -> SabLstmState {
+    let first = &states[0];
+    let join = |of: fn(&SabLstmState) -> &Tensor<2>| {
+        Tensor::cat(states.iter().map(|state| of(state).clone()).collect(), 0)
+    };
+    let (cell, hidden) = (join(|state| &state.cell), join(|state| &state.hidden));
+    let memories: Vec<SlotMemory> = states.iter().map(|state| state.memory.clone()).collect();
+    let memory = SlotMemory::cat(&memories).unwrap_or_default();
+    // No common form of a kernel: the next call computes the keys.
+    let most = states.iter().map(SabLstmState::num_slots).max().unwrap_or(0);
+    let slots = if memory.is_empty() && most > 0 {
+        vec![Tensor::cat(states.iter().map(|state| padded_slots(state, most)).collect(), 0)]
+    } else {
+        vec![]
+    };
+    let extent = first.extent();
+    if extent.is_some() && states.iter().all(|state| state.extent() == extent) {
+        let origins: Vec<&Origins> = states.iter().filter_map(|s| s.origins.as_ref()).collect();
+        let origins = (!origins.is_empty()).then(|| Origins::cat(&origins, first.num_slots()));
+        return SabLstmState { cell, hidden, slots, memory, origins, step: first.step, rows: None };
+    }
+    let rows = states.iter().flat_map(SabLstmState::row_states);
+    let rows = rows.map(|row| RowState { slots: most - row.slots.len()..most, ..row });
+    SabLstmState::of_ragged(cell, hidden, slots, memory, rows.collect())
+}
+
+/// The slots of a state as the last of `[B, most, H]`, with zeros before them.
+fn padded_slots(state: &SabLstmState, most: usize) -> Tensor<3> {
+    let [batch, hidden] = state.hidden.dims();
+    match state.slots() {
+        None => {
+            let options = (&state.hidden.device(), state.hidden.dtype());
+            Tensor::zeros([batch, most, hidden], options)
+        }
+        Some(slots) => match most - slots.dims()[1] {
+            0 => slots,
+            missing => slots.pad([(missing, 0), (0, 0)], PadMode::Constant(0.0)),
+        },
     }
 }
 

@@ -4,14 +4,15 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use burn::tensor::ops::PadMode;
 use burn::tensor::{Bool, Int, Tensor, TensorData};
 
-use super::budget::{join_reminders, readout_of_part};
+use super::budget::{Origins, join_reminders, readout_of_part};
 use super::lstm::{SabLstm, SabLstmOutput, expect};
+use super::rows::cat_states;
 use super::state::{RowState, SabLstmState};
 use crate::op::{
-    self, InitialSlot, InputError, Readout, Reminders, Row, RowTable, SabOptions, Strategy,
+    self, InitialSlot, InputError, Readout, Reminders, Row, RowTable, SabOptions, SlotMemory,
+    Strategy,
 };
 
 /// Where the sequences of a batch lie in its rows: how many steps of each row count, and at which of them the row
@@ -257,21 +258,12 @@ impl SabLstm {
         }
         let outputs = expect(op::sab_sequence(inputs, &options));
         let carried = slots.as_ref().map_or(0, |slots| slots.dims()[1]);
-        let before = state.slot_counts();
-        let ends = rows.iter().zip(&before).map(|(row, before)| {
-            let table = RowTable::new(row, &options, carried);
-            let slots = match row.length {
-                // An initial slot is not stored before the first step.
-                0 => carried - before..carried,
-                _ => table.visible_at_end(),
-            };
-            RowState { step: table.step_at_end(), slots, origins: None }
-        });
         let state = SabLstmState::of_ragged(
             outputs.cell.clone(),
             outputs.last.clone(),
             slots.into_iter().chain(outputs.stored.clone()).collect(),
-            ends.collect(),
+            SlotMemory::default(),
+            ends_of_rows(&state.row_states(), &options, &rows, carried),
         );
         (outputs.hidden, outputs.reminders, state)
     }
@@ -291,7 +283,7 @@ impl SabLstm {
         let (mut hidden, mut reminded, mut states) = (Vec::new(), Vec::new(), Vec::new());
         for row in 0..batch {
             let x = x.clone().narrow(0, row, 1);
-            let mut state = state.row(row);
+            let mut state = state.select(&[row]);
             let (mut hidden_of_row, mut reminded_of_row) = (Vec::new(), Vec::new());
             for (part, reset) in segments.parts(row) {
                 if reset {
@@ -327,18 +319,92 @@ impl SabLstm {
                 .extend((!reminded_of_row.is_empty()).then(|| join_reminders(reminded_of_row, 1)));
         }
         let reminded = (!reminded.is_empty()).then(|| join_reminders(reminded, 0));
-        (Tensor::cat(hidden, 0), reminded, SabLstmState::of_rows(states))
+        (Tensor::cat(hidden, 0), reminded, cat_states(&states))
+    }
+
+    /// One step of rows that differ, `[B, 1, I]`, without gradient. Where no kernel covers them, each is stepped by
+    /// itself, and their slots are joined again.
+    #[track_caller]
+    pub(super) fn step_ragged(&self, x: Tensor<3>, mut state: SabLstmState) -> SabLstmState {
+        let batch = state.batch();
+        let begins = self.begin_with_a_slot(&state);
+        let (first, others): (Vec<_>, Vec<_>) = (0..batch).partition(|row| begins[*row]);
+        if state.memory.is_kernels() && !first.is_empty() && !others.is_empty() {
+            // The kernel's form of the others has no place for the slot that these begin with.
+            return self.step_apart(&x, &state, &[first, others]);
+        }
+        let in_memory = state.memory.is_kernels();
+        let (slots, counts) =
+            if in_memory { (None, state.slot_counts()) } else { self.slots_of_rows(&state) };
+        let rows = state.steps().into_iter().zip(counts);
+        let rows = rows.map(|(first_step, carried)| Row {
+            first_step,
+            carried,
+            length: 1,
+            resets: vec![],
+        });
+        let rows: Arc<[Row]> = rows.collect();
+        let options =
+            SabOptions { rows: Some(rows.clone()), ..self.options(0, Readout::All, false) };
+        let inputs = self.inputs(x.clone(), &state, slots.clone());
+        let inputs = inputs.map_ranks(Tensor::inner, Tensor::inner, Tensor::inner);
+        let by_strategy = matches!(self.settings.strategy, Strategy::Auto | Strategy::Fused);
+        let covers = || expect(op::sab_coverage(inputs.clone(), &options)).is_ok();
+        // Slots in a kernel's form are those of the kernel that covers the rows.
+        if !(by_strategy && (in_memory || covers())) {
+            let rows: Vec<_> = (0..batch).map(|row| vec![row]).collect();
+            return self.step_apart(&x, &state, &rows);
+        }
+        let carried = if in_memory {
+            state.memory.len()
+        } else {
+            slots.as_ref().map_or(0, |slots| slots.dims()[1])
+        };
+        let ends = ends_of_rows(&state.row_states(), &options, &rows, carried);
+        let memory = std::mem::take(&mut state.memory);
+        let step = expect(op::sab_step(inputs, memory, &options));
+        let slots = if step.memory.is_empty() {
+            slots.into_iter().chain(step.stored).collect()
+        } else {
+            vec![]
+        };
+        SabLstmState::of_ragged(step.cell, step.hidden, slots, step.memory, ends)
+    }
+
+    /// One step of some rows of a state at a time.
+    #[track_caller]
+    fn step_apart(
+        &self,
+        x: &Tensor<3>,
+        state: &SabLstmState,
+        groups: &[Vec<usize>],
+    ) -> SabLstmState {
+        let step = |rows: &Vec<usize>| {
+            let x = rows.iter().map(|row| x.clone().narrow(0, *row, 1)).collect();
+            self.step(Tensor::cat(x, 0).squeeze_dim(1), Some(state.select(rows))).1
+        };
+        let stepped = cat_states(&groups.iter().map(step).collect::<Vec<_>>());
+        let order = groups.concat();
+        if order.is_sorted() {
+            return stepped;
+        }
+        let mut places = vec![0; order.len()];
+        for (place, row) in order.into_iter().enumerate() {
+            places[row] = place;
+        }
+        stepped.select(&places)
+    }
+
+    /// Which rows begin with their initial hidden state as a slot.
+    fn begin_with_a_slot(&self, state: &SabLstmState) -> Vec<bool> {
+        let hidden = self.settings.initial_slot == InitialSlot::Hidden;
+        let rows = state.steps().into_iter().zip(state.slot_counts());
+        rows.map(|(step, count)| hidden && step == 0 && count == 0).collect()
     }
 
     /// The slots that rows of different extent begin with, `[B, M, H]`, and how many of the last are each row's.
     fn slots_of_rows(&self, state: &SabLstmState) -> (Option<Tensor<3>>, Vec<usize>) {
-        let (mut counts, steps) = (state.slot_counts(), state.steps());
-        let hidden = self.settings.initial_slot == InitialSlot::Hidden;
-        let begins: Vec<bool> = steps
-            .iter()
-            .zip(&counts)
-            .map(|(step, count)| hidden && *step == 0 && *count == 0)
-            .collect();
+        let (mut counts, begins) = (state.slot_counts(), self.begin_with_a_slot(state));
         for (count, begins) in counts.iter_mut().zip(&begins) {
             *count += usize::from(*begins);
         }
@@ -357,6 +423,27 @@ impl SabLstm {
         };
         (Some(slots), counts)
     }
+}
+
+/// What rows have after a call that carries `carried` slots and began with `before`.
+fn ends_of_rows(
+    before: &[RowState],
+    options: &SabOptions,
+    rows: &[Row],
+    carried: usize,
+) -> Vec<RowState> {
+    let end = |(row, before): (&Row, &RowState)| {
+        let table = RowTable::new(row, options, carried);
+        let slots = match row.length {
+            // An initial slot is not stored before the first step.
+            0 => carried - before.slots.len()..carried,
+            _ => table.visible_at_end(),
+        };
+        let reset = row.resets.iter().any(|t| *t < row.length);
+        let origins = if reset { None } else { before.origins.clone() };
+        RowState { step: table.step_at_end(), slots, origins }
+    };
+    rows.iter().zip(before).map(end).collect()
 }
 
 /// The order of steps, `[B, T]`, that reverses each row within its length.
@@ -406,92 +493,50 @@ impl SabLstmState {
         }
     }
 
-    /// A state whose rows end as `rows` says, with their slots among `slots`.
-    fn of_ragged(
+    /// A state whose rows end as `rows` says, with their slots among `slots`, or those of `memory`. Rows that are
+    /// alike give an ordinary state.
+    pub(super) fn of_ragged(
         cell: Tensor<2>,
         hidden: Tensor<2>,
         slots: Vec<Tensor<3>>,
-        rows: Vec<RowState>,
+        memory: SlotMemory,
+        mut rows: Vec<RowState>,
     ) -> Self {
-        let first = rows[0].clone();
-        let alike = |row: &RowState| {
-            (row.step, &row.slots) == (first.step, &first.slots) && row.origins.is_none()
-        };
-        let alike = rows.iter().all(alike);
-        let step = rows.iter().map(|row| row.step).max().unwrap_or(0);
-        let state = Self { slots, step, rows: Some(rows), ..Self::new(cell, hidden) };
-        match alike {
-            false => state,
-            true => {
-                let slots = state.slots();
-                let slots = slots.into_iter().collect();
-                Self { slots, rows: None, ..state }
+        let most = memory.len();
+        if !memory.is_empty() {
+            // A memory has as many slots as its longest row, which are each row's last.
+            for row in &mut rows {
+                row.slots = most - row.slots.len()..most;
             }
         }
-    }
-
-    /// States of one row each as one state.
-    pub(super) fn of_rows(states: Vec<Self>) -> Self {
-        let most = states.iter().map(Self::num_slots).max().unwrap_or(0);
-        let join = |of: fn(&Self) -> &Tensor<2>| {
-            Tensor::cat(states.iter().map(|state| of(state).clone()).collect(), 0)
+        let about = |row: &RowState| {
+            (row.step, row.slots.len(), row.origins.as_ref().map_or(0, Origins::dropped))
         };
-        let padded = |state: &Self| match state.slots() {
-            None => {
-                let [_, hidden] = state.hidden.dims();
-                let options = (&state.hidden.device(), state.hidden.dtype());
-                Tensor::zeros([1, most, hidden], options)
-            }
-            Some(slots) => {
-                let missing = most - slots.dims()[1];
-                slots.pad([(missing, 0), (0, 0)], PadMode::Constant(0.0))
-            }
-        };
-        let slots = match most {
-            0 => vec![],
-            _ => vec![Tensor::cat(states.iter().map(padded).collect(), 0)],
-        };
-        let rows = states.iter().map(|state| RowState {
-            step: state.step,
-            slots: most - state.num_slots()..most,
-            origins: state.origins.clone(),
-        });
-        Self::of_ragged(
-            join(|state| &state.cell),
-            join(|state| &state.hidden),
-            slots,
-            rows.collect(),
-        )
-    }
-
-    /// One row, as a state of its own.
-    pub(super) fn row(&self, row: usize) -> Self {
-        let part = |tensor: &Tensor<2>| tensor.clone().narrow(0, row, 1);
-        let state = Self::new(part(&self.cell), part(&self.hidden));
-        let slots = self.slots();
-        let of_row = |slots: Tensor<3>| slots.narrow(0, row, 1);
-        match &self.rows {
-            None => Self {
-                slots: slots.into_iter().map(of_row).collect(),
-                origins: self.origins.as_ref().map(|origins| origins.row(row)),
-                step: self.step,
-                ..state
-            },
-            Some(rows) => {
-                let RowState { step, slots: range, origins } = &rows[row];
-                let of_row = |slots: Tensor<3>| {
-                    let most = slots.dims()[1];
-                    of_row(slots).narrow(1, most - range.len(), range.len())
-                };
-                let slots = slots.filter(|_| !range.is_empty());
-                Self {
-                    slots: slots.into_iter().map(of_row).collect(),
-                    origins: origins.clone(),
-                    step: *step,
-                    ..state
-                }
-            }
+        let alike = rows.iter().all(|row| about(row) == about(&rows[0]));
+        let (step, count) =
+            (rows.iter().map(|row| row.step).max().unwrap_or(0), rows[0].slots.len());
+        let state = Self { slots, memory, step, rows: Some(rows), ..Self::new(cell, hidden) };
+        if !alike {
+            return state;
         }
+        let slots = if state.memory.is_empty() { state.slots() } else { None };
+        let origins: Vec<_> =
+            state.rows.iter().flatten().filter_map(|row| row.origins.as_ref()).collect();
+        let origins = (!origins.is_empty()).then(|| Origins::cat(&origins, count));
+        Self { slots: slots.into_iter().collect(), origins, rows: None, ..state }
+    }
+
+    /// What each row has.
+    pub(super) fn row_states(&self) -> Vec<RowState> {
+        if let Some(rows) = &self.rows {
+            return rows.clone();
+        }
+        let row = |row| RowState {
+            step: self.step,
+            slots: 0..self.num_slots(),
+            origins: self.origins.as_ref().map(|origins| origins.row(row)),
+        };
+        (0..self.batch()).map(row).collect()
     }
 
     /// The slots of rows that differ, each row's as the last of `[B, M, H]`, with zeros before them.

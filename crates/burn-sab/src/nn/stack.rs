@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::config::SabLstmConfig;
 use super::lstm::SabLstm;
+use super::segments::Segments;
 use super::stack_state::SabLstmStackState;
 use super::state::SabLstmState;
 use crate::error::ConfigError;
@@ -299,6 +300,48 @@ impl SabLstmStack {
             input.select(time, steps)
         };
         self.run(x, state, call, shortcut)
+    }
+
+    /// As [`forward`](Self::forward), for rows of different lengths, each from 0 to T. Padding has no effect, and
+    /// outputs there are zero. See [`SabLstm::forward_padded`].
+    ///
+    /// # Panics
+    ///
+    /// If an input does not fit the layers, or a length the batch.
+    #[track_caller]
+    pub fn forward_padded(
+        &self,
+        x: Tensor<3>,
+        lengths: &[usize],
+        state: Option<SabLstmStackState>,
+    ) -> (Tensor<3>, SabLstmStackState) {
+        self.run(
+            x,
+            state,
+            |_, layer, x, state| layer.forward_padded(x, lengths, state),
+            |_, input| input,
+        )
+    }
+
+    /// As [`forward`](Self::forward), for rows of different lengths and with resets. See
+    /// [`SabLstm::forward_segments`].
+    ///
+    /// # Panics
+    ///
+    /// If an input does not fit the layers, if the segments are of another batch or number of steps, or if there are
+    /// resets and a layer runs in reverse.
+    #[track_caller]
+    pub fn forward_segments(
+        &self,
+        x: Tensor<3>,
+        segments: &Segments,
+        state: Option<SabLstmStackState>,
+    ) -> (Tensor<3>, SabLstmStackState) {
+        let call = |_, layer: &SabLstm, x, state| {
+            let output = layer.forward_segments(x, segments, state);
+            (output.hidden, output.state)
+        };
+        self.run(x, state, call, |_, input| input)
     }
 
     /// One time step of a stream: `x` is `[B, I]`, the returned output `[B, H]`. Runs without gradient, as

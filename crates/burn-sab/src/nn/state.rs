@@ -5,6 +5,7 @@ use burn::nn::LstmState;
 use burn::tensor::{Device, Tensor};
 
 use super::budget::{Origins, is_full, thin};
+use super::rows::cat_states;
 use crate::op::SlotMemory;
 
 /// What the layer carries from one call to the next: as `burn::nn::LstmState`, with the memory.
@@ -84,8 +85,9 @@ impl SabLstmState {
     pub fn slots(&self) -> Option<Tensor<3>> {
         let slots = self.joined_slots();
         match &self.rows {
-            None => slots,
-            Some(rows) => Self::aligned_slots(slots?, rows),
+            // A memory has them so already.
+            Some(rows) if self.memory.is_empty() => Self::aligned_slots(slots?, rows),
+            _ => slots,
         }
     }
 
@@ -114,9 +116,12 @@ impl SabLstmState {
 
     /// The state with a memory that is not full.
     pub(super) fn within(self, budget: usize) -> Self {
-        // Rows that differ are thinned one by one, as they run.
-        if self.is_ragged() || !is_full(self.num_slots(), budget) {
+        if !is_full(self.num_slots(), budget) {
             return self;
+        }
+        if self.is_ragged() {
+            let rows = (0..self.batch()).map(|row| self.select(&[row]).within(budget));
+            return cat_states(&rows.collect::<Vec<_>>());
         }
         let slots = self.slots().expect("it is full of them");
         let (slots, origins) = thin(slots, self.origins.as_ref(), budget);
@@ -156,6 +161,7 @@ impl SabLstmState {
     /// The same state on another device.
     pub fn to_device(mut self, device: &Device) -> Self {
         if !self.memory.is_empty() {
+            // Of rows that differ, these are each row's last, as in the memory.
             self.slots = self.slots().into_iter().collect();
             self.memory = SlotMemory::default();
         }

@@ -133,13 +133,27 @@ impl SabInputs {
     ///
     /// The first input that does not fit.
     pub(crate) fn check(&self, options: &SabOptions, gates: usize) -> Result<(), InputError> {
+        self.check_beside(0, options, gates)
+    }
+
+    /// As [`check`](Self::check), where a memory beside the inputs has this number of slots.
+    ///
+    /// # Errors
+    ///
+    /// The first input that does not fit.
+    pub(crate) fn check_beside(
+        &self,
+        memory: usize,
+        options: &SabOptions,
+        gates: usize,
+    ) -> Result<(), InputError> {
         options.settings.validate()?;
         let [batch, time, _] = self.x.dims();
         let ([input, _], [hidden, _]) = (self.w_ih.dims(), self.w_hh.dims());
         if let Readout::At(given) = &options.readout {
             steps(given, time)?;
         }
-        let carried = self.slots.as_ref().map_or(0, |slots| slots.dims()[1]);
+        let carried = self.slots.as_ref().map_or(memory, |slots| slots.dims()[1]);
         if let Some(all) = &options.rows {
             rows(all, [batch, time, carried])?;
         }

@@ -190,7 +190,8 @@ impl<'a, T: HostFloat> Slices<'a, T> {
 
     fn inputs(&self) -> cpu::Inputs<'_, T> {
         let arrays = self.arrays.as_ref().map(|array| &array[..]);
-        cpu::Inputs { dims: self.dims, arrays, capacity: self.dims.carried }
+        let (dims, capacity) = (self.dims, self.dims.carried);
+        cpu::Inputs { dims, arrays, capacity, slots_in_front: false }
     }
 }
 
@@ -383,9 +384,7 @@ impl<B: HostBackend, T: HostFloat> SlotStore for HostMemory<B, T> {
         let others = others?;
         let fits = |other: &&Self| {
             let score = other.weights.score.as_ref().map(|parameter| &parameter.given);
-            other.ranks == self.ranks
-                && other.stream.len() == self.stream.len()
-                && self.weights.same_score(score)
+            other.ranks == self.ranks && self.weights.same_score(score)
         };
         if !others.iter().all(fits) {
             return None;
@@ -421,7 +420,11 @@ fn step<B: HostBackend, T: HostFloat>(
         // A record's keys belong to this layer only if it has the parameters that they were computed with.
         let keys = keys.filter(|keys| keys.parameters == weights.fingerprint::<T>());
         let keys = keys.and_then(|keys| keys.values.as_slice::<T>().ok().map(<[T]>::to_vec));
-        let stream = cpu::Stream::<T>::new(&slots, keys, batch, hidden);
+        let counts = match &options.rows {
+            None => vec![slots.len() / (batch * hidden); batch],
+            Some(rows) => rows.iter().map(|row| row.carried).collect(),
+        };
+        let stream = cpu::Stream::<T>::new(&slots, keys, counts, hidden);
         Arc::new(HostMemory { stream, weights, ranks, dims })
     });
     // Nobody else holds it, as a rule: the step changes it where it is.

@@ -80,14 +80,22 @@ pub fn sab_sequence(inputs: SabInputs, options: &SabOptions) -> Result<SabOutput
     }
     inputs.check(options, Cell::standard().gates())?;
     let options = options.bound_by(&inputs);
-    if options.rows.is_some() {
-        if options.settings.strategy == Strategy::Primitives {
-            return Err(InputError::Rows { why: "backend primitives do not run them".to_owned() });
-        }
-        let coverage = Dispatch::sab_coverage(inputs.clone().into_dispatch(), options.clone());
-        coverage.map_err(|why| InputError::Rows { why: why.to_string() })?;
-    }
+    expect_rows_covered(&inputs, &options)?;
     Ok(SabOutputs::from_dispatch(Dispatch::sab_sequence(inputs.into_dispatch(), options)))
+}
+
+/// # Errors
+///
+/// If rows differ and no kernel runs them.
+fn expect_rows_covered(inputs: &SabInputs, options: &SabOptions) -> Result<(), InputError> {
+    if options.rows.is_none() {
+        return Ok(());
+    }
+    if options.settings.strategy == Strategy::Primitives {
+        return Err(InputError::Rows { why: "backend primitives do not run them".to_owned() });
+    }
+    let coverage = Dispatch::sab_coverage(inputs.clone().into_dispatch(), options.clone());
+    coverage.map_err(|why| InputError::Rows { why: why.to_string() })
 }
 
 /// Runs the readable twin, whose cell may be any.
@@ -129,8 +137,9 @@ pub fn sab_step(
     memory: SlotMemory,
     options: &SabOptions,
 ) -> Result<StepOutputs, InputError> {
-    inputs.check(options, Cell::standard().gates())?;
+    inputs.check_beside(memory.len(), options, Cell::standard().gates())?;
     let options = options.bound_by(&inputs);
+    expect_rows_covered(&inputs, &options)?;
     Ok(StepOutputs::from_dispatch(Dispatch::sab_step(inputs.into_dispatch(), memory, options)))
 }
 

@@ -23,11 +23,11 @@ pub struct SlotMemory(Option<Arc<dyn SlotStore>>);
 
 /// A form of slots.
 pub(crate) trait SlotStore: Any + Send + Sync {
-    /// M, the number of slots.
+    /// M, the number of slots; the most that a row has.
     fn len(&self) -> usize;
-    /// The slots, `[B, M, H]`.
+    /// The slots, `[B, M, H]`. Of a row that has fewer they are the last, with zeros before them.
     fn slots(&self) -> TensorData;
-    /// Their keys, if it has them all.
+    /// Their keys, if it has them all, in the same places.
     fn keys(&self) -> Option<SlotKeys>;
     /// These rows, in this order.
     fn select(&self, rows: &[usize]) -> SlotMemory;
@@ -57,6 +57,8 @@ pub(crate) fn fingerprint(bytes: &[u8]) -> u64 {
 struct Recorded {
     slots: TensorData,
     keys: SlotKeys,
+    /// Slots of each row: the last so many.
+    counts: Vec<usize>,
 }
 
 impl SlotStore for Recorded {
@@ -73,9 +75,13 @@ impl SlotStore for Recorded {
     }
 
     fn select(&self, rows: &[usize]) -> SlotMemory {
+        let counts: Vec<usize> = rows.iter().map(|row| self.counts[*row]).collect();
+        let Some(most) = counts.iter().copied().max().filter(|most| *most > 0) else {
+            return SlotMemory::default();
+        };
         let SlotKeys { values, parameters } = &self.keys;
-        let keys = SlotKeys { values: rows_of(values, rows), parameters: *parameters };
-        SlotMemory::recorded(rows_of(&self.slots, rows), keys)
+        let keys = SlotKeys { values: last_of_rows(values, rows, most), parameters: *parameters };
+        SlotMemory::recorded(last_of_rows(&self.slots, rows, most), keys, counts)
     }
 
     fn cat(&self, _: &[SlotMemory]) -> Option<SlotMemory> {
@@ -83,13 +89,14 @@ impl SlotStore for Recorded {
     }
 }
 
-/// These rows, the first dimension, of `data`.
-fn rows_of(data: &TensorData, rows: &[usize]) -> TensorData {
+/// The last `count` of these rows of `data`, `[B, M, N]`.
+fn last_of_rows(data: &TensorData, rows: &[usize], count: usize) -> TensorData {
     let mut shape = data.shape().clone();
     let size = data.as_bytes().len() / shape[0].max(1);
-    let bytes = rows.iter().flat_map(|row| &data.as_bytes()[row * size..][..size]);
+    let skipped = size / shape[1] * (shape[1] - count);
+    let bytes = rows.iter().flat_map(|row| &data.as_bytes()[row * size..][skipped..size]);
     let bytes = bytes.copied().collect();
-    shape[0] = rows.len();
+    (shape[0], shape[1]) = (rows.len(), count);
     TensorData::from_bytes_vec(bytes, shape, data.dtype())
 }
 
@@ -135,9 +142,9 @@ impl SlotMemory {
         self.0.as_ref().map_or(0, |store| store.len())
     }
 
-    /// Slots, `[B, M, H]`, and keys of a record.
-    pub(crate) fn recorded(slots: TensorData, keys: SlotKeys) -> Self {
-        Self(Some(Arc::new(Recorded { slots, keys })))
+    /// Slots, `[B, M, H]`, and keys of a record, and how many of the last slots are each row's.
+    pub(crate) fn recorded(slots: TensorData, keys: SlotKeys, counts: Vec<usize>) -> Self {
+        Self(Some(Arc::new(Recorded { slots, keys, counts })))
     }
 
     /// Whether it has a form that a kernel made. Only that kernel leaves such a form behind.

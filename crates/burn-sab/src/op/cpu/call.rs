@@ -20,6 +20,8 @@ pub struct Inputs<'a, T> {
     pub arrays: SabInputs<&'a [T], &'a [T], &'a [T]>,
     /// Slots that `slots` has room for; M0 or more.
     pub capacity: usize,
+    /// Whether a row that has fewer slots than others has them in front; else they are the last of the M0.
+    pub slots_in_front: bool,
 }
 
 /// What every tile of a call shares.
@@ -28,6 +30,7 @@ pub struct Call<'a, T> {
     pub inputs: SabInputs<&'a [T], &'a [T], &'a [T]>,
     /// Slots that `inputs.slots` has room for.
     capacity: usize,
+    slots_in_front: bool,
     pub options: &'a SabOptions,
     /// Factors on the summary, `[H]`: those that are learned, or the constant.
     pub summary_gain: Vec<T>,
@@ -65,7 +68,7 @@ impl<'a, T: Float> Call<'a, T> {
     ///
     /// If a size is 0 that must not be, or a slice does not have the number of elements that `inputs.dims` says.
     pub fn new(inputs: &Inputs<'a, T>, options: &'a SabOptions, arch: Arch) -> Self {
-        let Inputs { dims, arrays, capacity } = *inputs;
+        let Inputs { dims, arrays, capacity, slots_in_front } = *inputs;
         let Dims { batch, time, input, hidden, attention, carried, .. } = dims;
         assert!(
             batch * time * input * hidden * attention > 0 && carried <= capacity,
@@ -100,6 +103,7 @@ impl<'a, T: Float> Call<'a, T> {
             dims: Dims { stored: schedule.stored_slots(), ..dims },
             inputs: arrays,
             capacity,
+            slots_in_front,
             options,
             summary_gain: match arrays.summary_gain {
                 Some(gain) => gain.to_vec(),
@@ -184,7 +188,8 @@ impl<'a, T: Float> Call<'a, T> {
     #[inline(always)]
     pub fn carried(&self, batch_row: usize, slot: usize, count: usize) -> &[T] {
         let (capacity, hidden) = (self.capacity, self.dims.hidden);
-        &self.inputs.slots.unwrap_or(&[])[(batch_row * capacity + slot) * hidden..]
+        let skipped = if self.slots_in_front { self.schedule.carried(batch_row).start } else { 0 };
+        &self.inputs.slots.unwrap_or(&[])[(batch_row * capacity + slot - skipped) * hidden..]
             [..count * hidden]
     }
 

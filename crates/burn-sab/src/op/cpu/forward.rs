@@ -398,7 +398,7 @@ impl<T: Float> Tile<'_, T> {
                         let visible = call.schedule.visible(self.first + r, t);
                         let key = &keys[r * call.key_width()..(r + 1) * call.key_width()];
                         self.set_key(ranking, r, (visible.len(), visible.end), key);
-                        ranking.grow_to(visible.len() + 1);
+                        ranking.grow_to(r, visible.len() + 1);
                     }
                 }
             }
@@ -412,7 +412,7 @@ impl<T: Float> Tile<'_, T> {
     #[inline(always)]
     fn rank_carried(&mut self, ranking: &mut Ranking<T>) {
         let call = self.call;
-        let Dims { hidden, carried, attention, .. } = call.dims;
+        let Dims { hidden, attention, .. } = call.dims;
         let mut keys: Vec<T> = scratch(KEY_ROWS * call.key_width());
         for r in 0..self.rows {
             let of_row = call.schedule.carried(self.first + r);
@@ -424,8 +424,8 @@ impl<T: Float> Tile<'_, T> {
                     self.set_key(ranking, r, (from + k - of_row.start, from + k), key);
                 }
             }
+            ranking.grow_to(r, of_row.len());
         }
-        ranking.grow_to(carried);
     }
 
     /// Adds a slot's key to the ranking and to the saved activations. `place` counts over the visible slots.

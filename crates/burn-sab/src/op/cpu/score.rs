@@ -120,8 +120,8 @@ pub struct Ranking<T> {
     /// Capacity of the lists: one more than the possible number of ranks, to bound the other keys, but
     /// at most [`MOST_LISTED`].
     best: usize,
-    /// Slots that every row of a stream has.
-    len: usize,
+    /// Slots of each row.
+    lens: Vec<usize>,
     /// The scores of one row.
     scores: Vec<[T; BLOCK]>,
     /// The `best` list of one row during its conversion into scores.
@@ -149,7 +149,7 @@ impl<T: Float> Ranking<T> {
             best_keys: scratch(rows * best),
             best_slots: vec![0; rows * best],
             best,
-            len: 0,
+            lens: vec![0; rows],
             scores: vec![],
             list_scores: scratch(best),
             list_slots: vec![0; best],
@@ -159,24 +159,31 @@ impl<T: Float> Ranking<T> {
         ranking
     }
 
-    /// Creates a ranking of given rows of others, which rank the same number of slots.
-    ///
-    /// # Panics
-    ///
-    /// If there is no row.
-    pub fn of_rows(rows: &[(&Self, usize)]) -> Self {
-        let (first, _) = rows[0];
-        let Self { width, best, len, .. } = *first;
-        let blocks = rows.iter().map(|(ranking, _)| ranking.scores.len()).max().unwrap_or(0);
-        let used = len.div_ceil(BLOCK) * BLOCK * width;
-        let keys = rows.iter().map(|(ranking, row)| {
+    /// Creates a ranking of given rows of others, which are of one layer; `None` is a row without slots.
+    pub fn of_rows(&self, rows: &[Option<(&Self, usize)>]) -> Self {
+        let Self { width, best, .. } = *self;
+        let lens: Vec<usize> =
+            rows.iter().map(|row| row.map_or(0, |(ranking, row)| ranking.lens[row])).collect();
+        let room = |(row, len): (&Option<(&Self, usize)>, &usize)| match row {
+            // The longest row keeps its room to grow.
+            Some((ranking, _)) if *len == ranking.len() => ranking.scores.len(),
+            _ => len.div_ceil(BLOCK),
+        };
+        let blocks = rows.iter().zip(&lens).map(room).max().unwrap_or(0);
+        let keys = rows.iter().zip(&lens).map(|(row, len)| {
             let mut keys = vec![T::ZERO; blocks * BLOCK * width];
-            keys[..used].copy_from_slice(&ranking.keys[*row][..used]);
+            if let Some((ranking, row)) = row {
+                let used = len.div_ceil(BLOCK) * BLOCK * width;
+                keys[..used].copy_from_slice(&ranking.keys[*row][..used]);
+            }
             keys
         });
-        let list = |(ranking, row): &(&Self, usize)| {
-            let range = row * best..(row + 1) * best;
-            (ranking.best_keys[range.clone()].to_vec(), ranking.best_slots[range].to_vec())
+        let list = |row: &Option<(&Self, usize)>| match row {
+            None => (vec![T::ZERO; best], vec![0; best]),
+            Some((ranking, row)) => {
+                let range = row * best..(row + 1) * best;
+                (ranking.best_keys[range.clone()].to_vec(), ranking.best_slots[range].to_vec())
+            }
         };
         let (best_keys, best_slots): (Vec<_>, Vec<_>) = rows.iter().map(list).unzip();
         Self {
@@ -185,23 +192,23 @@ impl<T: Float> Ranking<T> {
             best_keys: best_keys.concat(),
             best_slots: best_slots.concat(),
             best,
-            len,
+            lens,
             scores: vec![[T::NAN; BLOCK]; blocks],
             list_scores: scratch(best),
             list_slots: vec![0; best],
         }
     }
 
-    /// Includes the first `len` slots with their keys, `[rows, len, A]`.
-    pub fn fill(&mut self, keys: &[T], len: usize) {
-        self.reserve(len);
-        let width = self.width;
-        for (row, keys) in keys.chunks(len * width).enumerate() {
-            for (slot, key) in keys.chunks(width).enumerate() {
+    /// Includes the first slots of each row, so many as `lens` says, with their keys, `[rows, M, A]`.
+    pub fn fill(&mut self, keys: &[T], lens: &[usize]) {
+        let (width, most) = (self.width, keys.len() / (lens.len() * self.width));
+        self.reserve(most);
+        for (row, (keys, len)) in keys.chunks(most * width).zip(lens).enumerate() {
+            for (slot, key) in keys.chunks(width).take(*len).enumerate() {
                 self.set(row, slot, key);
             }
+            self.grow_to(row, *len);
         }
-        self.grow_to(len);
     }
 
     /// The keys of a row's slots, `[slots, A]`.
@@ -211,7 +218,7 @@ impl<T: Float> Ranking<T> {
             let block = &keys[slot / BLOCK * width * BLOCK..];
             (0..width).map(move |a| block[a * BLOCK + slot % BLOCK])
         };
-        (0..self.len).flat_map(key)
+        (0..self.lens[row]).flat_map(key)
     }
 
     /// Makes room for this number of slots. Each growth at least doubles the capacity.
@@ -228,9 +235,19 @@ impl<T: Float> Ranking<T> {
         }
     }
 
-    /// Number of slots that every row of a stream has.
+    /// Elements of a key.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// The most slots that a row has.
     pub fn len(&self) -> usize {
-        self.len
+        self.lens.iter().copied().max().unwrap_or(0)
+    }
+
+    /// Number of slots of a row.
+    pub fn len_of(&self, row: usize) -> usize {
+        self.lens[row]
     }
 
     /// Stores `key` as the key of slot `slot` in row `row`. Slots must come in ascending order; slot 0 again
@@ -258,9 +275,9 @@ impl<T: Float> Ranking<T> {
         }
     }
 
-    /// Notes that every row has `len` slots.
-    pub fn grow_to(&mut self, len: usize) {
-        self.len = len;
+    /// Notes that a row has `len` slots.
+    pub fn grow_to(&mut self, row: usize, len: usize) {
+        self.lens[row] = len;
     }
 
     /// Writes the best of the `len` slots of `row` and their scores, in descending order of score. The length

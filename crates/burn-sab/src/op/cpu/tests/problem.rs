@@ -104,6 +104,7 @@ impl<T: Float + Into<f64>> Problem<T> {
                 score,
             },
             capacity: carried,
+            slots_in_front: false,
         }
     }
 
