@@ -5,7 +5,8 @@
 //! ```
 //!
 //! A thread owns the network and the states of all sessions. At each tick it takes the requests that have arrived,
-//! batches those of one age, steps each batch once, and answers. Requests alone of their age are stepped alone.
+//! batches those of one age, steps each batch once, and answers. Requests alone of their age are stepped alone. (Ages can be
+//! mixed in a batch, too; with a slot budget that computes keys anew.)
 //!
 //! Expect: every forecast is that of the session stepped alone (to 1e-4: rounding), whoever it was batched with, and
 //! batching takes less time. The negative control, states given to the wrong sessions, gives other forecasts.
@@ -157,7 +158,7 @@ fn serve(
         for mut batches in ready.into_values() {
             if most > 1 && batches.len() > 1 {
                 let (members, states): (Vec<_>, Vec<_>) = batches.into_iter().unzip();
-                let state = SabLstmState::cat(&states).expect("of one age");
+                let state = SabLstmState::cat(&states).expect("states of one layer");
                 batches = vec![(members.concat(), state)];
             }
             for (members, state) in batches {

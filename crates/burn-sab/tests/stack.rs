@@ -339,9 +339,12 @@ fn gradient_reaches_every_parameter() {
     }
 }
 
+/// A network on padded rows: outputs and the states of its layers.
+type Padded<'a> = dyn Fn(Tensor<3>, &[usize]) -> (Tensor<3>, Vec<SabLstmState>) + 'a;
+
 /// A loss over outputs and last cells, which padding does not enter, and what a call gives and its gradients, by name.
 fn of_padded(
-    run: &dyn Fn(Tensor<3>, &[usize]) -> (Tensor<3>, Vec<SabLstmState>),
+    run: &Padded,
     weights: &Tensor<2>,
     x: &Tensor<3>,
     lengths: &[usize],
@@ -358,7 +361,7 @@ fn of_padded(
 /// Rows of different lengths give what each gives alone: values, states and gradients.
 fn assert_rows_are_alone(
     what: &str,
-    run: &dyn Fn(Tensor<3>, &[usize]) -> (Tensor<3>, Vec<SabLstmState>),
+    run: &Padded,
     weights: &Tensor<2>,
     x: &Tensor<3>,
     lengths: &[usize],
