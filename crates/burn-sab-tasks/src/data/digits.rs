@@ -39,7 +39,7 @@ pub(super) fn load(folder: &Path) -> Result<Series, DataError> {
     let (mut shortest, mut longest) = (usize::MAX, 0);
     let speakers = files.keys().filter(|(index, digit, _)| (*index, *digit) == (0, 0)).count();
     for ((index, digit, _), path) in files {
-        let values = recording(&path)?;
+        let values = samples(&read(&path)?)?;
         (shortest, longest) = (shortest.min(values.len()), longest.max(values.len()));
         let part = match index {
             ..TEST => 2,
@@ -113,11 +113,7 @@ fn named(path: &Path) -> Option<(usize, usize, String)> {
 ///
 /// # Errors
 ///
-/// If the file cannot be read, is no such file, has no samples or only silence.
-pub fn recording(path: &Path) -> Result<Vec<f32>, DataError> {
-    samples(&read(path)?)
-}
-
+/// If it is no such file, has no samples or only silence.
 pub(super) fn samples(file: &Contents) -> Result<Vec<f32>, DataError> {
     let damaged = |error: hound::Error| {
         file.wrong(format!(

@@ -17,8 +17,6 @@ mod text;
 #[cfg(feature = "download")]
 pub use download::download_mnist;
 
-pub use digits::recording;
-
 use std::cmp::Reverse;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -255,7 +253,7 @@ impl Examples {
     ///
     /// # Panics
     ///
-    /// Panics if the step is not one of these examples.
+    /// If the step is not one of these examples.
     pub fn input_in_words(&self, step: &[f32]) -> String {
         match &self.source {
             Source::Text(text) => text.in_words(token(step)),
@@ -401,6 +399,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         made::mnist(folder.path(), "t10k", 100);
         made::cifar(folder.path(), 10);
+        made::appliances(folder.path(), 20);
+        made::digits(folder.path(), 11);
         let file = folder.path().join("some.txt");
         std::fs::write(&file, "a\n<\u{e9}".repeat(100)).unwrap();
         let one_hot = |features: usize| {
@@ -414,7 +414,7 @@ mod tests {
         let copying = Task::Copying { symbols: 1, alphabet: 2 };
         let selective = Task::SelectiveCopying { symbols: 1, alphabet: 2, distractors: 1 };
         let recall = Task::Recall { pairs: 1, queries: 1, keys: 2, values: 1, distractors: 1 };
-        let all: [Case; 9] = [
+        let all: [Case; 11] = [
             (copying, None, one_hot(4), &["symbol 0", "symbol 1", "blank", "marker"]),
             (selective, None, one_hot(4), &["symbol 0", "symbol 1", "distractor 0", "mark"]),
             (
@@ -448,6 +448,13 @@ mod tests {
                 vec![vec![0.8, 0.0, 1.0]],
                 &["pixel 0.80 0.00 1.00"],
             ),
+            (
+                Task::Digits { frame: 2 },
+                Some(folder.path()),
+                vec![vec![0.8, -0.1]],
+                &["samples 0.80 -0.10"],
+            ),
+            (Task::Appliances, Some(folder.path()), vec![vec![-1.5]], &["power -1.50"]),
             (
                 Task::Text { characters: 5 },
                 Some(file.as_path()),
