@@ -75,7 +75,7 @@ mod tests {
             Bar { name: "lstm".to_owned(), milliseconds: 30.0, megabytes: None },
         ];
         let svg = cost_bars(&bars, "cost").unwrap();
-        for text in ["sab", "lstm", "41", "30", "23.4", "ms per update"] {
+        for text in ["SAB", "LSTM", "41", "30", "23.4", "ms per update"] {
             assert!(svg.contains(text), "{text} is missing");
         }
         assert_eq!(svg.matches("<rect").count(), 1 + 3, "the paper and three bars");

@@ -189,7 +189,7 @@ mod tests {
             Reminder { step: 5, moment: Moment::Step(2), weight: 0.0001 },
         ];
         let svg = heat_map(&reminders, 8, 1, "a title", &[(4, "recall")]).unwrap();
-        for text in ["a title", "remembered", "was reminded", "weight", "recall", "0.50"] {
+        for text in ["a title", "stored step", "step that retrieves", "weight", "recall", "0.50"] {
             assert!(svg.contains(text), "{text} is missing");
         }
         let dark = format!("#{:02X}{:02X}{:02X}", shade(1.0).0, shade(1.0).1, shade(1.0).2);
