@@ -9,10 +9,9 @@ use crate::measured::{Measured, kept};
 use crate::peer::{LSTM, SAB, TORCH_LSTM};
 use crate::picture::{Line, growth};
 use crate::sections::{Section, one_case, title};
-use crate::table::model;
 
-/// What the case's own length is multiplied with, one picture's worth.
-const TIMES: [usize; 4] = [1, 2, 4, 8];
+/// What the case's own length is multiplied with, one picture's worth: to 100,000 steps from 1,000.
+const TIMES: [usize; 5] = [1, 3, 10, 30, 100];
 
 /// The case at every length, beside a plain LSTM of Burn and of PyTorch.
 pub fn section(case: &Case) -> Section {
@@ -20,6 +19,15 @@ pub fn section(case: &Case) -> Section {
     let rows = longer.flat_map(|case| one_case(&case, None).remove(0).rows);
     let rows = rows.filter(|(peer, _)| [SAB, LSTM, TORCH_LSTM].contains(peer)).collect();
     Section { title: "Growth with the length of the sequence".to_owned(), rows, fill: false }
+}
+
+/// A line's name: the word of a model of this program, and whose.
+fn name(one: &Measured) -> String {
+    match one.peer {
+        SAB => "sab".to_owned(),
+        TORCH_LSTM => "lstm, torch.nn.LSTM".to_owned(),
+        _ => "lstm, burn::nn::Lstm".to_owned(),
+    }
 }
 
 /// Draws what was measured of [`section`].
@@ -31,7 +39,7 @@ pub fn draw(results: &[Measured], case: &Case, file: &Path) -> anyhow::Result<()
     let lines = |figure: fn(&Measured) -> Option<f64>| {
         let mut lines: Vec<Line> = Vec::new();
         for one in results {
-            let (name, Some(figure)) = (model(one.peer, &one.case), figure(one)) else {
+            let (name, Some(figure)) = (name(one), figure(one)) else {
                 continue;
             };
             let point = (one.case.time as f64, figure);

@@ -1,10 +1,10 @@
 //! The picture of how time and memory grow with the length of the sequence.
 
-use burn_sab_cli::plot::{COLORS, DrawingError, FONT, INK};
+use burn_sab_cli::plot::{DrawingError, FONT, INK, in_both_schemes, looks};
 use burn_sab_cli::text::thousands;
 use plotters::prelude::*;
 
-/// A model's name, and for each length a figure.
+/// A model's word, what it is a variant of after a comma, and for each length a figure.
 pub type Line = (String, Vec<(f64, f64)>);
 
 /// Draws panels side by side: what they show, and their lines. Both axes are logarithmic.
@@ -19,7 +19,7 @@ pub fn growth(title: &str, panels: &[(&str, Vec<Line>)]) -> Result<String, Drawi
         }
         root.present()?;
     }
-    Ok(svg)
+    Ok(in_both_schemes(svg))
 }
 
 fn panel<'a>(
@@ -38,8 +38,8 @@ fn panel<'a>(
         .x_label_area_size(44)
         .y_label_area_size(64)
         .build_cartesian_2d(
-        range(|point| point.0, 1.15).log_scale().base(2.0),
-        range(|point| point.1, 1.5).log_scale().base(2.0),
+        range(|point| point.0, 1.15).log_scale(),
+        range(|point| point.1, 1.5).log_scale(),
     )?;
     chart
         .configure_mesh()
@@ -52,7 +52,8 @@ fn panel<'a>(
         .x_label_formatter(&|x| thousands(*x as usize))
         .y_label_formatter(&|y| thousands(*y as usize))
         .draw()?;
-    for ((name, points), color) in lines.iter().zip(COLORS.iter().cycle()) {
+    let names: Vec<_> = lines.iter().map(|(name, _)| name.as_str()).collect();
+    for ((_, points), (name, color)) in lines.iter().zip(looks(&names)) {
         chart
             .draw_series(
                 LineSeries::new(points.iter().copied(), color.stroke_width(2)).point_size(3),
@@ -79,11 +80,11 @@ mod tests {
         let line =
             |name: &str, step: f64| (name.to_owned(), vec![(120.0, step), (480.0, 5.0 * step)]);
         let panels = [
-            ("milliseconds", vec![line("sab", 20.0), line("lstm", 200.0)]),
+            ("milliseconds", vec![line("sab", 20.0), line("lstm, torch.nn.LSTM", 200.0)]),
             ("MiB", vec![line("sab", 3.0), line("lstm", 90.0)]),
         ];
         let svg = growth("growth", &panels).unwrap();
-        for text in ["sab", "lstm", "milliseconds", "MiB", "steps T", "growth"] {
+        for text in ["SAB", "LSTM, torch.nn.LSTM", "milliseconds", "MiB", "steps T", "growth"] {
             assert!(svg.contains(text), "{text} is missing");
         }
     }

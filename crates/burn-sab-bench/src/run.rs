@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use burn::tensor::{Device, Distribution, Tensor};
 use burn_sab_cli::backend::{BURN_SIMD, Backend};
-use burn_sab_cli::median::median;
 use burn_sab_cli::memory;
+use burn_sab_cli::statistics::median;
 
 use crate::args::Model;
 use crate::case::{Case, Loss};

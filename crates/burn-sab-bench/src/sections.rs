@@ -19,6 +19,12 @@ pub struct Section {
 /// Lengths over which the backward pass of a loss on the last step must not grow.
 pub const LENGTHS: [usize; 3] = [1_000, 10_000, 100_000];
 pub const MILLION: usize = 1_000_000;
+/// Batch rows and steps of a training step on longer and longer sequences.
+pub const LONGER: [(usize, usize); 5] =
+    [(64, 120), (64, 960), (64, 1_920), (8, 10_000), (1, 100_000)];
+/// Threads, and batch rows, of a training step that is shared out.
+pub const THREADS: [usize; 4] = [1, 2, 4, 8];
+pub const ROWS: [usize; 3] = [8, 16, 64];
 
 /// One case, and what it is compared with.
 pub fn one_case(case: &Case, model: Option<Model>) -> Vec<Section> {
@@ -119,12 +125,42 @@ pub fn table(backends: &[Backend], threads: usize, runs: usize) -> Vec<Section> 
     }
     sparse.extend(rows(TORCH_LSTM, once(&replay(LENGTHS[0]))));
 
-    let sections =
-        [training, length, wide, narrow, streaming, sparse, rows(SAB, with(&million)).collect()];
+    let mut longer = Vec::new();
+    for (batch, time) in LONGER {
+        let case = |case: Case| Case { batch, time, ..with_defaults(case) };
+        longer.extend(rows(SAB, with(&case)));
+        longer.extend(rows(TORCH_LSTM, once(&case)));
+    }
+
+    let mut sections = vec![
+        training,
+        length,
+        wide,
+        narrow,
+        longer,
+        streaming,
+        sparse,
+        rows(SAB, with(&million)).collect(),
+    ];
+    for threads in THREADS {
+        let mut shared = Vec::new();
+        // The case of the longer sequences, without those that the table has already.
+        for batch in ROWS.into_iter().filter(|batch| (threads, *batch) != (main[0].threads, 64)) {
+            let case = |case: Case| Case { batch, threads, ..with_defaults(case) };
+            shared.extend(rows(SAB, once(&case)));
+            shared.extend(rows(TORCH_LSTM, once(&case)));
+        }
+        sections.push(shared);
+    }
     sections
         .into_iter()
         .map(|rows: Vec<(Peer, Case)>| Section { title: title(&rows[0].1), rows, fill: false })
         .collect()
+}
+
+/// The same case with the settings that the layer has by itself.
+pub fn with_defaults(case: Case) -> Case {
+    case.with(|settings| *settings = SabSettings::default())
 }
 
 /// A million steps and one loss at the end: sizes as in the example of that name.

@@ -1,12 +1,14 @@
 //! What the layer promises about the table on the CPU, and what came of it.
 
+use burn_sab::SabSettings;
 use burn_sab::ScoreKind::{self, Additive, Dot, Mlp};
 use burn_sab_cli::backend::Backend;
+use burn_sab_cli::flags::Flags;
 
-use crate::case::Loss;
+use crate::case::{Loss, OfBench};
 use crate::measured::{Measured, Results, kept, per_reached_step, ratio, work};
 use crate::peer::{LSTM, Peer, SAB, TORCH_CELL, TORCH_LSTM, TORCH_SAB};
-use crate::sections::{LENGTHS, MILLION};
+use crate::sections::{LENGTHS, LONGER, MILLION, ROWS, THREADS};
 use crate::table::figure;
 
 /// A promise, and what came of it.
@@ -61,11 +63,14 @@ fn on_backend(results: &Results, backend: Backend) -> Vec<Target> {
         targets.push(Target { what: format!("{}: {what}", backend.name()), measured, bound });
     };
     // The results on B 64, I 10, H 128 with loss on all outputs.
+    let threads = results.0.first().map_or(0, |m| m.case.threads);
     let main = |peer: Peer, score: ScoreKind, time: usize, k_att: usize| {
         results.find(peer, |m| {
             let case = &m.case;
             (matches!(peer, Peer::Torch(_)) || case.backend == backend)
                 && (case.batch, case.input, case.hidden, case.time) == (64, 10, 128, time)
+                && case.threads == threads
+                && case.settings.k_top == OfBench::defaults().k_top
                 && (!peer.remembers() || (case.score, case.settings.k_att) == (score, k_att))
                 && (case.loss, case.slots) == (Loss::Mean, None)
         })
@@ -130,6 +135,38 @@ fn on_backend(results: &Results, backend: Backend) -> Vec<Target> {
         ratio(step(main(SAB, Mlp, 120, 1)), step(main(SAB, Dot, 120, 1))),
         Told,
     );
+
+    let with_defaults = |peer: Peer, batch: usize, time: usize, threads: usize| {
+        results.find(peer, |m| {
+            let case = &m.case;
+            (matches!(peer, Peer::Torch(_)) || case.backend == backend)
+                && (case.batch, case.time, case.threads) == (batch, time, threads)
+                && (case.settings, case.score) == (SabSettings::default(), Dot)
+                && (case.loss, case.slots) == (Loss::Mean, None)
+        })
+    };
+    for (batch, time) in LONGER {
+        let [sab, torch] = [SAB, TORCH_LSTM].map(|peer| with_defaults(peer, batch, time, threads));
+        let of = |what: &str| format!("defaults, B {batch}, T {time}: {what} ÷ torch.nn.LSTM");
+        let most = if batch == 64 { 0.65 } else { 0.7 };
+        promise(of("training step"), ratio(step(sab), step(torch)), AtMost(most));
+        if (batch, time) == (64, 1_920) {
+            promise(of("forward"), ratio(forward(sab), forward(torch)), AtMost(1.2));
+        }
+    }
+    if backend == results.0.first().map_or(backend, |m| m.case.backend) {
+        for batch in ROWS {
+            let alone = step(with_defaults(SAB, batch, 120, 1));
+            for threads in THREADS.into_iter().filter(|threads| *threads > 1) {
+                let shared = step(with_defaults(SAB, batch, 120, threads));
+                promise(
+                    format!("training step, B {batch}: 1 thread ÷ {threads} threads"),
+                    ratio(alone, shared),
+                    Told,
+                );
+            }
+        }
+    }
 
     let replay = |score: ScoreKind, max_hops: Option<usize>| {
         LENGTHS.map(|time| {
@@ -197,7 +234,7 @@ mod tests {
     fn every_target_is_measured_by_the_table() {
         let backends = [Backend::Flex, Backend::Ndarray];
         let targets = targets(&Results::ones(&table(&backends, 2, 7)), &backends);
-        assert_eq!(targets.len(), 2 * 28);
+        assert_eq!(targets.len(), 2 * 34 + 9);
         for target in targets {
             let measured = target.measured.unwrap_or_else(|| panic!("{}", target.what));
             let want = if target.what.contains("seconds") { 1e-3 } else { 1.0 };

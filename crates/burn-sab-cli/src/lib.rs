@@ -14,7 +14,6 @@ pub mod file;
 pub mod flags;
 #[doc(hidden)]
 pub mod fuzz;
-pub mod median;
 pub mod memory;
 mod page;
 pub mod plot;
@@ -28,6 +27,7 @@ mod sealed;
 mod session;
 mod settings;
 mod signals;
+pub mod statistics;
 pub mod text;
 mod train;
 pub mod values;

@@ -8,11 +8,13 @@ use plotters::prelude::*;
 use super::models::looks;
 use super::scale::Scale;
 use super::{DrawingError, FONT, INK};
+use crate::statistics::spread;
 
 /// A curve of a picture.
 #[derive(Debug, Clone)]
 pub struct Curve {
-    /// What the legend calls it. Curves of one name have one colour and one line in the legend.
+    /// What the legend calls it. Curves of one name are drawn as their mean, in a band from the smallest to the
+    /// largest.
     pub name: String,
     pub points: Vec<(f64, f64)>,
 }
@@ -70,28 +72,27 @@ where
             .label("chance")
             .legend(|(x, y)| PathElement::new([(x, y), (x + 18, y)], INK.mix(0.6).stroke_width(1)));
     }
-    let mut names: Vec<&str> = Vec::new();
-    for Curve { name, .. } in curves {
-        if !names.contains(&name.as_str()) {
-            names.push(name);
+    let lines = lines(curves);
+    let names: Vec<&str> = lines.iter().map(|line| line.name).collect();
+    let looks = looks(&names);
+    // Below every line, also those of other names.
+    for (Line { points, .. }, (_, color)) in lines.iter().zip(&looks) {
+        let upper = points.iter().map(|point| (point.x, point.largest));
+        let lower = points.iter().rev().map(|point| (point.x, point.smallest));
+        if points.iter().any(|point| point.smallest < point.largest) {
+            let band: Vec<_> = upper.chain(lower).collect();
+            chart.draw_series([Polygon::new(band, color.mix(0.18).filled())])?;
         }
     }
-    let looks = looks(&names);
-    let mut in_legend = vec![false; names.len()];
-    for Curve { name, points } in curves {
-        let place = names.iter().position(|known| known == name).expect("every name is there");
-        let (written, color) = &looks[place];
+    for (Line { points, .. }, (written, color)) in lines.iter().zip(&looks) {
         let stroke = color.stroke_width(2);
-        let few = points.len() <= FEW;
-        let drawn = chart.draw_series(LineSeries::new(points.iter().copied(), stroke))?;
-        if !std::mem::replace(&mut in_legend[place], true) {
-            drawn
-                .label(written)
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], stroke));
-        }
-        if few {
-            let dot = |point: &(f64, f64)| Circle::new(*point, 3, color.filled());
-            chart.draw_series(points.iter().map(dot))?;
+        let means = || points.iter().map(|point| (point.x, point.mean));
+        chart
+            .draw_series(LineSeries::new(means(), stroke))?
+            .label(written)
+            .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], stroke));
+        if points.len() <= FEW {
+            chart.draw_series(means().map(|mean| Circle::new(mean, 3, color.filled())))?;
         }
     }
     chart
@@ -102,6 +103,47 @@ where
         .label_font((FONT, 14).into_font().color(&INK))
         .draw()?;
     root.present()
+}
+
+/// The curves of one name.
+struct Line<'a> {
+    name: &'a str,
+    points: Vec<Point>,
+}
+
+#[derive(Debug, PartialEq)]
+struct Point {
+    x: f64,
+    mean: f64,
+    smallest: f64,
+    largest: f64,
+}
+
+/// The curves of each name as one line. A curve that has ended, as training that reached its level, keeps its last
+/// height; one that has not begun is left out.
+fn lines(curves: &[Curve]) -> Vec<Line<'_>> {
+    let mut lines: Vec<(&str, Vec<&Curve>)> = Vec::new();
+    for curve in curves {
+        match lines.iter_mut().find(|(name, _)| *name == curve.name) {
+            Some((_, of_name)) => of_name.push(curve),
+            None => lines.push((&curve.name, vec![curve])),
+        }
+    }
+    let line = |(name, curves): (_, Vec<&Curve>)| {
+        let mut xs: Vec<f64> = curves.iter().flat_map(|c| &c.points).map(|point| point.0).collect();
+        xs.sort_by(f64::total_cmp);
+        xs.dedup();
+        let point = |x: f64| {
+            let at = |curve: &&Curve| {
+                Some(curve.points[..curve.points.partition_point(|point| point.0 <= x)].last()?.1)
+            };
+            let (mean, smallest, largest) =
+                spread(&curves.iter().filter_map(at).collect::<Vec<_>>())?;
+            Some(Point { x, mean, smallest, largest })
+        };
+        Line { name, points: xs.into_iter().filter_map(point).collect() }
+    };
+    lines.into_iter().map(line).collect()
 }
 
 /// Where on the right the legend hides the fewest points: above, in the middle or below.
@@ -126,6 +168,30 @@ const FEW: usize = 12;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn curves_of_one_name_are_a_mean_and_a_band() {
+        let curve = |name: &str, points: &[(f64, f64)]| Curve {
+            name: name.into(),
+            points: points.to_vec(),
+        };
+        let curves = [
+            curve("a", &[(1.0, 2.0), (2.0, 6.0)]),
+            curve("b", &[(1.0, 9.0)]),
+            curve("a", &[(1.0, 4.0), (2.0, 8.0), (3.0, 10.0)]),
+            curve("a", &[(2.0, 1.0)]),
+        ];
+        let lines = lines(&curves);
+        assert_eq!(lines.iter().map(|line| line.name).collect::<Vec<_>>(), ["a", "b"]);
+        let point = |x, mean, smallest, largest| Point { x, mean, smallest, largest };
+        let expected = [
+            point(1.0, 3.0, 2.0, 4.0),
+            point(2.0, 5.0, 1.0, 8.0),
+            point(3.0, 17.0 / 3.0, 1.0, 10.0),
+        ];
+        assert_eq!(lines[0].points, expected);
+        assert_eq!(lines[1].points, [point(1.0, 9.0, 9.0, 9.0)]);
+    }
 
     #[test]
     fn the_legend_stands_where_no_curve_ends() {

@@ -3,9 +3,9 @@
 use burn_sab_tasks::{Event, Task};
 use plotters::prelude::*;
 
-use super::DrawingError;
 use super::curves::{Curve, Words, draw, heights};
 use super::scale::Scale;
+use super::{DrawingError, in_both_schemes};
 use crate::text::thousands;
 
 /// Draws a curve for each run: its accuracy, mean squared error or bits per character on held-out
@@ -29,7 +29,7 @@ pub fn learning_curves(
         let ends = (0.0, updates as f64);
         draw(&root, &words, (ends.0..ends.1, &scale), ends, &curves, &|x| thousands(*x as usize))?;
     }
-    Ok(svg)
+    Ok(in_both_schemes(svg))
 }
 
 fn points(events: &[Event]) -> Vec<(f64, f64)> {

@@ -11,6 +11,7 @@ mod transfer;
 pub(crate) use cost::{Bar, cost_bars};
 pub(crate) use curves::Curve;
 pub(crate) use learning::learning_curves;
+pub use models::looks;
 pub(crate) use reminders::{Cell, MOST_CELLS, cells, heat_map, largest};
 pub(crate) use scale::Scale;
 pub(crate) use transfer::transfer_curves;
@@ -25,7 +26,7 @@ pub type DrawingError = DrawingAreaErrorKind<std::io::Error>;
 pub const FONT: &str = "sans-serif";
 /// The colours of curves and bars: the colour-blind can tell them apart (Okabe and Ito). Those of models are in the
 /// order of `models.rs`.
-pub const COLORS: [RGBColor; 7] = [
+pub(crate) const COLORS: [RGBColor; 7] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
     RGBColor(0, 158, 115),
@@ -38,3 +39,27 @@ pub const COLORS: [RGBColor; 7] = [
 pub(crate) const MOST_CURVES: usize = COLORS.len();
 /// The colour of text and axes.
 pub const INK: RGBColor = RGBColor(40, 40, 40);
+
+/// Light colours on a dark ground where the reader's scheme is dark, the hues as they were; only where the picture is a
+/// document of its own, not a part of a page.
+const DARK: &str = "<style>@media (prefers-color-scheme: dark) \
+    { svg:root { filter: invert(0.9) hue-rotate(180deg) } }</style>";
+
+/// Makes a picture follow the reader's colour scheme.
+pub fn in_both_schemes(svg: String) -> String {
+    match svg.find("<svg").and_then(|tag| Some(tag + svg[tag..].find('>')? + 1)) {
+        Some(inside) => format!("{}{DARK}{}", &svg[..inside], &svg[inside..]),
+        None => svg,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_style_stands_inside_the_picture() {
+        let svg = in_both_schemes("<?xml version=\"1.0\"?><svg width=\"9\"><g/></svg>".to_owned());
+        assert_eq!(svg, format!("<?xml version=\"1.0\"?><svg width=\"9\">{DARK}<g/></svg>"));
+    }
+}

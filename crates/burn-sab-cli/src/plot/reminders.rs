@@ -7,7 +7,7 @@ use burn_sab_tasks::{Moment, Reminder};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::{DrawingError, FONT, INK};
+use super::{DrawingError, FONT, INK, in_both_schemes};
 
 /// Weights below this share of the largest one are not drawn: they could not be told from white.
 const VISIBLE: f32 = 0.01;
@@ -115,7 +115,7 @@ pub fn heat_map(
         color_bar(&legend, largest)?;
         root.present()?;
     }
-    Ok(svg)
+    Ok(in_both_schemes(svg))
 }
 
 /// The mean weights of cells of `block` steps each way, by their first step and their moment. A slot that stands for

@@ -3,9 +3,9 @@
 use burn_sab_tasks::Task;
 use plotters::prelude::*;
 
-use super::DrawingError;
 use super::curves::{Curve, Words, draw, heights};
 use super::scale::Scale;
+use super::{DrawingError, in_both_schemes};
 use crate::text::thousands;
 
 /// Draws a curve for each run, from the span that it learnt to the longest test; the lower axis is
@@ -23,7 +23,7 @@ pub fn transfer_curves(curves: &[Curve], task: &Task, title: &str) -> Result<Str
             thousands(x.round() as usize)
         })?;
     }
-    Ok(svg)
+    Ok(in_both_schemes(svg))
 }
 
 #[cfg(test)]

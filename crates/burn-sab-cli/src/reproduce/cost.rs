@@ -7,9 +7,9 @@ use burn_sab_tasks::{Curriculum, DataStream, Event, Purpose, TaskModel, TrainCon
 use serde::{Deserialize, Serialize};
 
 use crate::backend::Backend;
-use crate::median::median;
 use crate::memory::heap_growth;
 use crate::settings::Settings;
+use crate::statistics::median;
 
 /// Updates that are timed; one more goes before them, for caches and threads to warm up.
 const TIMED: usize = 5;

@@ -96,13 +96,6 @@ pub fn held(events: &[Event], level: f64) -> Option<(usize, f64)> {
     Some((since.first()?.0, reached as f64 / since.len() as f64))
 }
 
-/// Mean, smallest and largest; `None` of nothing.
-pub fn spread(values: &[f64]) -> Option<(f64, f64, f64)> {
-    let mean = values.iter().sum::<f64>() / values.len() as f64;
-    let smallest = values.iter().copied().reduce(f64::min)?;
-    Some((mean, smallest, values.iter().copied().reduce(f64::max)?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,11 +113,5 @@ mod tests {
             .map(|(update, accuracy)| evaluation(update, accuracy));
         assert_eq!(held(&events, 0.99), Some((200, 0.5)));
         assert_eq!(held(&events[..1], 0.99), None);
-    }
-
-    #[test]
-    fn the_spread_of_some_values_and_of_none() {
-        assert_eq!(spread(&[2.0, 1.0, 6.0]), Some((3.0, 1.0, 6.0)));
-        assert_eq!(spread(&[]), None);
     }
 }

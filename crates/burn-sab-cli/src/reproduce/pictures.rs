@@ -6,9 +6,10 @@ use std::ops::Range;
 use anyhow::Context;
 
 use super::grid::Grid;
-use super::group::{Group, spread};
+use super::group::{Group, held};
 use super::run::{Finished, Run, State};
 use crate::plot::{Bar, Curve, MOST_CURVES, Scale, cost_bars, learning_curves, transfer_curves};
+use crate::statistics::spread;
 use crate::text::thousands;
 
 /// A picture of a grid.
@@ -58,10 +59,14 @@ pub fn draw(grid: &Grid, runs: &[(&Run, State)]) -> anyhow::Result<Vec<Picture>>
         add(&format!("transfer{part}"), svg, &what);
     }
 
-    let bars: Vec<Bar> = groups.iter().filter_map(|group| bar(group, grid, span_name)).collect();
+    let bars: Vec<Bar> = groups.iter().filter_map(|group| bar(group, grid, &task)).collect();
     if !bars.is_empty() {
         let title = format!("An update: {}", grid.title);
-        add("cost", cost_bars(&bars, &title)?, "time and memory of an update");
+        add(
+            "cost",
+            cost_bars(&bars, &title)?,
+            "time and memory of an update, and time to the level",
+        );
     }
 
     let finished = runs.iter().filter(|(_, state)| matches!(state, State::Finished(_)));
@@ -98,17 +103,22 @@ fn parts(groups: usize) -> Vec<(String, Range<usize>)> {
     firsts.map(|(n, first)| (name(n), first..groups.min(first + MOST_CURVES))).collect()
 }
 
-fn bar(group: &Group, grid: &Grid, span_name: &str) -> Option<Bar> {
+fn bar(group: &Group, grid: &Grid, task: &Task) -> Option<Bar> {
     let costs: Vec<_> = group.finished().filter_map(|finished| finished.cost).collect();
     let milliseconds: Vec<f64> = costs.iter().map(|cost| 1e3 * cost.seconds).collect();
     let megabytes: Vec<f64> =
         costs.iter().filter_map(|cost| Some(cost.bytes? as f64 / 1e6)).collect();
     let name = match grid.spans.len() {
         1 => group.name.clone(),
-        _ => format!("{}, {span_name} {}", group.name, thousands(group.span)),
+        _ => format!("{}, {} {}", group.name, task.span_name(), thousands(group.span)),
     };
     let (milliseconds, ..) = spread(&milliseconds)?;
-    Some(Bar { name, milliseconds, megabytes: spread(&megabytes).map(|(mean, ..)| mean) })
+    let megabytes = spread(&megabytes).map(|(mean, ..)| mean);
+    let updates = group.values(|finished| Some(held(&finished.events, grid.level?)?.0 as f64));
+    // All seeds or none: those that got there would be the fast ones.
+    let all = updates.len() == group.finished().count();
+    let seconds = spread(&updates).filter(|_| all).map(|(mean, ..)| mean * milliseconds / 1e3);
+    Some(Bar { name, milliseconds, megabytes, seconds })
 }
 
 #[cfg(test)]

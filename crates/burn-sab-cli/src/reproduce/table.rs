@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use burn_sab_tasks::{Metrics, Task};
 
 use super::grid::Grid;
-use super::group::{Group, held, spread};
+use super::group::{Group, held};
 use super::pictures::Picture;
 use super::run::{Finished, Run, State};
 use crate::page::{Body, Page, Section};
