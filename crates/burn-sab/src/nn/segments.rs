@@ -475,7 +475,7 @@ impl SabLstmState {
         self.rows.is_some()
     }
 
-    /// Steps that each row has processed.
+    /// The number of steps that each row has processed.
     pub fn steps(&self) -> Vec<usize> {
         let [batch, _] = self.hidden.dims();
         match &self.rows {
@@ -484,7 +484,7 @@ impl SabLstmState {
         }
     }
 
-    /// The number of slots of each row: so many of the last of [`slots`](Self::slots) are the row's.
+    /// The number of slots of each row. With n slots, these are the last n of the row in [`slots`](Self::slots).
     pub fn slot_counts(&self) -> Vec<usize> {
         let [batch, _] = self.hidden.dims();
         match &self.rows {
