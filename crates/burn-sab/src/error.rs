@@ -1,6 +1,6 @@
 use thiserror::Error;
 
-/// A setting of the layer that makes no sense.
+/// An invalid setting of the layer.
 #[derive(Debug, Clone, PartialEq, Error)]
 #[non_exhaustive]
 pub enum ConfigError {
@@ -45,13 +45,13 @@ pub enum ConfigError {
         /// The option that rules it out.
         option: &'static str,
     },
-    /// A dropout that is no probability below 1.
+    /// A dropout outside of [0, 1).
     #[error("dropout = {value}: it has to be at least 0 and below 1")]
     Dropout {
         /// Its value.
         value: f64,
     },
-    /// A memory for a layer that the stack does not have.
+    /// A number of a layer that the stack does not have.
     #[error("memory names layer {layer} of {num_layers}: layers are numbered from 0")]
     NoLayer {
         /// The layer.
@@ -59,10 +59,10 @@ pub enum ConfigError {
         /// Layers of the stack.
         num_layers: usize,
     },
-    /// A layer in both directions whose configuration has a direction.
+    /// A bidirectional layer whose configuration sets `reverse`.
     #[error("reverse = true: a bidirectional layer has both directions; leave reverse false")]
     Reversed,
-    /// A text that is not of the form that the setting takes.
+    /// A text that cannot be read as a value of the setting.
     #[error("{name} = {text:?}: it has to be {expected}")]
     Text {
         /// The setting.

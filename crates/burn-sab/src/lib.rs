@@ -1,30 +1,39 @@
-//! Sparse Attentive Backtracking (SAB; Ke et al., NeurIPS 2018) for the Burn framework: a recurrent layer
-//! that stores its own past states as slots, retrieves a few of them at every step, and sends gradient back
-//! only along those few retrievals and through short truncation windows.
+//! Sparse Attentive Backtracking (SAB; Ke et al., NeurIPS 2018) for the Burn framework: a recurrent layer that
+//! learns dependencies over hundreds of steps with truncated backpropagation.
+//!
+//! The layer stores its hidden state every few steps as a *slot*. Each step retrieves a few slots and adds them to
+//! its own state. Gradient flows back through short truncation windows, and along the retrieved slots to the windows
+//! that stored them.
 //!
 //! # A tour
 //!
 //! | you want | start at |
 //! | --- | --- |
 //! | the layer: equations, shapes, settings, an example | [`SabLstm`] |
-//! | to configure it | [`SabLstmConfig`], [`SabSettings`], [`ScoreConfig`] |
+//! | to configure the layer | [`SabLstmConfig`], [`SabSettings`], [`ScoreConfig`] |
 //! | several layers | [`SabLstmStack`], made by [`SabLstmStackConfig`] |
 //! | both directions | [`SabBiLstm`], made by [`SabLstmConfig::init_bidirectional`] |
-//! | padding and resets | [`SabLstm::forward_padded`], [`Segments`] |
+//! | rows of different lengths, resets | [`SabLstm::forward_padded`], [`Segments`] |
 //! | a loss on few steps of a long sequence | [`SabLstm::forward_at`] |
 //! | a stream, step by step | [`SabLstm::step`] |
-//! | to carry, regroup or save a session | [`SabLstmState`] |
-//! | to see what was retrieved | [`SabLstmOutput`] |
-//! | to know which implementation runs a call | [`SabLstm::coverage`], [`NotCovered`], [`Strategy`] |
+//! | to carry, regroup or save a state | [`SabLstmState`] |
+//! | to see which slots were retrieved | [`SabLstmOutput`] |
+//! | to find out which implementation runs a call | [`SabLstm::coverage`], [`NotCovered`], [`Strategy`] |
 //! | weights of PyTorch | `TorchWeights`, with the feature `safetensors` |
 //! | the operation underneath | [`op`] |
 //!
-//! A trained `burn::nn::Lstm` becomes a layer by `SabLstm::from(lstm)`, and a layer an `Lstm` by `Lstm::from(sab)`.
+//! `SabLstm::from(lstm)` converts a trained `burn::nn::Lstm` into a layer, and `Lstm::from(sab)` converts it back.
 //!
 //! # Features
 //!
-//! `autodiff` is the default. `flex` and `ndarray` are CPU backends with a kernel; `wgpu`, `cuda` and `rocm` are GPU
-//! backends with kernels, and `fusion` is Burn's fusion on them. `safetensors` and `pytorch` read weights.
+//! | feature | |
+//! | --- | --- |
+//! | `autodiff` (default) | training |
+//! | `flex`, `ndarray` | CPU backends, with a kernel of this crate |
+//! | `wgpu`, `vulkan`, `metal`, `webgpu`, `cuda`, `rocm` | GPU backends, with kernels of this crate |
+//! | `fusion` | Burn's operation fusion on the GPU backends |
+//! | `cpu`, `tch`, `remote` | further backends of Burn |
+//! | `safetensors`, `pytorch` | weights of PyTorch from files; `pytorch` also reads those of `torch.save` |
 //!
 //! # Training
 //!

@@ -9,16 +9,16 @@ use super::lstm::SabLstm;
 use super::state::SabLstmState;
 use crate::error::ConfigError;
 
-/// Two layers over one sequence, one of which begins at its end. Stands where a `burn::nn::BiLstm` was.
+/// Two layers over one sequence: one runs forward, the other from the end. It replaces a `burn::nn::BiLstm`.
 ///
-/// Made by [`SabLstmConfig::init_bidirectional`]. Each direction has a memory of its own, which holds states of its
-/// own past: those of the reverse direction come from later in the sequence.
+/// [`SabLstmConfig::init_bidirectional`] creates it. Each direction has its own memory. The slots of the reverse
+/// direction are states from later in the sequence.
 #[derive(Module, Debug)]
 #[module(custom_display)]
 pub struct SabBiLstm {
-    /// The layer that begins at the start.
+    /// The layer that runs forward.
     pub forward: SabLstm,
-    /// The layer that begins at the end; its [`reverse`](SabLstm::reverse) is set.
+    /// The layer that runs from the end; its [`reverse`](SabLstm::reverse) is set.
     pub reverse: SabLstm,
 }
 
@@ -61,9 +61,9 @@ impl SabLstmConfig {
 impl SabBiLstm {
     /// Runs a sequence in both directions, as `burn::nn::BiLstm::forward` does.
     ///
-    /// `x` is `[B, T, I]`, or `[T, B, I]` without `batch_first`. The returned sequence of hidden states is as long,
-    /// with 2 H features: those of the forward direction first. The states are those at the ends of the two
-    /// directions, so that of the reverse one belongs to the start of the sequence.
+    /// `x` is `[B, T, I]`, or `[T, B, I]` without `batch_first`. The returned hidden states have the same layout, with
+    /// 2 H features: first those of the forward direction. The returned states are `[forward, reverse]`, each after the
+    /// last step of its direction; for the reverse direction, this is the first step of the sequence.
     ///
     /// # Panics
     ///
@@ -100,12 +100,12 @@ impl SabBiLstm {
         (Tensor::cat(vec![ahead, back], 2), [forward, reverse])
     }
 
-    /// As [`forward`](Self::forward), but gives the hidden states at `steps` only: positions in `x`, 0-based and
-    /// rising. See [`SabLstm::forward_at`].
+    /// As [`forward`](Self::forward), but returns the hidden states at `steps` only: positions in `x`, 0-based and in
+    /// ascending order. See [`SabLstm::forward_at`].
     ///
     /// # Panics
     ///
-    /// If an input does not fit the layers, or if the steps do not rise or lie beyond the sequence.
+    /// If an input does not fit the layers, or if the steps are not in ascending order or lie beyond the sequence.
     #[track_caller]
     pub fn forward_at(
         &self,
@@ -120,7 +120,7 @@ impl SabBiLstm {
     }
 }
 
-/// Converts a trained `BiLstm`, with the default memory settings.
+/// Converts a trained `BiLstm`. Each direction is converted as by `SabLstm::from`.
 impl From<BiLstm> for SabBiLstm {
     fn from(lstm: BiLstm) -> Self {
         let batch_first = lstm.batch_first;

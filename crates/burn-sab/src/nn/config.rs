@@ -16,8 +16,8 @@ use crate::op::{
 /// How a state scores the slots (the algorithm, step 3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ScoreConfig {
-    /// `u·tanh(h) + v·tanh(m)`, the authors' release. With a threshold it ranks moments without
-    /// looking at the present state.
+    /// `u·tanh(h) + v·tanh(m)`, the authors' release. Which slots are retrieved then does not depend on the present
+    /// state (the book, chapter "The algorithm").
     Additive,
     /// `v·tanh(W_q h + W_m m + b)` with one hidden layer.
     Mlp {
@@ -32,7 +32,7 @@ pub enum ScoreConfig {
 }
 
 impl ScoreConfig {
-    /// A score of this form; `d_attention` has no meaning for additive scores.
+    /// A score of this form. Additive scores ignore `d_attention`.
     pub fn new(kind: ScoreKind, d_attention: usize) -> Self {
         match kind {
             ScoreKind::Additive => Self::Additive,
@@ -59,11 +59,10 @@ impl ScoreConfig {
     }
 }
 
-/// Configuration of a [`SabLstm`]; made like `burn::nn::LstmConfig`, with `init(&device)`.
+/// Configuration of a [`SabLstm`]. Use it like `burn::nn::LstmConfig`: `new`, setters, `init(&device)`.
 ///
-/// The defaults are what trains well on the copying task, not what was published: see
-/// [`paper`](Self::paper) and [`released`](Self::released) for that, and the book, chapter "Design
-/// decisions", for the runs behind them.
+/// The defaults are the settings that trained best in this project; the book, chapter "Design decisions", has the
+/// experiments. The published settings are [`paper`](Self::paper) and [`released`](Self::released).
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default = "SabLstmConfig::without_sizes")]
 #[non_exhaustive]
@@ -74,17 +73,18 @@ pub struct SabLstmConfig {
     pub d_hidden: usize,
     /// Whether the gates have biases (one with the input weights, one with the recurrent ones).
     pub bias: bool,
-    /// The settings of the memory; in a file they stand beside the others.
+    /// The settings of the memory. In a file they are on the same level as the other fields.
     #[serde(flatten)]
     pub settings: SabSettings,
     /// How a state scores the slots.
     pub score: ScoreConfig,
-    /// Weights of the score are drawn from `score_gain · U(±1/sqrt(fan_in))`: the initial sharpness.
+    /// The initial weights of the score are uniform in `± score_gain / sqrt(fan_in)`. A larger factor makes the
+    /// initial scores differ more.
     pub score_gain: f64,
     /// Initializer of the gates.
     pub initializer: Initializer,
-    /// Added to the drawn biases of the forget gates, for a cell that keeps its state at first (Gers et al.,
-    /// 2000). Without effect where there is no bias, or no forget gate.
+    /// Added to the initial biases of the forget gates, so that the cell initially keeps its state (Gers et al.,
+    /// 2000). It has no effect without biases, or without forget gates.
     pub forget_bias: f64,
     /// `[batch, time, features]` if true, `[time, batch, features]` if false.
     pub batch_first: bool,
@@ -92,7 +92,7 @@ pub struct SabLstmConfig {
     pub reverse: bool,
     /// Bound on the absolute value of the cell state after each step.
     pub clip: Option<f64>,
-    /// Forget gate = 1 - input gate, which saves a quarter of the gate parameters.
+    /// Whether the forget gate is 1 - input gate, which saves a quarter of the gate parameters.
     pub input_forget: bool,
     /// Activation of the input, forget and output gate.
     pub gate_activation: ActivationConfig,
@@ -120,7 +120,7 @@ settings_setters! {
     score_gain: f64;
     /// Sets the initializer of the gates
     initializer: Initializer;
-    /// Sets what is added to the drawn biases of the forget gates
+    /// Sets the constant that is added to the initial biases of the forget gates
     forget_bias: f64;
     /// Sets the layout of sequences: `[batch, time, features]` if true
     batch_first: bool;
@@ -142,7 +142,7 @@ settings_setters! {
 const NEVER: usize = u32::MAX as usize;
 
 impl SabLstmConfig {
-    /// The defaults for these sizes; `bias`: whether the gates have biases.
+    /// The default settings for these sizes. `bias` is whether the gates have biases.
     pub fn new(d_input: usize, d_hidden: usize, bias: bool) -> Self {
         Self {
             d_input,
@@ -168,8 +168,8 @@ impl SabLstmConfig {
         Self::new(0, 0, true)
     }
 
-    /// The settings of the paper's copying experiment: additive scores, threshold, k_top 5, k_att 1,
-    /// k_trunc 5, an empty memory at the start.
+    /// The settings of the paper's copying experiment: additive scores, threshold, `k_top` 5, `k_att` 1, `k_trunc` 5,
+    /// factor 1 on the summary, and an empty memory at the start.
     pub fn paper(d_input: usize, d_hidden: usize) -> Self {
         Self::new(d_input, d_hidden, true)
             .with_k_top(5)
@@ -184,8 +184,8 @@ impl SabLstmConfig {
             .with_initial_slot(InitialSlot::None)
     }
 
-    /// The settings of the authors' PyTorch release: as [`paper`](Self::paper), with its own
-    /// sparsifier, windows shifted by one step, and the initial hidden state as first slot.
+    /// The settings of the authors' PyTorch release: those of [`paper`](Self::paper), with another sparsifier, windows
+    /// shifted by one step, and the initial hidden state as the first slot.
     pub fn released(d_input: usize, d_hidden: usize) -> Self {
         Self::paper(d_input, d_hidden)
             .with_truncation_offset(1)
@@ -193,9 +193,9 @@ impl SabLstmConfig {
             .with_initial_slot(InitialSlot::Hidden)
     }
 
-    /// The same layer without memory: no slot is ever stored, which leaves an LSTM trained by
-    /// backpropagation truncated to windows of `k_trunc` steps. Limits on the memory are gone, too, and so are
-    /// learned factors on a summary that is always zero.
+    /// The same layer without memory: it never stores a slot. What remains is an LSTM with backpropagation truncated
+    /// to windows of `k_trunc` steps. `max_hops`, `slot_budget` and `learned_gain` are reset to their defaults, as they
+    /// have no effect without memory.
     pub fn without_memory(self) -> Self {
         self.with_k_att(NEVER)
             .with_initial_slot(InitialSlot::None)
@@ -213,7 +213,7 @@ impl SabLstmConfig {
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] names the first setting that makes no sense, and what to do.
+    /// [`ConfigError`] names the first invalid setting, and the remedy.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let zero = |name| Err(ConfigError::Zero { name, hint: "" });
         match self {

@@ -73,9 +73,9 @@ impl SabLstmConfig {
     }
 }
 
-/// Converts a trained `Lstm`. The memory has the default settings, but for factors on the summary that begin at 0
-/// and are learned: the layer begins with what the `Lstm` computes, gradients included that do not come from
-/// the memory. See [`SabLstmConfig::try_init_from`] for other settings.
+/// Converts a trained `Lstm`. The memory has the default settings, except for the factors on the summary, which are
+/// learned and begin at 0. The layer therefore first computes the outputs of the `Lstm`. See
+/// [`SabLstmConfig::try_init_from`] for other settings.
 impl From<Lstm> for SabLstm {
     fn from(lstm: Lstm) -> Self {
         let config = SabLstmConfig::new(1, 1, true).with_learned_gain(true).with_summary_scale(0.0);

@@ -11,10 +11,10 @@ use crate::op::{
     SabInputs, SabOptions, SabOutputs, SabSettings, SlotMemory, Strategy,
 };
 
-/// A recurrent layer with Sparse Attentive Backtracking: an LSTM that stores its own past states as slots, retrieves
-/// a few of them at every step, and sends gradient back only along those and through short truncation windows.
+/// A recurrent layer with Sparse Attentive Backtracking: an LSTM that stores past hidden states as slots and retrieves
+/// a few of them at every step. Gradient flows only through short truncation windows and along the retrieved slots.
 ///
-/// Made by [`SabLstmConfig`]. It replaces a `burn::nn::Lstm`: same shapes, same weights, and the same values while
+/// [`SabLstmConfig`] creates it. It replaces a `burn::nn::Lstm`: same shapes, same weights, and the same values while
 /// the memory is empty.
 ///
 /// # Equations
@@ -32,9 +32,9 @@ use crate::op::{
 /// h_t     = ĥ_t + summary_scale · s_t         the output, and the state for step t + 1
 /// ```
 ///
-/// After every `k_att` steps, h_t becomes a slot. Where a truncation window starts, h_{t-1} and c_{t-1} are used as
-/// constants, so no gradient crosses. The gradient of a slot enters the step that stored it, and runs back to the
-/// start of that window.
+/// After every `k_att` steps, h_t is stored as a slot. At the start of a truncation window, h_{t-1} and c_{t-1} are
+/// constants, so no gradient crosses. The gradient of a slot enters the step that stored it, and runs back to the start
+/// of that step's window.
 ///
 /// | score | a_j | parameters |
 /// | --- | --- | --- |
@@ -57,7 +57,8 @@ use crate::op::{
 /// | [`forward`](Self::forward) | x `[B, T, I]` | hidden states `[B, T, H]` and the state |
 /// | [`forward_at`](Self::forward_at) | x `[B, T, I]`, n steps | outputs of these steps, `[B, n, H]` |
 /// | [`forward_with_reminders`](Self::forward_with_reminders) | x `[B, T, I]` | also summaries `[B, T, H]`, retrieved slots and weights `[B, T, K]` |
-/// | [`forward_padded`](Self::forward_padded), [`forward_segments`](Self::forward_segments) | x `[B, T, I]` with lengths or resets of each row | as `forward`; zeros at padding |
+/// | [`forward_padded`](Self::forward_padded) | x `[B, T, I]`, the length of each row | as `forward`; zeros at padding |
+/// | [`forward_segments`](Self::forward_segments) | x `[B, T, I]`, [`Segments`] | as `forward_with_reminders`; zeros at padding |
 /// | [`step`](Self::step) | x `[B, I]` | hidden state `[B, H]` and the state; without gradient |
 ///
 /// With [`batch_first`](SabLstmConfig::batch_first) = false, sequences are `[T, B, …]`. The state is a [`SabLstmState`]:
@@ -65,7 +66,7 @@ use crate::op::{
 ///
 /// # Settings
 ///
-/// Of the memory, in [`settings`](Self::settings):
+/// Settings of the memory, in [`settings`](Self::settings):
 ///
 /// | setting | default | |
 /// | --- | --- | --- |
@@ -76,14 +77,14 @@ use crate::op::{
 /// | [`sparsifier`](SabSettings::sparsifier) | `Softmax` | how scores become weights |
 /// | [`initial_slot`](SabSettings::initial_slot) | `Hidden` | memory before the first step |
 /// | [`summary_scale`](SabSettings::summary_scale) | 0.1 | factor on the summary |
-/// | [`learned_gain`](SabSettings::learned_gain) | false | a learned factor for each unit instead |
-/// | [`detach_scores`](SabSettings::detach_scores) | false | no gradient to states through scores |
+/// | [`learned_gain`](SabSettings::learned_gain) | false | whether each unit learns its own factor |
+/// | [`detach_scores`](SabSettings::detach_scores) | false | whether gradient to states through scores is cut |
 /// | [`max_hops`](SabSettings::max_hops) | `None` | most reminders on a gradient path |
-/// | [`slot_budget`](SabSettings::slot_budget) | `None` | slots kept of a long past |
-/// | [`recompute`](SabSettings::recompute) | `Auto` | gates saved or recomputed for the backward pass |
-/// | [`strategy`](SabSettings::strategy) | `Auto` | implementation that runs |
+/// | [`slot_budget`](SabSettings::slot_budget) | `None` | slots kept; `None` keeps all |
+/// | [`recompute`](SabSettings::recompute) | `Auto` | whether the backward pass recomputes the gates |
+/// | [`strategy`](SabSettings::strategy) | `Auto` | implementation |
 ///
-/// Of the cell and of the scores, in [`SabLstmConfig`]: `bias`, `score` (`Dot` with attention size 64), `score_gain` (2),
+/// Settings of the cell and of the score, in [`SabLstmConfig`]: `bias`, `score` (`Dot` with attention size 64), `score_gain` (2),
 /// `forget_bias` (0), `initializer`, `batch_first` (true), `reverse`, `clip`, `input_forget`, and three activations.
 ///
 /// # Parameters
@@ -119,7 +120,7 @@ use crate::op::{
 /// # }
 /// ```
 ///
-/// Training differs in the device alone: `Device::flex().autodiff()`.
+/// For training, create the layer and its inputs on `Device::flex().autodiff()`.
 ///
 /// Source: Ke et al., NeurIPS 2018, [arXiv 1809.03702](https://arxiv.org/abs/1809.03702).
 #[derive(Module, Debug)]
@@ -133,16 +134,16 @@ pub struct SabLstm {
     pub bias_ih: Option<Param<Tensor<1>>>,
     /// Bias with the recurrent weights, `[4H]`.
     pub bias_hh: Option<Param<Tensor<1>>>,
-    /// Factors on the summary, `[H]`, if they are learned (see [`SabSettings::learned_gain`]); else all are
+    /// Learned factors on the summary, `[H]`, with [`SabSettings::learned_gain`]. Otherwise `None`, and the factor is
     /// [`SabSettings::summary_scale`].
     pub summary_gain: Option<Param<Tensor<1>>>,
-    /// What scores the slots.
+    /// Parameters of the score.
     pub scorer: Scorer,
-    /// Activations, if not the standard ones.
+    /// Activations; `None` for sigmoid, tanh and tanh.
     pub activations: Option<Activations>,
     /// Hidden units H.
     pub d_hidden: usize,
-    /// The settings of the memory; can be changed, but for `learned_gain`, which says how the layer was made.
+    /// The settings of the memory. They can be changed, except for `learned_gain`, which is fixed with the parameters.
     #[module(skip)]
     pub settings: SabSettings,
     /// See [`SabLstmConfig::batch_first`].
@@ -155,18 +156,18 @@ pub struct SabLstm {
     pub input_forget: bool,
 }
 
-/// All that a pass over a sequence gives, at all its T steps or at those that were asked for; time and
-/// batch lie as in the input.
+/// The outputs of a sequence, at all T steps or at the requested ones. Batch and time are in the order of the input.
 #[derive(Clone, Debug)]
 pub struct SabLstmOutput {
     /// Hidden states after retrieval, `[B, T, H]`.
     pub hidden: Tensor<3>,
-    /// Summaries of what was retrieved, `[B, T, H]`, for readouts `y = V1 h + V2 s + b`.
+    /// Summaries, without the factor on them, `[B, T, H]`, for readouts `y = V1 h + V2 s + b`.
     pub summary: Tensor<3>,
-    /// Retrieved slots, best first, `[B, T, K]` with K = min(k_top, slots at the end); unused places
-    /// hold 0. Slot 0 is the oldest; slots that a [budget](SabSettings::slot_budget) dropped still count.
+    /// Indices of the retrieved slots, best first, `[B, T, K]` with K = min(k_top, slots at the end). Unused places
+    /// have 0. Slots are numbered from the oldest, 0, including those that a [budget](SabSettings::slot_budget)
+    /// dropped.
     pub slots: Tensor<3, Int>,
-    /// Their weights, `[B, T, K]`; unused places hold 0. For inspection: carries no gradient.
+    /// The weights of these slots, `[B, T, K]`. Unused places have 0. They carry no gradient.
     pub weights: Tensor<3>,
     /// State after the last step.
     pub state: SabLstmState,
@@ -240,24 +241,23 @@ impl SabLstm {
 
     /// Runs a sequence, as `burn::nn::Lstm::forward` does.
     ///
-    /// `x` is `[B, T, I]`, or `[T, B, I]` without `batch_first`; so is the returned sequence of hidden
-    /// states, with H. Without a state the run starts from zeros. A batch of no rows, or a sequence of no
-    /// steps, gives empty tensors.
+    /// `x` is `[B, T, I]`, or `[T, B, I]` without `batch_first`. The returned hidden states have the same layout, with
+    /// H features. Without a state, the run starts from zeros. An empty batch, or a sequence of no steps, gives empty
+    /// tensors.
     ///
-    /// Where neither the layer nor `x` is on autodiff, a state that is leaves it: its graph would only grow.
+    /// If neither the layer nor `x` is on autodiff, the state is taken off autodiff: its graph would only grow.
     ///
     /// # Panics
     ///
-    /// If an input does not fit the layer ([`InputError`]), with the tensor, its shape or type, and what was
-    /// expected.
+    /// If an input does not fit the layer. The message is that of an [`InputError`]: the tensor, its shape or type, and
+    /// the expected one.
     #[track_caller]
     pub fn forward(&self, x: Tensor<3>, state: Option<SabLstmState>) -> (Tensor<3>, SabLstmState) {
         let (hidden, _, state) = self.run(self.in_time(x), state, Readout::All, false);
         (self.as_given(hidden), state)
     }
 
-    /// As [`forward`](Self::forward), with the summaries and with which slots were retrieved and how
-    /// strongly.
+    /// As [`forward`](Self::forward), and also returns the summaries, the retrieved slots and their weights.
     #[track_caller]
     pub fn forward_with_reminders(
         &self,
@@ -267,15 +267,16 @@ impl SabLstm {
         self.reminded(x, state, Readout::All)
     }
 
-    /// As [`forward_with_reminders`](Self::forward_with_reminders), but gives the outputs of `steps`
-    /// only: positions in `x`, 0-based and rising. For losses on few steps, `&[T - 1]` say, of very long
-    /// sequences: the cost of the backward pass is that of the steps that gradient reaches, and on the CPU
-    /// kernel no array over all hidden states exists in either pass. Other implementations compute them all
-    /// and select.
+    /// As [`forward_with_reminders`](Self::forward_with_reminders), but returns the outputs of `steps` only: positions
+    /// in `x`, 0-based and in ascending order.
+    ///
+    /// Use it for losses on few steps of long sequences, such as `&[T - 1]`. The backward pass computes only the steps
+    /// that gradient reaches. On the CPU kernel, neither pass has an array of all hidden states. Other implementations
+    /// compute all hidden states and select from them.
     ///
     /// # Panics
     ///
-    /// If an input does not fit the layer, or if the steps do not rise or lie beyond the sequence.
+    /// If an input does not fit the layer, or if the steps are not in ascending order or lie beyond the sequence.
     #[track_caller]
     pub fn forward_at(
         &self,
@@ -293,14 +294,14 @@ impl SabLstm {
         self.reminded(x, state, Readout::At(steps.into()))
     }
 
-    /// One time step of a stream: `x` is `[B, I]`, the returned hidden state `[B, H]`. Runs without gradient,
-    /// so that a stream of any length keeps its slots and nothing else.
+    /// Runs one step of a stream. `x` is `[B, I]`, and the returned hidden state is `[B, H]`. The step runs without
+    /// gradient, so a stream keeps only its slots.
     ///
     /// # Panics
     ///
-    /// If an input does not fit the layer, or if the layer, `x` or the state is tracked by autodiff: a step
-    /// would then keep all slots for its own backward pass, T² of them over a sequence. Call `valid()` on the
-    /// layer, or [`forward`](Self::forward) to train.
+    /// If an input does not fit the layer, or if autodiff tracks the layer, `x` or the state: each step would then keep
+    /// all slots for its own backward pass, T² of them over a sequence. Call it on `layer.valid()`, and train with
+    /// [`forward`](Self::forward).
     #[track_caller]
     pub fn step(&self, x: Tensor<2>, state: Option<SabLstmState>) -> (Tensor<2>, SabLstmState) {
         self.refuse_tracked(&x, state.as_ref());
@@ -342,8 +343,8 @@ impl SabLstm {
         (step.hidden, self.within_budget(state))
     }
 
-    /// Whether the backend's own kernel runs a sequence like `x` that begins with `state`; the reason if it
-    /// does not, and backend primitives or the reference run it.
+    /// Whether the backend's kernel runs a sequence like `x` that begins with `state`. If not, returns the reason why
+    /// backend primitives or the reference run it.
     ///
     /// # Panics
     ///

@@ -13,8 +13,8 @@ use super::budget::Origins;
 use super::state::{RowState, SabLstmState};
 use crate::op::{SlotKeys, SlotMemory};
 
-/// A [`SabLstmState`] as data: cell and hidden state, slots, their keys and their names under a budget, and the
-/// step. Any format of serde writes it; [`SabLstmState::save_file`] writes Burn's own.
+/// A [`SabLstmState`] as data: cell and hidden state, slots, their keys and their numbers under a budget, and the step.
+/// Any serde format can write it. [`SabLstmState::save_file`] writes Burn's own format.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SabLstmStateRecord {
     /// Cell state, `[B, H]`.
@@ -53,7 +53,7 @@ struct OriginsRecord {
 }
 
 impl SabLstmState {
-    /// The state as data. Waits for the device.
+    /// The state as data. The call waits for the device.
     pub fn into_record(self) -> SabLstmStateRecord {
         let rows = self.rows.as_ref().map(|rows| {
             let row = |row: &RowState| RowRecord {
@@ -74,8 +74,8 @@ impl SabLstmState {
         }
     }
 
-    /// The state that a record was made of, on `device`. With the same layer on a device of the same kind it goes on
-    /// bit for bit.
+    /// The state of a record, on `device`. With the same layer on a device of the same kind, it continues with
+    /// identical results.
     ///
     /// # Errors
     ///
@@ -114,8 +114,8 @@ impl SabLstmState {
         })
     }
 
-    /// Writes the state into a file (burnpack, `.bpk` where the path has no extension); replaces one that is there,
-    /// in one piece.
+    /// Writes the state into a file in Burn's format (`.bpk` if the path has no extension). An existing file is replaced
+    /// atomically.
     ///
     /// # Errors
     ///

@@ -15,7 +15,7 @@ pub enum StateError {
     /// No state at all.
     #[error("no states: a batch has at least one")]
     Empty,
-    /// States with other numbers of hidden units.
+    /// States with different numbers of hidden units.
     #[error("states 0 and {other} have {sizes:?} hidden units: they come from other layers")]
     Sizes {
         /// Index of the state that differs from the first.
@@ -31,8 +31,8 @@ impl SabLstmState {
         self.hidden.dims()[0]
     }
 
-    /// These rows, in this order; a row may be taken more than once. Slots, their names under a budget, and keys go
-    /// along, and so does gradient.
+    /// These rows, in this order. A row may be taken more than once. The result has the rows' slots, their numbers under
+    /// a budget, and their keys, and carries gradient.
     ///
     /// # Panics
     ///
@@ -59,7 +59,7 @@ impl SabLstmState {
         Self { cell, hidden, slots, memory, origins, step: self.step, rows: None }
     }
 
-    /// Consecutive parts of these numbers of rows; the inverse of [`cat`](Self::cat).
+    /// Splits the rows into consecutive parts of these sizes. The inverse of [`cat`](Self::cat).
     ///
     /// # Panics
     ///
@@ -81,10 +81,10 @@ impl SabLstmState {
         sizes.iter().map(|size| part(*size)).collect()
     }
 
-    /// All rows of `states`, in their order, as one batch. Slots, their names under a budget, and keys go along,
-    /// and so does gradient.
+    /// All rows of `states`, in their order, as one batch. The result has the rows' slots, their numbers under a budget,
+    /// and their keys, and carries gradient.
     ///
-    /// The states can be of different ages: each row goes on from its own step and slots
+    /// The states can have different steps: each row continues from its own step and slots
     /// ([`steps`](Self::steps), [`slot_counts`](Self::slot_counts)).
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor};
 use super::config::ScoreConfig;
 use crate::op::Score;
 
-/// The trainable parameters of the score; weights are `[in, out]`.
+/// The trainable parameters of the score. Weights are `[in, out]`, as in Burn.
 #[derive(Module, Debug)]
 pub enum Scorer {
     /// See [`ScoreConfig::Additive`].

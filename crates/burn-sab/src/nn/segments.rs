@@ -15,12 +15,11 @@ use crate::op::{
     Strategy,
 };
 
-/// Where the sequences of a batch lie in its rows: how many steps of each row count, and at which of them the row
-/// starts anew.
+/// The lengths of the rows of a batch, and the steps at which a row starts a new sequence.
 ///
-/// Steps behind a row's length are padding. Padding has no effect on anything: outputs there are zero, no slot is
-/// stored, the state stays, and no gradient comes from there. At a reset the row begins as a fresh one: state zero,
-/// step 0, earlier slots out of sight, no gradient across.
+/// Steps after the length of a row are padding. Padding has no effect: outputs there are zero, no slot is stored, the
+/// state does not change, and no gradient comes from there. At a reset, a row starts a new sequence: the state is zero,
+/// the step is 0, earlier slots cannot be retrieved, and no gradient crosses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Segments {
     time: usize,
@@ -29,7 +28,7 @@ pub struct Segments {
 }
 
 impl Segments {
-    /// A batch of `batch` whole rows of `time` steps.
+    /// A batch of `batch` rows of `time` steps, without padding and resets.
     pub fn new(batch: usize, time: usize) -> Self {
         Self { time, lengths: vec![time; batch], resets: vec![vec![]; batch] }
     }
@@ -45,7 +44,8 @@ impl Segments {
         self.checked()
     }
 
-    /// The same with resets before these steps of each row, 0-based and rising. A reset at padding has no effect.
+    /// The same with resets before these steps of each row, 0-based and in ascending order. A reset at padding has no
+    /// effect.
     ///
     /// # Errors
     ///
@@ -120,11 +120,11 @@ impl Segments {
 }
 
 impl SabLstm {
-    /// As [`forward`](Self::forward), for rows of different lengths: `lengths` holds one per row, from 0 to T. What
-    /// is behind a row's length is padding and has no effect. Hidden states there are zero; the returned state is
-    /// that after the last step of each row.
+    /// As [`forward`](Self::forward), for rows of different lengths. `lengths` has the length of each row, from 0 to T.
+    /// Steps after the length of a row are padding. Padding has no effect, and hidden states there are zero. The
+    /// returned state is that after the last step of each row.
     ///
-    /// With `reverse`, each row is processed from its own end.
+    /// With `reverse`, each row is processed from its own last step.
     ///
     /// # Panics
     ///
@@ -475,7 +475,7 @@ impl SabLstmState {
         self.rows.is_some()
     }
 
-    /// Steps that each row has processed.
+    /// The number of steps that each row has processed.
     pub fn steps(&self) -> Vec<usize> {
         let [batch, _] = self.hidden.dims();
         match &self.rows {
@@ -484,7 +484,7 @@ impl SabLstmState {
         }
     }
 
-    /// The number of slots of each row: so many of the last of [`slots`](Self::slots) are the row's.
+    /// The number of slots of each row. With n slots, these are the last n of the row in [`slots`](Self::slots).
     pub fn slot_counts(&self) -> Vec<usize> {
         let [batch, _] = self.hidden.dims();
         match &self.rows {

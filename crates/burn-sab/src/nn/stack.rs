@@ -1,4 +1,4 @@
-//! Layers one above the other, in one direction or two.
+//! Stacks of layers, in one direction or two.
 
 use std::fmt;
 
@@ -33,7 +33,7 @@ pub enum MemoryLayers {
 #[serde(default = "SabLstmStackConfig::without_sizes")]
 #[non_exhaustive]
 pub struct SabLstmStackConfig {
-    /// The settings of every layer. `d_input` is that of the first; those above read the outputs below.
+    /// The settings of every layer. `d_input` is that of the first layer.
     pub layer: SabLstmConfig,
     /// Number of layers, at least 1.
     pub num_layers: usize,
@@ -73,7 +73,8 @@ settings_setters! {
 }
 
 impl SabLstmStackConfig {
-    /// `num_layers` layers in one direction, each with a memory, and nothing between them.
+    /// A stack of `num_layers` layers in one direction, each with a memory, without dropout, normalisation or residual
+    /// connections.
     pub fn new(layer: SabLstmConfig, num_layers: usize) -> Self {
         Self {
             layer,
@@ -100,7 +101,7 @@ impl SabLstmStackConfig {
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] names the first setting that makes no sense, and what to do.
+    /// [`ConfigError`] names the first invalid setting, and the remedy.
     pub fn validate(&self) -> Result<(), ConfigError> {
         if self.num_layers == 0 {
             return Err(ConfigError::Zero { name: "num_layers", hint: "" });
@@ -176,9 +177,9 @@ impl SabLstmStackConfig {
     }
 }
 
-/// [`SabLstm`] layers one above the other, as `torch.nn.LSTM` with `num_layers`, `bidirectional` and `dropout`.
+/// A stack of [`SabLstm`] layers, as `torch.nn.LSTM` with `num_layers`, `bidirectional` and `dropout`.
 ///
-/// With y₀ = x, layer l computes
+/// Layer l = 0, 1, … computes
 ///
 /// ```text
 /// u = dropout(y_{l-1})             l > 0; u = x for the first layer
@@ -187,7 +188,7 @@ impl SabLstmStackConfig {
 /// y_l = y_l + u                    with `residual`, l > 0
 /// ```
 ///
-/// Made by [`SabLstmStackConfig`]. The layers store and truncate at the same steps.
+/// [`SabLstmStackConfig`] creates it. All layers store slots and start windows at the same steps.
 ///
 /// ```
 /// # #[cfg(feature = "flex")] {
@@ -215,7 +216,7 @@ impl SabLstmStackConfig {
 pub struct SabLstmStack {
     /// The layers, from the bottom up.
     pub layers: Vec<StackLayer>,
-    /// Between two layers, on devices with autodiff.
+    /// Dropout between two layers, on devices with autodiff.
     pub dropout: Dropout,
     /// Whether the input of every layer but the first is added to its output.
     pub residual: bool,
@@ -254,8 +255,8 @@ impl ModuleDisplay for SabLstmStack {
 impl SabLstmStack {
     /// Runs a sequence through all layers.
     ///
-    /// `x` is `[B, T, I]`, or `[T, B, I]` without `batch_first`; so is the returned sequence of outputs of the last
-    /// layer, with H features, or 2 H in both directions. Without a state the run starts from zeros.
+    /// `x` is `[B, T, I]`, or `[T, B, I]` without `batch_first`. The returned outputs of the last layer have the same
+    /// layout, with H features, or 2 H in both directions. Without a state, the run starts from zeros.
     ///
     /// # Panics
     ///
@@ -269,12 +270,13 @@ impl SabLstmStack {
         self.run(x, state, |_, layer, x, state| layer.forward(x, state), |_, input| input)
     }
 
-    /// As [`forward`](Self::forward), but gives the outputs at `steps` only: positions in `x`, 0-based and rising.
-    /// The last layer runs [`SabLstm::forward_at`]; those below give it their outputs at all steps.
+    /// As [`forward`](Self::forward), but returns the outputs at `steps` only: positions in `x`, 0-based and in
+    /// ascending order. The last layer runs [`SabLstm::forward_at`]. The layers below compute their outputs at all
+    /// steps.
     ///
     /// # Panics
     ///
-    /// If an input does not fit the layers, or if the steps do not rise or lie beyond the sequence.
+    /// If an input does not fit the layers, or if the steps are not in ascending order or lie beyond the sequence.
     #[track_caller]
     pub fn forward_at(
         &self,
@@ -344,12 +346,12 @@ impl SabLstmStack {
         self.run(x, state, call, |_, input| input)
     }
 
-    /// One time step of a stream: `x` is `[B, I]`, the returned output `[B, H]`. Runs without gradient, as
+    /// Runs one step of a stream, without gradient. `x` is `[B, I]`, and the returned output is `[B, H]`. See
     /// [`SabLstm::step`].
     ///
     /// # Panics
     ///
-    /// If an input does not fit the layers or is tracked by autodiff, or if a layer runs in reverse: it needs the
+    /// If an input does not fit the layers, if autodiff tracks an input, or if a layer runs in reverse, which needs the
     /// whole sequence.
     #[track_caller]
     pub fn step(

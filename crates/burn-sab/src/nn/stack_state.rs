@@ -1,4 +1,4 @@
-//! What a stack carries from one call to the next.
+//! The state of a stack.
 
 use std::path::Path;
 
@@ -10,10 +10,11 @@ use super::record::{Pack, SabLstmStateRecord, invalid};
 use super::rows::StateError;
 use super::state::SabLstmState;
 
-/// The states of a [`SabLstmStack`](super::SabLstmStack): what it carries from one call to the next.
+/// The state that a [`SabLstmStack`](super::SabLstmStack) carries from one call to the next.
 #[derive(Clone, Debug)]
 pub struct SabLstmStackState {
-    /// From the bottom up; of a layer with two directions the forward one first, as in PyTorch's `h_n`.
+    /// The states of the layers, from the bottom up. In both directions, the forward one comes first, as in PyTorch's
+    /// `h_n`.
     pub layers: Vec<SabLstmState>,
 }
 

@@ -8,12 +8,12 @@ use super::budget::{Origins, is_full, thin};
 use super::rows::cat_states;
 use crate::op::SlotMemory;
 
-/// What the layer carries from one call to the next: as `burn::nn::LstmState`, with the memory.
+/// The state that the layer carries from one call to the next: a `burn::nn::LstmState` with a memory.
 ///
-/// A sequence cut into chunks gives what the whole gives, gradients included as long as the state is
-/// not [detached](Self::detach) (only `max_hops` counts anew in each call). In f32 rounding can differ
-/// between the two, and where two scores, or two distances of a thinned memory, are equal but for rounding,
-/// another slot can then be taken.
+/// A sequence in chunks gives the outputs of the whole, up to rounding. Gradients are those of the whole as well, unless
+/// the state is [detached](Self::detach) or `max_hops` is set, which counts hops within one call. Rounding can change a
+/// choice: if two scores, or two distances of a thinned memory, are equal except for rounding, chunks and whole can take
+/// different slots.
 #[derive(Clone)]
 pub struct SabLstmState {
     /// Cell state, `[B, H]`.
@@ -27,7 +27,7 @@ pub struct SabLstmState {
     pub(super) memory: SlotMemory,
     /// Which slots these are, once some have been dropped.
     pub(super) origins: Option<Origins>,
-    /// Steps processed so far: storing and truncation count on from here. Of rows that differ, the most.
+    /// Steps processed so far, from which storing and truncation continue. If rows differ, the largest number.
     pub step: usize,
     /// What each row has, where they differ.
     pub(super) rows: Option<Vec<RowState>>,
@@ -57,7 +57,7 @@ impl fmt::Debug for SabLstmState {
 }
 
 impl SabLstmState {
-    /// A state at step 0 with an empty memory; both tensors `[B, H]`.
+    /// A state at step 0 with an empty memory. Both tensors are `[B, H]`.
     pub fn new(cell: Tensor<2>, hidden: Tensor<2>) -> Self {
         assert_eq!(
             cell.dims(),
@@ -75,13 +75,13 @@ impl SabLstmState {
         }
     }
 
-    /// Zeros of shape `[B, H]`, as `burn::nn::LstmState::initial`.
+    /// A state of zeros with shape `[B, H]`, as `burn::nn::LstmState::initial`.
     pub fn initial(shape: [usize; 2], device: &Device) -> Self {
         LstmState::initial(shape, device).into()
     }
 
-    /// The memory, oldest slot first, `[B, M, H]`; `None` while it is empty. Where rows have different numbers of
-    /// slots, M is the largest, and zeros come before the slots of the others ([`slot_counts`](Self::slot_counts)).
+    /// The memory, oldest slot first, `[B, M, H]`; `None` while it is empty. If rows have different numbers of slots, M
+    /// is the largest number, and zeros precede the slots of the other rows ([`slot_counts`](Self::slot_counts)).
     pub fn slots(&self) -> Option<Tensor<3>> {
         let slots = self.joined_slots();
         match &self.rows {
@@ -102,7 +102,7 @@ impl SabLstmState {
         }
     }
 
-    /// The same state with this memory, `[B, M, H]`, for every row; no slots empty it.
+    /// The same state with these slots as its memory, `[B, M, H]`. With M = 0, the memory is empty.
     pub fn with_slots(mut self, slots: Tensor<3>) -> Self {
         let [_, count, _] = slots.dims();
         self.slots = if count == 0 { vec![] } else { vec![slots] };
@@ -137,7 +137,7 @@ impl SabLstmState {
         self
     }
 
-    /// M, the number of slots; the most that a row has.
+    /// M, the number of slots. If rows differ, the largest number.
     pub fn num_slots(&self) -> usize {
         if let Some(rows) = &self.rows {
             return rows.iter().map(|row| row.slots.len()).max().unwrap_or(0);
@@ -145,15 +145,14 @@ impl SabLstmState {
         self.slots.iter().map(|slots| slots.dims()[1]).sum::<usize>() + self.memory.len()
     }
 
-    /// The same values as constants: no gradient goes back from here, not to the memory either. Call it between
-    /// two updates on a stream, so that its graph does not grow for ever. The state stays on its autodiff
+    /// The same values as constants, including the memory: no gradient flows back from here. Call it between two
+    /// updates on a stream, so that the autodiff graph does not grow without end. The state stays on its autodiff
     /// device; [`valid`](Self::valid) takes it off.
     pub fn detach(self) -> Self {
         self.map(Tensor::detach, Tensor::detach)
     }
 
-    /// The same values without autodiff, for a layer that was made so by `valid()`. Drops the graph that the
-    /// state holds on to.
+    /// The same values without autodiff, for a layer from `layer.valid()`. Drops the autodiff graph of the state.
     pub fn valid(self) -> Self {
         self.map(Tensor::inner, Tensor::inner)
     }

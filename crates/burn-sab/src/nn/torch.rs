@@ -57,7 +57,7 @@ pub enum TorchError {
         /// The shape that it has to have.
         expected: String,
     },
-    /// A weight that is no floating-point number.
+    /// A weight whose elements are not floating-point numbers.
     #[error("{name} is {found:?}, expected F32, F64, F16 or BF16")]
     DataType {
         /// The weight.
@@ -65,7 +65,7 @@ pub enum TorchError {
         /// Its data type.
         found: DType,
     },
-    /// What one of the two libraries has and the other has not.
+    /// An option that one of the two libraries does not have.
     #[error("{what}: {remedy}")]
     NoCounterpart {
         /// What it is.
@@ -73,7 +73,7 @@ pub enum TorchError {
         /// What to do instead.
         remedy: &'static str,
     },
-    /// A setting of the layer that makes no sense.
+    /// An invalid setting of the layer.
     #[error(transparent)]
     Setting(#[from] ConfigError),
 }
@@ -156,7 +156,7 @@ impl TorchWeights {
     ///
     /// # Errors
     ///
-    /// If the file cannot be written, or if a weight has a data type that SafeTensors has not.
+    /// If the file cannot be written, or if a weight has a data type that SafeTensors does not have.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), TorchError> {
         let path = path.as_ref();
         let mut views = Vec::with_capacity(self.weights.len());
@@ -186,7 +186,7 @@ impl TorchWeights {
         self.weights.get(name)
     }
 
-    /// The weights whose names begin with `prefix`, without it: those of one module, as in
+    /// The weights whose names begin with `prefix`, with the prefix removed: those of one module, such as
     /// `under("encoder.lstm.")`.
     pub fn under(&self, prefix: &str) -> Self {
         let strip = |(name, data): (&String, &TensorData)| {
@@ -384,9 +384,9 @@ impl CellSizes {
 }
 
 impl SabLstmConfig {
-    /// Makes a layer with the weights of a `torch.nn.LSTMCell`, or of a `torch.nn.LSTM` with one layer in one
+    /// Creates a layer with the weights of a `torch.nn.LSTMCell`, or of a `torch.nn.LSTM` with one layer in one
     /// direction. Sizes and biases are those of the weights, all other settings those of this configuration. The
-    /// score's parameters are drawn.
+    /// parameters of the score are initialised at random.
     ///
     /// # Errors
     ///
@@ -412,12 +412,14 @@ impl SabLstmConfig {
         weights.layer(suffix, &config, device)
     }
 
-    /// Makes a layer and its readout with the weights of the authors' PyTorch release
-    /// (`self_LSTM_sparse_attn`): the cell `lstm1.*`, the score's `w_t`, `[2H, 1]`, of which the first H elements are u
-    /// and the others v, and the readout `fc.*`, `[classes, 2H]`, which reads the hidden state and then the summary.
+    /// Creates a layer and its readout with the weights of the authors' PyTorch release (`self_LSTM_sparse_attn`):
     ///
-    /// Sizes are those of the weights and the score is additive, all other settings are those of this configuration:
-    /// those of the release are [`released`](Self::released).
+    /// - the cell `lstm1.*`;
+    /// - the score's `w_t`, `[2H, 1]`: the first H elements are u, the others v;
+    /// - the readout `fc.*`, `[classes, 2H]`, whose input is the hidden state and then the summary.
+    ///
+    /// Sizes are those of the weights, and the score is additive. All other settings are those of this configuration;
+    /// [`released`](Self::released) has those of the release.
     ///
     /// # Errors
     ///
@@ -448,9 +450,9 @@ impl SabLstmConfig {
 }
 
 impl SabLstmStackConfig {
-    /// Makes a stack with the weights of a `torch.nn.LSTM`, of any number of layers in one direction or both, or of a
-    /// `torch.nn.LSTMCell`. Layers, directions, sizes and biases are those of the weights, all other settings those
-    /// of this configuration. The scores' parameters are drawn.
+    /// Creates a stack with the weights of a `torch.nn.LSTM`, with any number of layers in one direction or both, or of
+    /// a `torch.nn.LSTMCell`. Layers, directions, sizes and biases are those of the weights, all other settings those of
+    /// this configuration. The parameters of the scores are initialised at random.
     ///
     /// # Errors
     ///
@@ -486,12 +488,12 @@ impl SabLstmStackConfig {
 }
 
 impl SabLstm {
-    /// The weights of the cell as a `torch.nn.LSTM` with one layer has them. PyTorch has no place for the memory:
-    /// settings and score stay behind.
+    /// The weights of the cell with the names of a `torch.nn.LSTM` with one layer. Memory settings and score are not
+    /// exported, because PyTorch does not have them.
     ///
     /// # Errors
     ///
-    /// If the cell has an option that PyTorch has not, or if the layer runs in reverse.
+    /// If the cell has an option that PyTorch does not have, or if the layer runs in reverse.
     pub fn to_torch(&self) -> Result<TorchWeights, TorchError> {
         if self.reverse {
             return Err(in_reverse());
@@ -501,12 +503,12 @@ impl SabLstm {
         Ok(weights)
     }
 
-    /// The weights of the cell as a `torch.nn.LSTMCell` has them. PyTorch has no place for the memory: settings and
-    /// score stay behind.
+    /// The weights of the cell with the names of a `torch.nn.LSTMCell`. Memory settings and score are not exported,
+    /// because PyTorch does not have them.
     ///
     /// # Errors
     ///
-    /// If the cell has an option that PyTorch has not.
+    /// If the cell has an option that PyTorch does not have.
     pub fn to_torch_cell(&self) -> Result<TorchWeights, TorchError> {
         let mut weights = TorchWeights::default();
         weights.add("", self)?;
@@ -515,13 +517,13 @@ impl SabLstm {
 }
 
 impl SabLstmStack {
-    /// The weights of the cells as a `torch.nn.LSTM` has them. PyTorch has no place for the memories: settings and
-    /// scores stay behind.
+    /// The weights of the cells with the names of a `torch.nn.LSTM`. Memory settings and scores are not exported,
+    /// because PyTorch does not have them.
     ///
     /// # Errors
     ///
-    /// If the stack has an option that PyTorch has not: layer norm, residual connections, those of a cell, or
-    /// layers that run in reverse alone.
+    /// If the stack has an option that PyTorch does not have: layer normalisation, residual connections, an option of a
+    /// cell, or layers that run only in reverse.
     pub fn to_torch(&self) -> Result<TorchWeights, TorchError> {
         let has_norm = self.layers.iter().any(|layer| layer.norm.is_some());
         if self.residual || has_norm {

@@ -51,7 +51,7 @@ pub enum InputError {
         /// That of the weights.
         expected: String,
     },
-    /// Steps to give that do not rise, are none, or lie beyond the sequence.
+    /// Requested steps that are empty, not in ascending order, or beyond the sequence.
     #[error(
         "steps {steps:?}: they have to rise, be at least one, and be below {time}, the length of the sequence"
     )]
@@ -69,13 +69,13 @@ pub enum InputError {
         /// What does not fit, and what would.
         what: String,
     },
-    /// Rows of different extent where no kernel runs them.
+    /// Rows of different lengths, or with resets, that no kernel runs.
     #[error("rows of different extent: {why}")]
     Rows {
         /// Why not.
         why: String,
     },
-    /// More slots than the kernels can number.
+    /// More slots than the kernels can index.
     #[error("{slots} slots: at most 2^31 - 1 can be numbered; set slot_budget or a larger k_att")]
     Slots {
         /// Slots at the end of the call.

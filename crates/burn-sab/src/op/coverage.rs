@@ -9,8 +9,8 @@ use thiserror::Error;
 /// Whether a backend's own kernel runs a call.
 pub type Coverage = Result<(), NotCovered>;
 
-/// Why a backend's own kernel does not cover a call. [`Strategy::Auto`](crate::Strategy::Auto) then runs on
-/// backend primitives, which is correct and slower; [`Strategy::Fused`](crate::Strategy::Fused) is an error.
+/// The reason why a backend's kernel does not cover a call. [`Strategy::Auto`](crate::Strategy::Auto) then uses backend
+/// primitives, which compute the same function more slowly. [`Strategy::Fused`](crate::Strategy::Fused) panics.
 #[derive(Debug, Clone, PartialEq, Error)]
 #[non_exhaustive]
 pub enum NotCovered {

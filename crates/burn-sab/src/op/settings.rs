@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::ConfigError;
 
-/// A value that has a form in words, for command lines and messages.
+/// A value of a setting, which can be read from text and written as text.
 pub trait SettingValue: Sized + Copy + PartialEq + Debug {
-    /// The words that the value can be, with what each means; empty if it is a number.
+    /// The words that are values, with their meanings; empty if the value is a number.
     const WORDS: &'static [(&'static str, &'static str)] = &[];
 
-    /// What a text has to be, to be read.
+    /// The form of the text, such as "a whole number".
     const EXPECTED: &'static str;
 
     /// Reads the value; `None` if the text is not of the expected form.
@@ -226,7 +226,7 @@ macro_rules! for_each_setting {
 }
 pub(crate) use for_each_setting;
 
-/// A setting as a program sees it that offers all of them.
+/// The description of a setting, for programs that offer all settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Setting {
@@ -236,9 +236,9 @@ pub struct Setting {
     pub about: &'static str,
     /// Its default, in words.
     pub default: String,
-    /// What its value has to be.
+    /// The form of its value, such as "a whole number".
     pub expected: &'static str,
-    /// The words that it can be, with what each means; empty if it is a number.
+    /// The words that are its values, with their meanings; empty if the value is a number.
     pub words: &'static [(&'static str, &'static str)],
 }
 
@@ -247,8 +247,8 @@ macro_rules! define_settings {
         /// The settings of the memory: part of [`SabLstmConfig`](crate::SabLstmConfig), of the layer, and of a
         /// call of the op.
         ///
-        /// The defaults are the settings that train well on the copying task (the book, "Design decisions").
-        /// A file that does not have a setting gives it its default.
+        /// The defaults are the settings that trained best in this project (the book, "Design decisions"). A setting
+        /// that is missing in a file has its default.
         #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
         #[serde(default)]
         #[non_exhaustive]
