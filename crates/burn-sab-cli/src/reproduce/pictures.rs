@@ -4,6 +4,7 @@ use std::fs;
 use std::ops::Range;
 
 use anyhow::Context;
+use burn_sab_tasks::Task;
 
 use super::grid::Grid;
 use super::group::{Group, held};

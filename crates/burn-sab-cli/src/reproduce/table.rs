@@ -10,6 +10,7 @@ use super::pictures::Picture;
 use super::run::{Finished, Run, State};
 use crate::page::{Body, Page, Section};
 use crate::report::in_words;
+use crate::statistics::spread;
 use crate::text::{duration, markdown_table, thousands};
 
 /// What the page of a grid says.
