@@ -336,7 +336,8 @@ fn images_and_texts_are_learnt_from_files() {
         assert!(path.join(run).join("reminders.svg").exists(), "{run}");
     }
     let page = |run: &str| fs::read_to_string(path.join(run).join("report.html")).unwrap();
+    // An image has too many steps for a map of cells to point at.
     assert!(
-        page("images").contains("id=\"map\"") && page("text").contains("character &#x27;t&#x27;")
+        !page("images").contains("id=\"map\"") && page("text").contains("character &#x27;t&#x27;")
     );
 }
