@@ -314,3 +314,129 @@ fn sum_block<T: Float, E>(
     }
     even
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::op::index;
+
+    /// Pseudo-random numbers from -1 to 1, from a fixed seed.
+    fn numbers() -> impl FnMut() -> f64 {
+        let mut state = 1u64;
+        move || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 11) as f64 / (1u64 << 52) as f64 - 1.0
+        }
+    }
+
+    /// Kinds of keys, by the slot and a number from -1 to 1. Those of whole numbers are exact in either twin, so
+    /// that ties are ties in both.
+    const WHOLE: [fn(usize, f64) -> f64; 4] = [
+        |_, x| (3.0 * x).round(),
+        |_, x| x.signum(),
+        |_, _| 1.0,
+        |slot, x| if slot % 9 == 0 { f64::NAN } else { (2.0 * x).round() },
+    ];
+    const REAL: [fn(usize, f64) -> f64; 4] = [
+        |_, x| x,
+        |slot, x| (slot % 7) as f64 + 0.1 * x,
+        // Ever farther, then near again.
+        |slot, x| x * 1.1f64.powi((slot % 300) as i32),
+        |slot, x| match slot % 50 {
+            7 => f64::NAN,
+            21 => f64::INFINITY,
+            22 => f64::NEG_INFINITY,
+            _ => x,
+        },
+    ];
+
+    /// The best slots of a row, in order.
+    fn best<T: Float>(index: &mut Index<T>, query: &[T], n: usize) -> (Vec<T>, Vec<u32>) {
+        let (mut best, mut slots) = (vec![T::NAN; n], vec![u32::MAX; n]);
+        index.rank(1, query, &mut best, &mut slots);
+        (best, slots)
+    }
+
+    fn agrees_with_the_readable_twin<T: Float>(kinds: &[fn(usize, f64) -> f64]) {
+        let mut next = numbers();
+        for width in [1, 2, 3, 16, 65] {
+            for (kind, key) in kinds.iter().enumerate() {
+                // Rounds to T, so that both twins see the same keys.
+                let mut draw = |slot| T::from_f64(key(slot, next()));
+                let keys: Vec<T> = (0..1100 * width).map(|at| draw(at / width)).collect();
+                let queries: Vec<T> = (0..4 * width).map(|at| draw(at / width + 1)).collect();
+                let wide =
+                    |values: &[T]| -> Vec<f64> { values.iter().map(|x| (*x).into()).collect() };
+                for n_probe in [1, 2, 8, 20, 1000] {
+                    let mut fast = Index::new(2, width, n_probe);
+                    // What was there before a row begins anew has no effect.
+                    for slot in 0..100 {
+                        fast.set(1, slot, &keys[(slot + 7) * width..][..width]);
+                    }
+                    for (slot, key) in keys.chunks(width).enumerate() {
+                        fast.set(1, slot, key);
+                        let len = slot + 1;
+                        if ![1, 2, 17, 84, 300, 1100].contains(&len) {
+                            continue;
+                        }
+                        let plain = index::Index::of(&wide(&keys[..len * width]), width);
+                        let mut picked = fast.of_rows([None, Some((&fast, 1))].into_iter());
+                        for query in queries.chunks(width).chain([&vec![T::ZERO; width][..]]) {
+                            let score = |key: &[T]| dot_of(query, key);
+                            let scores: Vec<f64> = keys[..len * width]
+                                .chunks(width)
+                                .map(|key| score(key).into())
+                                .collect();
+                            for n in [1, 5, 40] {
+                                let n = n.min(len);
+                                let among = plain.candidates(&wide(query), n_probe, n);
+                                let want = index::ranked(&scores, among);
+                                let what = format!("A {width}, keys {kind}, {n_probe}, {len}, {n}");
+                                for index in [&mut fast, &mut picked] {
+                                    let (best, slots) = best(index, query, n);
+                                    let found: Vec<usize> =
+                                        slots.iter().map(|slot| *slot as usize).collect();
+                                    assert_eq!(found, want[..n], "{what}");
+                                    for (score, slot) in best.into_iter().zip(found) {
+                                        let (got, want): (f64, f64) = (score.into(), scores[slot]);
+                                        assert!(
+                                            got == want || got.is_nan() && want.is_nan(),
+                                            "{what}"
+                                        );
+                                    }
+                                }
+                            }
+                        }
+                    }
+                    assert_eq!(wide(&fast.keys(1)).len(), keys.len());
+                    let same = |(a, b): (&T, &T)| {
+                        a == b || (a.partial_cmp(a), b.partial_cmp(b)) == (None, None)
+                    };
+                    assert!(fast.keys(1).iter().zip(&keys).all(same));
+                    assert!(fast.keys(0).is_empty());
+                }
+            }
+        }
+    }
+
+    /// A score in the order of operations of the plain path.
+    fn dot_of<T: Float>(query: &[T], key: &[T]) -> T {
+        let mut block = vec![T::ZERO; BLOCK * key.len()];
+        for (element, value) in lane_mut(&mut block, key.len(), 0).zip(key) {
+            *element = *value;
+        }
+        dot_block(query, &block)[0]
+    }
+
+    #[test]
+    fn searches_what_the_rule_says() {
+        agrees_with_the_readable_twin::<f64>(&WHOLE);
+        agrees_with_the_readable_twin::<f64>(&REAL);
+    }
+
+    /// Beyond whole numbers, distances that are equal but for rounding could make a difference in f32.
+    #[test]
+    fn searches_the_same_in_single_precision() {
+        agrees_with_the_readable_twin::<f32>(&WHOLE);
+    }
+}
