@@ -30,13 +30,19 @@ pub(crate) const FIRST: usize = 64;
 /// the time of a step that searches four lists.
 pub(crate) const REGULAR: usize = 2;
 
-/// Slots of a full list, as a multiple of sqrt(n).
+/// Slots of a full list, as a multiple of sqrt(n). With 1, closed lists scatter clusters; 4 finds little more, and
+/// lists can be twice as long. (This and the next: 20,000 keys of 64 elements in 24 clusters, and 30 needles among
+/// them. At `n_probe` 8, of the best ten slots 82, 92 and 93 % are found with 1, 2 and 4.)
 pub(crate) const FULL: usize = 2;
 
-/// Distance of an outlier from its nearest pivot, as a multiple of the mean.
+/// Distance of an outlier from its nearest pivot, as a multiple of the mean. With 1.25, ordinary keys use up the
+/// lists for outliers. (In wide clusters, the first list is that of the needle for 66, 100 and 100 % of the queries
+/// for one with 1.25, 1.5 and 2. Without lists for outliers it is for 33 %.)
 pub(crate) const OUTLIER: f64 = 1.5;
 
-/// The estimate's place between the score of the pivot, 0, and that of the box, 1.
+/// The estimate's place between the score of the pivot, 0, and that of the box, 1. Boxes of many keys hide the
+/// needle of another list. (Of the best ten slots 74, 92 and 88 % are found with 0, 1/4 and 1; of needles in wide
+/// clusters 100, 100 and 0 %.)
 pub(crate) const REACH: f64 = 0.25;
 
 /// Which slots found lists.
