@@ -80,6 +80,7 @@ use crate::op::{
 /// | [`detach_scores`](SabSettings::detach_scores) | false | no gradient to states through scores |
 /// | [`max_hops`](SabSettings::max_hops) | `None` | most reminders on a gradient path |
 /// | [`slot_budget`](SabSettings::slot_budget) | `None` | slots kept of a long past |
+/// | [`n_probe`](SabSettings::n_probe) | `None` | lists of similar slots that a step searches |
 /// | [`recompute`](SabSettings::recompute) | `Auto` | gates saved or recomputed for the backward pass |
 /// | [`strategy`](SabSettings::strategy) | `Auto` | implementation that runs |
 ///

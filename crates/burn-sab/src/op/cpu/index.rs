@@ -116,12 +116,16 @@ impl<T: Float> Index<T> {
         let all = row.lists.len();
         let mut best = Best::new(best, slots);
         if self.n_probe >= all {
-            row.lists.iter().for_each(|list| list.search(query, &mut best));
+            for list in &row.lists {
+                list.search(query, &mut best);
+            }
             return;
         }
         self.estimates.clear();
-        let corners = row.corners.chunks_exact(2 * BLOCK * query.len());
-        self.estimates.extend(corners.map(|corners| estimate_block(query, corners)));
+        // A loop, not a closure: that could be compiled for another instruction set.
+        for corners in row.corners.chunks_exact(2 * BLOCK * query.len()) {
+            self.estimates.push(estimate_block(query, corners));
+        }
         let mut searched = self.n_probe;
         let mut found = 0;
         loop {
