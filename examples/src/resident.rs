@@ -46,8 +46,8 @@ impl Resident {
     }
 }
 
-/// Resident memory of this process, where the system tells.
-fn resident_kib() -> Option<usize> {
+/// Resident memory of this process, in KiB, where the system tells.
+pub fn resident_kib() -> Option<usize> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     line.split_whitespace().next()?.parse().ok()

@@ -61,6 +61,16 @@ pub struct BenchArgs {
         conflicts_with = "time"
     )]
     pub step: Option<usize>,
+    /// With --step: measure memories of so many drawn slots, one after the other. They need no steps, so that a
+    /// memory can be large
+    #[arg(
+        long,
+        value_name = "N,..",
+        value_delimiter = ',',
+        requires = "step",
+        help_heading = "Case"
+    )]
+    pub slots: Vec<usize>,
 
     /// Where to compute; a GPU has a table of its own
     /// [default: flex, if this build has it; the table: flex and ndarray]
@@ -123,8 +133,21 @@ impl BenchArgs {
             || self.loss.is_some()
     }
 
-    /// The case that the flags describe, checked.
+    /// The cases that the flags describe, checked: one, or one for each number of drawn slots.
+    pub fn cases(&self) -> anyhow::Result<Vec<Case>> {
+        if self.slots.is_empty() {
+            return Ok(vec![self.case_of(None)?]);
+        }
+        self.slots.iter().map(|slots| self.case_of(Some(*slots))).collect()
+    }
+
+    /// The first of the cases.
     pub fn case(&self) -> anyhow::Result<Case> {
+        self.case_of(self.slots.first().copied())
+    }
+
+    /// The case with this number of drawn slots, if there are any.
+    fn case_of(&self, drawn: Option<usize>) -> anyhow::Result<Case> {
         let backend = self.backend.map_or_else(Backend::preferred, Ok)?;
         let base = Case::main(backend, self.threads, self.runs);
         let score = self.score.unwrap_or(base.score);
@@ -138,7 +161,8 @@ impl BenchArgs {
             hidden: self.hidden.unwrap_or(base.hidden),
             attention: self.attention.unwrap_or(base.attention),
             loss: self.loss.unwrap_or(base.loss),
-            slots: self.step,
+            slots: drawn.or(self.step),
+            drawn_slots: drawn.is_some(),
             ..base
         }
         .with_score(score)
@@ -180,11 +204,22 @@ mod tests {
             "--score mlp --attention 3 --sparsifier released --threads 1",
             "--step --k-att 4",
             "--step 9 --batch 3",
+            "--step --slots 9 --n-probe 4",
         ] {
             let case = args(line).case().unwrap();
             let (shared, own) = case.flags();
             assert_eq!(args(&[shared, own].concat().join(" ")).case().unwrap(), case, "{line}");
         }
+    }
+
+    #[test]
+    fn every_number_of_drawn_slots_is_a_case() {
+        let cases = args("--step --slots 9,90 --n-probe 4").cases().unwrap();
+        let slots: Vec<_> = cases.iter().map(|case| (case.slots, case.drawn_slots)).collect();
+        assert_eq!(slots, [(Some(9), true), (Some(90), true)]);
+        assert!(cases.iter().all(|case| case.settings.n_probe == Some(4)));
+        let cases = args("--step 7").cases().unwrap();
+        assert_eq!((cases.len(), cases[0].slots, cases[0].drawn_slots), (1, Some(7), false));
     }
 
     #[test]

@@ -50,6 +50,8 @@ pub struct Case {
     pub loss: Loss,
     /// Slots in memory where the case is a stream.
     pub slots: Option<usize>,
+    /// Whether these are drawn, and not what a sequence stored.
+    pub drawn_slots: bool,
     pub threads: usize,
     /// Told as the device of what was measured.
     #[serde(skip)]
@@ -83,6 +85,7 @@ impl Case {
             attention: 64,
             loss: Loss::Mean,
             slots: None,
+            drawn_slots: false,
             threads,
             backend,
             runs,
@@ -147,6 +150,7 @@ impl Case {
         shared.extend(known);
         let mut own = setting_flags::<OfBench>(&self.settings);
         own.push(format!("--backend={}", self.backend.name()));
+        own.extend(self.slots.filter(|_| self.drawn_slots).map(|slots| format!("--slots={slots}")));
         (shared, own)
     }
 
@@ -163,14 +167,17 @@ impl Case {
             ("hidden", self.hidden),
             ("threads", self.threads),
             ("runs", self.runs),
-            ("step", self.slots.unwrap_or(1)),
+            (if self.drawn_slots { "slots" } else { "step" }, self.slots.unwrap_or(1)),
         ];
         if let Some((flag, _)) = sizes.into_iter().find(|(_, size)| *size == 0) {
             return Err(usage!("--{flag} is 0, but it has to be at least 1"));
         }
         self.layer().validate().map_err(|error| usage!("{error}"))?;
-        let steps =
-            self.slots.map_or(Some(self.time), |slots| slots.checked_mul(self.settings.k_att));
+        let steps = match self.slots {
+            None => Some(self.time),
+            Some(slots) if self.drawn_slots => Some(slots),
+            Some(slots) => slots.checked_mul(self.settings.k_att),
+        };
         let width = self.input.max(self.hidden).checked_mul(4);
         let numbers = width
             .zip(steps)

@@ -20,6 +20,8 @@ const NOUGHT: f64 = 1e-3;
 /// milliseconds for the nodes of a step, and memory for the rest.
 const MOST_STEPS: usize = 256;
 const MOST_ROW_STEPS: usize = 8192;
+/// Slots of which an index searches a part.
+const INDEXED: usize = 120;
 /// Draws among which one has no score so near a selection's boundary that f32 cannot tell.
 const DRAWS: u64 = 32;
 
@@ -66,7 +68,9 @@ pub fn check(case: &Case, model: Model) -> anyhow::Result<()> {
 /// it has as many. Where that is too far, both come at shorter intervals.
 fn shorter(case: &Case) -> Case {
     let most = MOST_STEPS.min(MOST_ROW_STEPS / case.batch).max(1);
-    let slots = case.settings.k_top.saturating_add(2);
+    // An index searches all of fewer slots.
+    let fewest = if case.settings.n_probe.is_some() { INDEXED } else { 0 };
+    let slots = case.settings.k_top.saturating_add(2).max(fewest);
     let to_slots = slots.saturating_mul(case.settings.k_att);
     let to_windows = case.settings.k_trunc.saturating_mul(2).saturating_add(1);
     let mut shorter = Case { time: to_slots.max(to_windows).min(case.time), ..case.clone() };

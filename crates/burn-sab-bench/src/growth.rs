@@ -13,11 +13,22 @@ use crate::sections::{Section, one_case, title};
 /// What the case's own length is multiplied with, one picture's worth: to 100,000 steps from 1,000.
 const TIMES: [usize; 5] = [1, 3, 10, 30, 100];
 
-/// The case at every length, beside a plain LSTM of Burn and of PyTorch.
+/// Lists that the indexed layer searches, beside a case that names none.
+const N_PROBE: usize = 8;
+
+/// The case at every length, beside a plain LSTM of Burn and of PyTorch, and beside the layer with an index.
 pub fn section(case: &Case) -> Section {
     let longer = TIMES.iter().map(|times| Case { time: case.time * times, ..case.clone() });
-    let rows = longer.flat_map(|case| one_case(&case, None).remove(0).rows);
-    let rows = rows.filter(|(peer, _)| [SAB, LSTM, TORCH_LSTM].contains(peer)).collect();
+    let rows = longer.flat_map(|case| {
+        let mut rows = one_case(&case, None).remove(0).rows;
+        rows.retain(|(peer, _)| [SAB, LSTM, TORCH_LSTM].contains(peer));
+        let indexed = case.clone().with(|settings| settings.n_probe = Some(N_PROBE));
+        if indexed != case && indexed.validate().is_ok() && !case.backend.is_gpu() {
+            rows.push((SAB, indexed));
+        }
+        rows
+    });
+    let rows = rows.collect();
     Section { title: "Growth with the length of the sequence".to_owned(), rows, fill: false }
 }
 

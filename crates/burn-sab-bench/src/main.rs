@@ -53,7 +53,8 @@ fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     if let Some(worker) = args.worker {
         return work(args, worker);
     }
-    let case = args.case()?;
+    let cases = args.cases()?;
+    let case = cases[0].clone();
     if args.fill && !(case.backend.is_gpu() && matches!(args.model, None | Some(Model::Sab))) {
         return Err(usage!(
             "--fill finds the largest batch of the layer on a GPU, which says when it is full; name a GPU's \
@@ -64,7 +65,9 @@ fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     let gpu = args.backend.filter(|backend| backend.is_gpu());
     let mut sections = match gpu {
         _ if args.plot.is_some() => vec![growth::section(&case)],
-        _ if args.describes_a_case() => sections::one_case(&case, args.model),
+        _ if args.describes_a_case() => {
+            cases.iter().flat_map(|case| sections::one_case(case, args.model)).collect()
+        }
         Some(gpu) => gpu::table(gpu, args.threads, args.runs),
         None => sections::table(&backends, args.threads, args.runs),
     };
@@ -224,6 +227,7 @@ impl Bench {
         // A stream goes through the same implementation as sequences.
         let case = Case {
             slots: None,
+            drawn_slots: false,
             time: if case.slots.is_some() { 120 } else { case.time },
             ..case.clone()
         };

@@ -47,6 +47,8 @@ pub struct Figures {
     /// Memory that a forward pass leaves for its backward pass, beside outputs and parameters: heap, or a
     /// GPU's own.
     pub bytes_kept: Option<u64>,
+    /// Memory that a stream's state takes, of slots, keys and all else, for each slot of a row.
+    pub bytes_a_slot: Option<u64>,
     /// Heap allocations of a training step; of a stream, of one step.
     pub allocations: Option<u64>,
     /// Nodes that a forward pass puts into the autodiff graph.

@@ -105,6 +105,18 @@ impl Network {
         }
     }
 
+    /// A state with these slots, `[B, M, H]`, if there is a memory for them.
+    pub fn remembering(&self, slots: Tensor<3>) -> Option<State> {
+        let [batch, _, hidden] = slots.dims();
+        match self {
+            Self::Sab(_) => {
+                let state = SabLstmState::initial([batch, hidden], &slots.device());
+                Some(State::Sab(state.with_slots(slots)))
+            }
+            Self::Lstm(_) => None,
+        }
+    }
+
     pub fn step(&self, x: Tensor<2>, state: Option<State>) -> State {
         match (self, state) {
             (Self::Sab(layer), Some(State::Sab(state))) => State::Sab(layer.step(x, Some(state)).1),

@@ -116,11 +116,13 @@ fn is_loopable(case: &Case) -> bool {
     case.time <= MOST_STEPS
 }
 
-/// Whether a case is small enough for dense attention in a loop over the steps.
+/// Whether a case is small enough for dense attention in a loop over steps and slots.
 fn is_dense(case: &Case) -> bool {
     let [rows, time, hidden] = sizes(case);
     let attended = rows * hidden * time * (1.0 + time / case.settings.k_att as f64) / 2.0;
-    is_loopable(case) && attended < MOST_ATTENDED
+    is_loopable(case)
+        && attended < MOST_ATTENDED
+        && case.slots.is_none_or(|slots| slots <= MOST_STEPS)
 }
 
 /// The peers that are measured on a case where no model is named.

@@ -10,7 +10,7 @@ use burn_sab_cli::statistics::median;
 use crate::args::Model;
 use crate::case::{Case, Loss};
 use crate::measured::Figures;
-use crate::network::Network;
+use crate::network::{Network, State};
 use crate::{counts, limits, sgemm};
 
 /// A slow pass stops after three runs that took longer than this together.
@@ -25,6 +25,9 @@ fn warm_ups(backend: Backend) -> usize {
 
 /// Steps of a stream that are timed together: one alone is near the resolution of clocks.
 const STREAM: usize = 64;
+
+/// Standard deviation of drawn slots, as elements of hidden states have it.
+const SIZE: f64 = 0.3;
 
 const SEED: u64 = 1;
 
@@ -140,11 +143,21 @@ fn stream(
     device: &Device,
     figures: &mut Figures,
 ) -> anyhow::Result<()> {
-    // With the initial hidden state as the first slot.
-    let past = (slots - 1) * case.settings.k_att;
-    let state = (past > 0)
-        .then(|| network.forward(normal([case.batch, past, case.input], device), Loss::Last).state);
+    let state = if case.drawn_slots {
+        network.remembering(normal([case.batch, slots, case.hidden], device).mul_scalar(SIZE))
+    } else {
+        // With the initial hidden state as the first slot.
+        let past = (slots - 1) * case.settings.k_att;
+        let x = || normal([case.batch, past, case.input], device);
+        (past > 0).then(|| network.forward(x(), Loss::Last).state)
+    };
     let x = normal([case.batch, case.input], device);
+    // The first step puts slots and keys into the form of the kernel.
+    let (state, bytes) = growth(device, || network.step(x.clone(), state))?;
+    if matches!(state, State::Sab(_)) {
+        figures.bytes_a_slot = Some(bytes.max(0) as u64 / (case.batch * slots) as u64);
+    }
+    let state = Some(state);
     if case.backend.is_gpu() {
         drop(network.step(x.clone(), state.clone()).hidden().into_data());
     }

@@ -42,6 +42,7 @@ pub fn counts(section: &[Measured]) -> Vec<Vec<String>> {
         "",
         "peak MiB",
         "kept, bytes a step and row",
+        "bytes a slot",
         "allocations",
         "autodiff nodes",
         "reached steps",
@@ -67,6 +68,7 @@ pub fn counts(section: &[Measured]) -> Vec<Vec<String>> {
             label(one),
             whole(figures.peak_rss_mib),
             number(kept(one)),
+            whole(figures.bytes_a_slot),
             whole(figures.allocations),
             whole(figures.autodiff_nodes),
             whole(figures.reached_steps),
@@ -117,6 +119,9 @@ pub fn model(peer: Peer, case: &Case) -> String {
         }
         if let Some(hops) = case.settings.max_hops {
             label.push_str(&format!(", {hops} hops"));
+        }
+        if let Some(n_probe) = case.settings.n_probe {
+            label.push_str(&format!(", n_probe {n_probe}"));
         }
     }
     if let Peer::Own(_) = peer {

@@ -46,6 +46,9 @@ fn json(line: &str) -> Value {
 #[case("--threads 0", "--threads is 0")]
 #[case("--runs 0", "--runs is 0")]
 #[case("--step 0", "--step is 0")]
+#[case("--step --slots 5,0", "--slots is 0")]
+#[case("--slots 5", "--step")]
+#[case("--n-probe 4 --score additive", "n_probe = 4")]
 #[case("--k-top 0", "k_top = 0")]
 #[case("--k-att 0", "k_att = 0")]
 #[case("--k-trunc 0", "k_trunc = 0")]
@@ -100,6 +103,23 @@ fn a_line_has_every_figure(
     assert_eq!(line["reached_steps"].is_number(), model != "lstm" && loss == "last");
     assert_eq!(line["peak_rss_mib"].is_number(), cfg!(target_os = "linux"));
     assert_eq!(line["torch"], Value::Null);
+}
+
+/// A memory that is drawn, and a state whose size is told. Keys and slots are the least that it holds.
+#[test]
+fn a_stream_begins_from_drawn_slots() {
+    let of =
+        |flags: &str| json(&format!("{TINY} --step --model sab {flags}").replace("--time 9", ""));
+    for flags in ["--slots 300", "--slots 300 --n-probe 2"] {
+        let line = of(flags);
+        assert_eq!((&line["slots"], &line["drawn_slots"]), (&300.into(), &true.into()));
+        assert!(line["forward_ms"].as_f64().unwrap() > 0.0, "{line}");
+        let bytes = line["bytes_a_slot"].as_u64().unwrap();
+        assert!((4 * (8 + 1)..4000).contains(&bytes), "{line}");
+    }
+    let (out, _) =
+        succeed(&format!("{TINY} --step --slots 20,300 --model sab").replace("--time 9", ""));
+    assert!(out.contains("from 20 slots") && out.contains("from 300 slots"), "{out}");
 }
 
 /// What backward needs, counted: a sequence is one node whatever its length, and costs memory in

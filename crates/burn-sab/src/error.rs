@@ -45,6 +45,16 @@ pub enum ConfigError {
         /// The option that rules it out.
         option: &'static str,
     },
+    /// An index over slots beside something that it does not work with.
+    #[error("n_probe = {n_probe} with {beside}: {remedy}")]
+    Index {
+        /// Lists that a step searches.
+        n_probe: usize,
+        /// What it does not work with.
+        beside: String,
+        /// What to change.
+        remedy: &'static str,
+    },
     /// A dropout outside of [0, 1).
     #[error("dropout = {value}: it has to be at least 0 and below 1")]
     Dropout {

@@ -5,59 +5,9 @@ mod common;
 
 use burn::tensor::{DType, Device};
 use burn_sab::{Recompute, SabLstmConfig, ScoreConfig, Sparsifier, Strategy};
-use common::{Named, assert_close, conditioned, cpu_devices, setup};
+use common::{Named, agree, cpu_devices, run};
 use proptest::prelude::*;
 use proptest::strategy::Strategy as Generate;
-
-/// Strategies under test; `Auto` takes the backend's kernel where it has one.
-const STRATEGIES: [Strategy; 2] = [Strategy::Primitives, Strategy::Auto];
-
-/// Values and gradients of one strategy.
-fn run(
-    config: &SabLstmConfig,
-    [batch, time, carried]: [usize; 3],
-    steps: Option<&[usize]>,
-    seed: u64,
-    dtype: DType,
-    device: &Device,
-) -> (Named, Named) {
-    let mut setup = setup(config, batch, time, seed, dtype, device);
-    setup.steps = steps.map(<[usize]>::to_vec);
-    if carried > 0 {
-        let mut rng = rand_chacha::rand_core::SeedableRng::seed_from_u64(seed ^ 0xCA);
-        let slots = common::normal(&mut rng, [batch, carried, config.d_hidden], 1.0, dtype, device);
-        setup.state = setup.state.with_slots(slots);
-        setup.state.step = carried * config.settings.k_att;
-    }
-    setup.run()
-}
-
-fn agree(
-    config: &SabLstmConfig,
-    dims: [usize; 3],
-    steps: Option<&[usize]>,
-    seed: u64,
-    dtype: DType,
-    device: &Device,
-) {
-    // Sums of some hundred terms over some hundred steps; conformance is held to 1e-9 and 1e-4.
-    let bound = if dtype == DType::F64 { 1e-10 } else { 1e-4 };
-    let with = |strategy, seed, dtype| {
-        run(&config.clone().with_strategy(strategy), dims, steps, seed, dtype, device)
-    };
-    let found = (0..300).find_map(|i| {
-        let seed = seed.wrapping_add(i);
-        let reference = |dtype| with(Strategy::Reference, seed, dtype);
-        conditioned(dtype, bound, reference).map(|(values, gradients)| (seed, values, gradients))
-    });
-    let (seed, values, gradients) = found.expect("one draw in three hundred is well conditioned");
-    for strategy in STRATEGIES {
-        let what = format!("{strategy:?} {dtype:?} {device:?} {config}");
-        let (got_values, got_gradients) = with(strategy, seed, dtype);
-        assert_close(&what, &got_values, &values, bound);
-        assert_close(&what, &got_gradients, &gradients, bound);
-    }
-}
 
 fn recomputes() -> impl Generate<Value = Recompute> {
     prop_oneof![Just(Recompute::Auto), Just(Recompute::Never), Just(Recompute::Always)]

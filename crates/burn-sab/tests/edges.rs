@@ -176,11 +176,12 @@ type Change = fn(&mut SabLstm);
 fn a_setting_changed_to_zero_is_named() {
     for device in cpu_devices() {
         for strategy in STRATEGIES {
-            let changes: [(Change, &str); 4] = [
+            let changes: [(Change, &str); 5] = [
                 (|layer| layer.settings.k_top = 0, "k_top = 0"),
                 (|layer| layer.settings.k_att = 0, "k_att = 0"),
                 (|layer| layer.settings.k_trunc = 0, "k_trunc = 0"),
                 (|layer| layer.settings.slot_budget = Some(0), "slot_budget = 0"),
+                (|layer| layer.settings.n_probe = Some(0), "n_probe = 0"),
             ];
             for (change, expected) in changes {
                 let mut layer = layer(strategy, &device);

@@ -355,3 +355,17 @@ fn segments_of_another_batch_are_named() {
     let layer = small().init(device);
     layer.forward_segments(Tensor::zeros([2, 9, 2], device), &Segments::new(3, 9), None);
 }
+
+/// An index begins anew where a row does. The rows have more than 83 slots, of which an index searches a part.
+#[test]
+fn an_index_is_of_what_a_row_can_see() {
+    let config = SabLstmConfig::new(2, 5, true)
+        .with_score(ScoreConfig::Dot { d_attention: 4 })
+        .with_k_top(2)
+        .with_n_probe(Some(1));
+    let first = Extent { lengths: vec![120, 110, 0], resets: vec![vec![], vec![5, 15], vec![]] };
+    let second = Extent { lengths: vec![10, 20, 120], resets: vec![vec![], vec![7], vec![20]] };
+    for device in cpu_devices() {
+        agree(&config, 120, &[first.clone(), second.clone()], 1, &device);
+    }
+}

@@ -201,6 +201,7 @@ impl SabLstmConfig {
             .with_initial_slot(InitialSlot::None)
             .with_max_hops(None)
             .with_slot_budget(None)
+            .with_n_probe(None)
             .with_learned_gain(false)
     }
 
@@ -221,7 +222,7 @@ impl SabLstmConfig {
             Self { d_hidden: 0, .. } => return zero("d_hidden"),
             _ => {}
         }
-        self.settings.validate()?;
+        self.settings.validate_with(self.score.kind())?;
         if let ScoreConfig::Mlp { d_attention: 0 } | ScoreConfig::Dot { d_attention: 0 } =
             self.score
         {

@@ -81,6 +81,7 @@ use crate::op::{
 /// | [`detach_scores`](SabSettings::detach_scores) | false | whether gradient to states through scores is cut |
 /// | [`max_hops`](SabSettings::max_hops) | `None` | most reminders on a gradient path |
 /// | [`slot_budget`](SabSettings::slot_budget) | `None` | slots kept; `None` keeps all |
+/// | [`n_probe`](SabSettings::n_probe) | `None` | lists of similar slots searched per step; `None` scores every slot |
 /// | [`recompute`](SabSettings::recompute) | `Auto` | whether the backward pass recomputes the gates |
 /// | [`strategy`](SabSettings::strategy) | `Auto` | implementation |
 ///

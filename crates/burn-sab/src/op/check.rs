@@ -147,7 +147,7 @@ impl SabInputs {
         options: &SabOptions,
         gates: usize,
     ) -> Result<(), InputError> {
-        options.settings.validate()?;
+        options.settings.validate_with(self.score.kind())?;
         let [batch, time, _] = self.x.dims();
         let ([input, _], [hidden, _]) = (self.w_ih.dims(), self.w_hh.dims());
         if let Readout::At(given) = &options.readout {

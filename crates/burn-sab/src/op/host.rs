@@ -349,8 +349,8 @@ impl<B: HostBackend> Weights<B> {
 struct HostMemory<B: Backend, T> {
     stream: cpu::Stream<T>,
     weights: Weights<B>,
-    /// Ranks of a step that sees many slots.
-    ranks: usize,
+    /// Ranks of a step that sees many slots, and the lists that it searches.
+    ranks: (usize, Option<usize>),
     /// B and H.
     dims: [usize; 2],
 }
@@ -411,7 +411,8 @@ fn step<B: HostBackend, T: HostFloat>(
     options: &SabOptions,
 ) -> BackendStep<B> {
     let Dims { batch, hidden, .. } = Dims::of::<B>(&inputs, options);
-    let (dims, ranks) = ([batch, hidden], options.ranks(usize::MAX));
+    let dims = [batch, hidden];
+    let ranks = (options.ranks(usize::MAX), options.settings.n_probe);
     let mut memory = memory.into::<HostMemory<B, T>>().unwrap_or_else(|memory| {
         let keys = memory.keys();
         let inputs = memory.into_inputs::<B>(inputs.clone());

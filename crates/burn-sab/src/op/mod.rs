@@ -9,6 +9,7 @@
 //! | `rows` | rows of different lengths, and with resets, in one call |
 //! | `score`, `tensors` | the parameters of a score, and the tensors of a call, in any form |
 //! | `check` | the one check of a call's inputs |
+//! | `index` | the rule by which a step searches a few lists of slots, in plain code |
 //! | `reference` | the readable twin: ordinary tensor operations under Burn's own autodiff |
 //! | `kernel`, `route`, `coverage` | what a kernel is, which one runs a call, and why one does not |
 //! | `primitives` | forward and hand-written backward in backend primitives, for every backend |
@@ -32,6 +33,7 @@ mod cpu;
 mod gpu;
 #[cfg(any(feature = "flex", feature = "ndarray"))]
 mod host;
+mod index;
 mod kernel;
 mod options;
 mod prim;

@@ -9,7 +9,7 @@ use core::ops::{Add, Mul, Sub};
 
 use burn::backend::tensor::{BoolTensor, FloatTensor, IntTensor};
 use burn::backend::{Backend, TensorMetadata, get_device_settings};
-use burn::tensor::{IndexingUpdateOp, Shape, Slice};
+use burn::tensor::{IndexingUpdateOp, Shape, Slice, TensorData, read_sync};
 
 /// A float tensor primitive of backend `B`.
 #[derive(Clone, Debug)]
@@ -37,6 +37,23 @@ impl<B: Backend> Prim<B> {
         let device = self.0.device();
         let dtype = get_device_settings::<B>(&device).int_dtype;
         Ints(B::int_full(Shape::from(dims), (value as i64).into(), &device, dtype))
+    }
+
+    /// These integers, on the device of `self`.
+    pub fn ints<const D: usize>(&self, values: Vec<i64>, dims: [usize; D]) -> Ints<B> {
+        let device = self.0.device();
+        let dtype = get_device_settings::<B>(&device).int_dtype;
+        Ints(B::int_from_data(TensorData::new(values, dims).convert_dtype(dtype.into()), &device))
+    }
+
+    /// The elements in row-major order, on the host.
+    ///
+    /// # Panics
+    ///
+    /// If the backend fails to compute or to deliver them, as `Tensor::into_data` does.
+    pub fn to_host(&self) -> Vec<f64> {
+        let data = read_sync(B::float_into_data(self.0.clone()));
+        data.expect("elements of a tensor").iter().collect()
     }
 
     pub fn reshape<const D: usize>(self, dims: [usize; D]) -> Self {

@@ -6,6 +6,7 @@ use burn::nn::activation::Activation;
 use burn::tensor::activation::softmax;
 use burn::tensor::{Int, Tensor, TensorData};
 
+use super::index;
 use super::options::{EPSILON, Readout, SabOptions};
 use super::score::Score;
 use super::settings::Sparsifier;
@@ -142,7 +143,14 @@ fn unroll(
                 false => score(&inputs.score, h.clone(), memory.clone()),
                 true => score(&inputs.score, h.clone().detach(), memory.clone().detach()),
             };
-            let order = ranked(scores.clone(), options.ranks(slots.len()));
+            let ranks = options.ranks(slots.len());
+            let order = match (options.settings.n_probe, &inputs.score) {
+                (Some(n_probe), Score::Dot { query, key }) => {
+                    let (query, keys) = query_and_keys(query, key, h.clone(), memory.clone());
+                    searched(scores.clone(), query, keys, (n_probe, ranks))
+                }
+                _ => ranked(scores.clone(), ranks),
+            };
             let w = sparse_weights(options, scores.gather(1, order.clone()), slots.len());
 
             let [_, n] = w.dims();
@@ -207,8 +215,7 @@ fn score(score: &Score<Tensor<1>, Tensor<2>>, h: Tensor<2>, memory: Tensor<3>) -
         }
         Score::Dot { query, key } => {
             let [_, size] = query.dims();
-            let query: Tensor<2> = h.matmul(query.clone());
-            let keys = memory.matmul(key.clone().unsqueeze());
+            let (query, keys) = query_and_keys(query, key, h, memory);
             (keys * query.unsqueeze_dim(1))
                 .sum_dim(2)
                 .squeeze_dim(2)
@@ -217,22 +224,44 @@ fn score(score: &Score<Tensor<1>, Tensor<2>>, h: Tensor<2>, memory: Tensor<3>) -
     }
 }
 
+/// The query `[B, A]` and the keys `[B, M, A]` of dot scores.
+fn query_and_keys(
+    query: &Tensor<2>,
+    key: &Tensor<2>,
+    h: Tensor<2>,
+    memory: Tensor<3>,
+) -> (Tensor<2>, Tensor<3>) {
+    (h.matmul(query.clone()), memory.matmul(key.clone().unsqueeze()))
+}
+
 /// Indices `[B, n]` of the best scores in falling order, of equal ones the older slot first, NaN last: a
 /// stable sort on the host, where there is no doubt about ties.
 fn ranked(scores: Tensor<2>, n: usize) -> Tensor<2, Int> {
     let [batch, slots] = scores.dims();
     let device = scores.device();
-    let values: Vec<f64> = scores.detach().into_data().iter::<f64>().collect();
-    let mut order = Vec::with_capacity(batch * n);
-    for row in values.chunks(slots) {
-        let mut indices: Vec<i64> = (0..slots as i64).collect();
-        indices.sort_by(|&a, &b| {
-            let (a, b) = (row[a as usize], row[b as usize]);
-            b.partial_cmp(&a).unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()))
-        });
-        order.extend_from_slice(&indices[..n]);
-    }
+    let rows = on_host(scores);
+    let best = |row| index::ranked(row, (0..slots).collect()).into_iter().take(n);
+    let order: Vec<i64> = rows.chunks(slots).flat_map(best).map(|slot| slot as i64).collect();
     Tensor::from_data(TensorData::new(order, [batch, n]), &device)
+}
+
+/// As [`ranked`], among the slots that an index finds for the queries `[B, A]` by the keys `[B, M, A]`.
+fn searched(
+    scores: Tensor<2>,
+    query: Tensor<2>,
+    keys: Tensor<3>,
+    (n_probe, n): (usize, usize),
+) -> Tensor<2, Int> {
+    let [batch, _] = scores.dims();
+    let device = scores.device();
+    let (keys, query, scores) = (on_host(keys), on_host(query), on_host(scores));
+    let order = index::select(&keys, &query, &scores, batch, (n_probe, n));
+    Tensor::from_data(TensorData::new(order, [batch, n]), &device)
+}
+
+/// The elements of a tensor.
+fn on_host<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
+    tensor.detach().into_data().iter::<f64>().collect()
 }
 
 /// Weights `[B, n]` of the ranked scores `[B, n]` out of `slots` slots (the algorithm, step 4).

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::score::ScoreKind;
 use crate::error::ConfigError;
 
 /// A value of a setting, which can be read from text and written as text.
@@ -217,6 +218,11 @@ macro_rules! for_each_setting {
             /// those that differ most from the one before them stay, row by row
             slot_budget: Option<usize> = None,
                 |budget| at_least_one("slot_budget", budget.unwrap_or(1), " (None keeps every slot)");
+            /// Lists of similar slots that a step searches, at least 1, or none to score every slot. Slots outside of
+            /// them are not retrieved, and a step takes time that grows with the square root of the number of slots
+            /// (the CPU kernel; GPU kernels score every slot). For dot scores, without `slot_budget`
+            n_probe: Option<usize> = None,
+                |n_probe| at_least_one("n_probe", n_probe.unwrap_or(1), " (None scores every slot)");
             /// What the backward pass recomputes instead of having it saved: memory against time
             recompute: Recompute = Recompute::Auto, |_| Ok(());
             /// Implementation that runs; all give the same values up to rounding
@@ -273,7 +279,7 @@ macro_rules! define_settings {
                     let check: fn($type) -> Result<(), ConfigError> = $check;
                     check(self.$name)?;
                 })+
-                Ok(())
+                self.check_index()
             }
 
             /// All settings, in the order of the fields.
@@ -319,6 +325,39 @@ macro_rules! define_settings {
 }
 
 for_each_setting!(define_settings);
+
+impl SabSettings {
+    /// # Errors
+    ///
+    /// If there is an index over slots that a budget drops.
+    fn check_index(&self) -> Result<(), ConfigError> {
+        match (self.n_probe, self.slot_budget) {
+            (Some(n_probe), Some(slot_budget)) => Err(ConfigError::Index {
+                n_probe,
+                beside: format!("slot_budget = {slot_budget}"),
+                remedy: "an index keeps every slot; leave one of the two none",
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks every setting, and whether they fit the form of the score.
+    ///
+    /// # Errors
+    ///
+    /// As [`validate`](Self::validate); and if there is an index for scores that are not dot products.
+    pub fn validate_with(&self, score: ScoreKind) -> Result<(), ConfigError> {
+        self.validate()?;
+        match self.n_probe {
+            Some(n_probe) if score != ScoreKind::Dot => Err(ConfigError::Index {
+                n_probe,
+                beside: format!("{} scores", score.name()),
+                remedy: "an index serves dot scores only; leave n_probe none, or take dot scores",
+            }),
+            _ => Ok(()),
+        }
+    }
+}
 
 /// Gives a type a setter `with_<name>` for each setting: `()` where they are its own fields, `(field)` where they
 /// are those of a field.
@@ -390,6 +429,7 @@ mod tests {
             ("k_att", "0"),
             ("k_trunc", "0"),
             ("slot_budget", "0"),
+            ("n_probe", "0"),
             ("summary_scale", "NaN"),
             ("summary_scale", "-0.1"),
         ] {
@@ -398,5 +438,15 @@ mod tests {
             let error = settings.validate().unwrap_err().to_string();
             assert!(error.contains(name), "{error}");
         }
+    }
+
+    #[test]
+    fn an_index_needs_dot_scores_and_all_slots() {
+        let settings = SabSettings::default().with_n_probe(Some(8));
+        assert!(settings.validate_with(ScoreKind::Dot).is_ok());
+        let error = settings.validate_with(ScoreKind::Additive).unwrap_err().to_string();
+        assert!(error.contains("n_probe = 8") && error.contains("additive"), "{error}");
+        let error = settings.with_slot_budget(Some(3)).validate().unwrap_err().to_string();
+        assert!(error.contains("n_probe = 8") && error.contains("slot_budget = 3"), "{error}");
     }
 }

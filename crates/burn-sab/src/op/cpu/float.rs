@@ -22,6 +22,7 @@ pub trait Float:
     + Neg<Output = Self>
     + AddAssign
     + SubAssign
+    + Into<f64>
 {
     /// Zero.
     const ZERO: Self;

@@ -24,6 +24,7 @@
 //! | `cell` | the LSTM cell, forward and backward |
 //! | `score`, `score_backward` | queries, keys and scores, forward and backward |
 //! | `coarse` | bounds on dot scores, which exclude most slots |
+//! | `index` | lists of slots, of which a step searches a few |
 //! | `select`, `sparsify` | the highest scores, and the sparse weights computed from them |
 //! | `replay` | gates and cell states for the backward pass, saved or recomputed |
 //! | `slot_gradients`, `pairs` | gradients of slots; weight gradients as large products |
@@ -43,6 +44,7 @@ mod cell;
 mod coarse;
 mod float;
 mod forward;
+mod index;
 mod matrix;
 mod pairs;
 mod pool;

@@ -3,6 +3,7 @@
 use super::call::Call;
 use super::coarse::{Coarse, FEWEST};
 use super::float::{Float, tanh};
+use super::index::Index;
 use super::matrix::{Matrix, MatrixMut, Target, multiply};
 use super::select::{BLOCK, beats, insert, resort, select};
 use super::vector::{dot, scratch};
@@ -112,7 +113,7 @@ const MOST_LISTED: usize = 256;
 pub struct Ranking<T> {
     /// Elements of a key.
     width: usize,
-    /// One list per row. Dot, mlp: `[blocks, A, BLOCK]`. Keys are interleaved, so the scores of a block
+    /// One list per row, empty if there is an index. Dot, mlp: `[blocks, A, BLOCK]`. Keys are interleaved, so the scores of a block
     /// are computed side by side, without a horizontal sum for each. Additive: `[slots]`.
     keys: Vec<Vec<T>>,
     /// Additive scores: the best keys of each row so far and their slots, `[rows, best]`.
@@ -125,6 +126,8 @@ pub struct Ranking<T> {
     lens: Vec<usize>,
     /// Dot scores of many slots: bounds, for the same ranking with fewer operations.
     coarse: Option<Coarse<T>>,
+    /// Dot scores of some slots only.
+    index: Option<Index<T>>,
     /// The scores of one row.
     scores: Vec<[T; BLOCK]>,
     /// The `best` list of one row during its conversion into scores.
@@ -145,7 +148,9 @@ impl<T: Float> Ranking<T> {
 
     /// `slots` is the largest possible number of slots.
     fn with_ranks(call: &Call<'_, T>, rows: usize, ranks: usize, slots: usize) -> Self {
-        let bounded = matches!(call.inputs.score, Score::Dot { .. }) && slots >= FEWEST;
+        let dot = matches!(call.inputs.score, Score::Dot { .. });
+        let n_probe = call.options.settings.n_probe.filter(|_| dot);
+        let bounded = dot && n_probe.is_none() && slots >= FEWEST;
         let additive = matches!(call.inputs.score, Score::Additive { .. });
         let best = if additive { ranks.saturating_add(1).min(MOST_LISTED) } else { 0 };
         let mut ranking = Self {
@@ -156,6 +161,7 @@ impl<T: Float> Ranking<T> {
             best,
             lens: vec![0; rows],
             coarse: if bounded { Coarse::new(rows, call.key_width()) } else { None },
+            index: n_probe.map(|n_probe| Index::new(rows, call.key_width(), n_probe)),
             scores: vec![],
             list_scores: scratch(best),
             list_slots: vec![0; best],
@@ -176,10 +182,11 @@ impl<T: Float> Ranking<T> {
             _ => len.div_ceil(BLOCK),
         };
         let blocks = rows.iter().zip(&lens).map(room).max().unwrap_or(0);
+        let blocks = if self.index.is_some() { 0 } else { blocks };
         let keys = rows.iter().zip(&lens).map(|(row, len)| {
             let mut keys = vec![T::ZERO; blocks * BLOCK * width];
             if let Some((ranking, row)) = row {
-                let used = len.div_ceil(BLOCK) * BLOCK * width;
+                let used = len.div_ceil(BLOCK).min(blocks) * BLOCK * width;
                 keys[..used].copy_from_slice(&ranking.keys[*row][..used]);
             }
             keys
@@ -205,6 +212,12 @@ impl<T: Float> Ranking<T> {
                     Some((ranking.coarse.as_ref()?, row))
                 }))
             }),
+            index: self.index.as_ref().map(|index| {
+                index.of_rows(rows.iter().map(|row| {
+                    let (ranking, row) = (*row)?;
+                    Some((ranking.index.as_ref()?, row))
+                }))
+            }),
             scores: vec![[T::NAN; BLOCK]; blocks],
             list_scores: scratch(best),
             list_slots: vec![0; best],
@@ -224,19 +237,22 @@ impl<T: Float> Ranking<T> {
     }
 
     /// The keys of a row's slots, `[slots, A]`.
-    pub fn keys(&self, row: usize) -> impl Iterator<Item = T> {
+    pub fn keys(&self, row: usize) -> Vec<T> {
+        if let Some(index) = &self.index {
+            return index.keys(row);
+        }
         let (keys, width) = (&self.keys[row], self.width);
         let key = move |slot: usize| {
             let block = &keys[slot / BLOCK * width * BLOCK..];
             (0..width).map(move |a| block[a * BLOCK + slot % BLOCK])
         };
-        (0..self.lens[row]).flat_map(key)
+        (0..self.lens[row]).flat_map(key).collect()
     }
 
-    /// Makes room for this number of slots. Each growth at least doubles the capacity.
+    /// Makes room for this number of slots; an index does so by itself. Each growth at least doubles the capacity.
     pub fn reserve(&mut self, slots: usize) {
         let blocks = slots.div_ceil(BLOCK);
-        if blocks > self.scores.len() {
+        if self.index.is_none() && blocks > self.scores.len() {
             let blocks = blocks.max(2 * self.scores.len());
             for keys in &mut self.keys {
                 // Zeros: unused entries of a block take part in the computation, and their results are
@@ -269,6 +285,9 @@ impl<T: Float> Ranking<T> {
     /// replaces all slots of the row.
     #[inline(always)]
     pub fn set(&mut self, row: usize, slot: usize, key: &[T]) {
+        if let Some(index) = &mut self.index {
+            return index.set(row, slot, key);
+        }
         let (width, keys) = (self.width, &mut self.keys[row]);
         if let Some(coarse) = &mut self.coarse {
             coarse.set(row, slot, key);
@@ -298,7 +317,7 @@ impl<T: Float> Ranking<T> {
         self.lens[row] = len;
     }
 
-    /// Writes the best of the `len` slots of `row` and their scores, in descending order of score. The length
+    /// Writes the best of the `len` slots of `row`, or of those that an index finds, and their scores, in descending order of score. The length
     /// of `best` determines their number; it is at most `len`. With `up_to_shift`, only
     /// differences of scores matter, and a common term may be missing from all of them.
     #[inline(always)]
@@ -311,6 +330,9 @@ impl<T: Float> Ranking<T> {
         up_to_shift: bool,
         (best, slots): (&mut [T], &mut [u32]),
     ) {
+        if let Some(index) = &mut self.index {
+            return index.rank(row, query, best, slots);
+        }
         if let Some(coarse) = &mut self.coarse
             && coarse.rank((row, len), query, &mut *best, &mut *slots)
         {

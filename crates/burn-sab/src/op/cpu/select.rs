@@ -219,6 +219,62 @@ fn partition<T: Float>(scores: &[T], best: &mut [T], slots: &mut [u32]) {
     }
 }
 
+/// The best of scores whose slots come in any order.
+pub struct Best<'a, T> {
+    scores: &'a mut [T],
+    slots: &'a mut [u32],
+    len: usize,
+}
+
+impl<'a, T: Float> Best<'a, T> {
+    /// Of no scores. The lengths determine how many are best.
+    #[inline(always)]
+    pub fn new(scores: &'a mut [T], slots: &'a mut [u32]) -> Self {
+        Self { scores, slots, len: 0 }
+    }
+
+    /// Whether there were as many scores as can be best.
+    #[inline(always)]
+    pub fn is_full(&self) -> bool {
+        self.len == self.scores.len()
+    }
+
+    /// Includes a block of scores, of which the first have slots.
+    #[inline(always)]
+    pub fn include(&mut self, scores: &[T; BLOCK], slots: &[u32]) {
+        if let Some(&worst) = self.scores.last().filter(|_| self.is_full())
+            && scores.iter().fold(true, |all, score| all & (*score < worst))
+        {
+            return;
+        }
+        for (&score, &slot) in scores.iter().zip(slots) {
+            self.insert(score, slot);
+        }
+    }
+
+    #[inline(always)]
+    fn insert(&mut self, score: T, slot: u32) {
+        let mut at = self.len;
+        if self.is_full() {
+            let Some(last) = at.checked_sub(1) else { return };
+            if order((score, slot), (self.scores[last], self.slots[last])) != Ordering::Less {
+                return;
+            }
+            at = last;
+        } else {
+            self.len += 1;
+        }
+        while at > 0
+            && order((score, slot), (self.scores[at - 1], self.slots[at - 1])) == Ordering::Less
+        {
+            self.scores[at] = self.scores[at - 1];
+            self.slots[at] = self.slots[at - 1];
+            at -= 1;
+        }
+        (self.scores[at], self.slots[at]) = (score, slot);
+    }
+}
+
 /// Restores the order of a list after small changes of its scores.
 pub fn resort<T: Float>(scores: &mut [T], slots: &mut [u32]) {
     for k in 1..scores.len() {
@@ -249,6 +305,20 @@ mod tests {
         let (mut best2, mut slots2) = (vec![f64::NAN; n], vec![u32::MAX; n]);
         partition(scores, &mut best2, &mut slots2);
         assert_eq!(slots, slots2);
+        let (mut scores3, mut slots3) = (vec![f64::NAN; n], vec![u32::MAX; n]);
+        let mut best3 = Best::new(&mut scores3, &mut slots3);
+        // In an order that has nothing to do with the slots.
+        let mut mixed: Vec<u32> = (0..scores.len() as u32).collect();
+        mixed.sort_by_key(|slot| slot.wrapping_mul(0x9E37_79B9));
+        for slots in mixed.chunks(BLOCK) {
+            let mut block = [f64::INFINITY; BLOCK];
+            for (score, slot) in block.iter_mut().zip(slots) {
+                *score = scores[*slot as usize];
+            }
+            best3.include(&block, slots);
+        }
+        assert!(best3.is_full());
+        assert_eq!(slots, slots3);
     }
 
     #[test]

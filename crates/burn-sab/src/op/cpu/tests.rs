@@ -162,6 +162,32 @@ fn instruction_sets_change_no_bit() {
     on_instruction_sets::<f64>();
 }
 
+/// A memory whose index searches a part of it.
+#[test]
+fn an_index_depends_on_no_machine() {
+    let shape = Sizes { time: 200, ..SHAPE };
+    let options = options(|settings| {
+        *settings = SabSettings { n_probe: Some(1), k_att: 1, ..*settings };
+    });
+    let problem = Problem::<f32>::new(ScoreKind::Dot, shape);
+    for options in [ragged(&options, shape.batch, shape.time), options] {
+        let want = problem.run(&options).named();
+        let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread pool");
+        let got = one.install(|| problem.run(&options).named());
+        assert_close("1 thread", &got, &want, EXACT);
+        let got = problem.run_on(Arch::Scalar, &options, &ALL).named();
+        assert_close("scalar", &got, &want, EXACT);
+        let mut exact = options.clone();
+        exact.settings.n_probe = None;
+        assert_ne!(problem.run(&exact).outputs.hidden, problem.run(&options).outputs.hidden);
+        // More lists than there are.
+        let exact = problem.run(&exact).named();
+        let mut all = options.clone();
+        all.settings.n_probe = Some(1000);
+        assert_close("all lists", &problem.run(&all).named(), &exact, EXACT);
+    }
+}
+
 #[test]
 fn recomputed_gates_equal_kept_ones() {
     for_all(|kind, options, what| {

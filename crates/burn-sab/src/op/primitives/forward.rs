@@ -103,8 +103,13 @@ pub(super) fn forward<B: Backend>(
         let mut retrieval = None;
         let (mut step_slots, mut step_weights) = (no_slots.clone(), no_weights.clone());
         if let Some((slots, keys)) = memory.as_ref().filter(|_| m > 0) {
-            let scores = scorer.combine(scorer.query(provisional.clone()), keys.narrow(1, 0, m));
-            let (values, indices) = sparsify::select(scores, options.ranks(m));
+            let (query, keys) = (scorer.query(provisional.clone()), keys.narrow(1, 0, m));
+            let scores = scorer.combine(query.clone(), keys.clone());
+            let ranks = options.ranks(m);
+            let (values, indices) = match options.settings.n_probe {
+                None => sparsify::select(scores, ranks),
+                Some(n_probe) => sparsify::search(scores, &keys, &query, (n_probe, ranks)),
+            };
             let [_, n] = values.dims();
             let w = sparsify::weights(options, values.clone(), m);
             let rows = slots.clone().reshape([b * m_end, hidden]);

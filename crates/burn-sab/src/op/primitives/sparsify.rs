@@ -3,6 +3,7 @@
 
 use burn::backend::Backend;
 
+use crate::op::index;
 use crate::op::options::{EPSILON, SabOptions};
 use crate::op::prim::{Ints, Prim};
 use crate::op::settings::Sparsifier;
@@ -32,6 +33,21 @@ pub(super) fn select<B: Backend>(scores: Prim<B>, n: usize) -> (Prim<B>, Ints<B>
         indices.push(first);
     }
     let indices = Ints::cat(indices, 1).remainder(m);
+    (scores.gather(indices.clone()), indices)
+}
+
+/// As [`select`], among the slots that an index finds for the queries `[b, a]` by the keys `[b, m, a]`. It computes
+/// on the host: it is there for agreement, not for speed.
+pub(super) fn search<B: Backend>(
+    scores: Prim<B>,
+    keys: &Prim<B>,
+    query: &Prim<B>,
+    (n_probe, n): (usize, usize),
+) -> (Prim<B>, Ints<B>) {
+    let [b, _] = scores.dims();
+    let host = (keys.to_host(), query.to_host(), scores.to_host());
+    let best = index::select(&host.0, &host.1, &host.2, b, (n_probe, n));
+    let indices = scores.ints(best, [b, n]);
     (scores.gather(indices.clone()), indices)
 }
 
