@@ -8,13 +8,10 @@ use crate::case::Case;
 use crate::measured::{Measured, kept};
 use crate::peer::{LSTM, SAB, TORCH_LSTM};
 use crate::picture::{Line, growth};
-use crate::sections::{Section, one_case, title};
+use crate::sections::{N_PROBE, Section, one_case, title};
 
 /// What the case's own length is multiplied with, one picture's worth: to 100,000 steps from 1,000.
 const TIMES: [usize; 5] = [1, 3, 10, 30, 100];
-
-/// Lists that the indexed layer searches, beside a case that names none.
-const N_PROBE: usize = 8;
 
 /// The case at every length, beside a plain LSTM of Burn and of PyTorch, and beside the layer with an index.
 pub fn section(case: &Case) -> Section {
@@ -35,7 +32,10 @@ pub fn section(case: &Case) -> Section {
 /// A line's name: the word of a model of this program, and whose.
 fn name(one: &Measured) -> String {
     match one.peer {
-        SAB => "sab".to_owned(),
+        SAB => match one.case.settings.n_probe {
+            Some(lists) => format!("sab, n_probe {lists}"),
+            None => "sab".to_owned(),
+        },
         TORCH_LSTM => "lstm, torch.nn.LSTM".to_owned(),
         _ => "lstm, burn::nn::Lstm".to_owned(),
     }

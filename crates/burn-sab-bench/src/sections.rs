@@ -22,6 +22,12 @@ pub const MILLION: usize = 1_000_000;
 /// Batch rows and steps of a training step on longer and longer sequences.
 pub const LONGER: [(usize, usize); 5] =
     [(64, 120), (64, 960), (64, 1_920), (8, 10_000), (1, 100_000)];
+/// Lists that the layer searches where it has an index.
+pub const N_PROBE: usize = 8;
+/// Steps from which the table has the layer with an index beside it.
+pub const INDEXED_FROM: usize = 10_000;
+/// Slots of streams on one thread, drawn ones: a memory of a million takes no steps then.
+pub const STREAMS: [usize; 3] = [1_000, 10_000, 1_000_000];
 /// Threads, and batch rows, of a training step that is shared out.
 pub const THREADS: [usize; 4] = [1, 2, 4, 8];
 pub const ROWS: [usize; 3] = [8, 16, 64];
@@ -129,7 +135,23 @@ pub fn table(backends: &[Backend], threads: usize, runs: usize) -> Vec<Section> 
     for (batch, time) in LONGER {
         let case = |case: Case| Case { batch, time, ..with_defaults(case) };
         longer.extend(rows(SAB, with(&case)));
+        if time >= INDEXED_FROM {
+            longer.extend(rows(SAB, with(&|main| with_index(case(main)))));
+        }
         longer.extend(rows(TORCH_LSTM, once(&case)));
+    }
+
+    let mut streams = Vec::new();
+    for slots in STREAMS {
+        let case = |case: Case| Case {
+            batch: 1,
+            time: 1,
+            slots: Some(slots),
+            drawn_slots: true,
+            threads: 1,
+            ..with_index(with_defaults(case))
+        };
+        streams.extend(rows(SAB, with(&case)));
     }
 
     let mut sections = vec![
@@ -139,6 +161,7 @@ pub fn table(backends: &[Backend], threads: usize, runs: usize) -> Vec<Section> 
         narrow,
         longer,
         streaming,
+        streams,
         sparse,
         rows(SAB, with(&million)).collect(),
     ];
@@ -161,6 +184,11 @@ pub fn table(backends: &[Backend], threads: usize, runs: usize) -> Vec<Section> 
 /// The same case with the settings that the layer has by itself.
 pub fn with_defaults(case: Case) -> Case {
     case.with(|settings| *settings = SabSettings::default())
+}
+
+/// The same case with an index over the slots.
+pub fn with_index(case: Case) -> Case {
+    case.with(|settings| settings.n_probe = Some(N_PROBE))
 }
 
 /// A million steps and one loss at the end: sizes as in the example of that name.

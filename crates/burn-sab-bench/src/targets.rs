@@ -8,7 +8,7 @@ use burn_sab_cli::flags::Flags;
 use crate::case::{Loss, OfBench};
 use crate::measured::{Measured, Results, kept, per_reached_step, ratio, work};
 use crate::peer::{LSTM, Peer, SAB, TORCH_CELL, TORCH_LSTM, TORCH_SAB};
-use crate::sections::{LENGTHS, LONGER, MILLION, ROWS, THREADS};
+use crate::sections::{INDEXED_FROM, LENGTHS, LONGER, MILLION, N_PROBE, ROWS, STREAMS, THREADS};
 use crate::table::figure;
 
 /// A promise, and what came of it.
@@ -121,7 +121,9 @@ fn on_backend(results: &Results, backend: Backend) -> Vec<Target> {
             AtLeast(0.5),
         );
         let stream = results.find(SAB, |m| {
-            (m.case.backend, m.case.score) == (backend, score) && m.case.slots.is_some()
+            (m.case.backend, m.case.score) == (backend, score)
+                && m.case.slots.is_some()
+                && !m.case.drawn_slots
         });
         let cell = stream.and_then(|stream| results.beside(TORCH_CELL, stream));
         promise(
@@ -136,23 +138,42 @@ fn on_backend(results: &Results, backend: Backend) -> Vec<Target> {
         Told,
     );
 
-    let with_defaults = |peer: Peer, batch: usize, time: usize, threads: usize| {
+    let with_settings = |peer: Peer, sizes: (usize, usize, usize), settings: SabSettings| {
         results.find(peer, |m| {
             let case = &m.case;
             (matches!(peer, Peer::Torch(_)) || case.backend == backend)
-                && (case.batch, case.time, case.threads) == (batch, time, threads)
-                && (case.settings, case.score) == (SabSettings::default(), Dot)
+                && (case.batch, case.time, case.threads) == sizes
+                && (case.settings, case.score) == (settings, Dot)
                 && (case.loss, case.slots) == (Loss::Mean, None)
         })
     };
+    let with_defaults = |peer: Peer, batch: usize, time: usize, threads: usize| {
+        with_settings(peer, (batch, time, threads), SabSettings::default())
+    };
+    let indexed = SabSettings::default().with_n_probe(Some(N_PROBE));
     for (batch, time) in LONGER {
         let [sab, torch] = [SAB, TORCH_LSTM].map(|peer| with_defaults(peer, batch, time, threads));
         let of = |what: &str| format!("defaults, B {batch}, T {time}: {what} ÷ torch.nn.LSTM");
         let most = if batch == 64 { 0.65 } else { 0.7 };
         promise(of("training step"), ratio(step(sab), step(torch)), AtMost(most));
+        if time >= INDEXED_FROM {
+            let sab = with_settings(SAB, (batch, time, threads), indexed);
+            let what = format!("training step, n_probe {N_PROBE},");
+            promise(of(&what), ratio(step(sab), step(torch)), AtMost(most));
+        }
         if (batch, time) == (64, 1_920) {
             promise(of("forward"), ratio(forward(sab), forward(torch)), AtMost(1.2));
         }
+    }
+    for (slots, most) in STREAMS.into_iter().zip([0.02, 0.03, 0.1]) {
+        let stream = results.find(SAB, |m| {
+            (m.case.backend, m.case.slots, m.case.settings) == (backend, Some(slots), indexed)
+        });
+        promise(
+            format!("step of a stream of {slots} slots, n_probe {N_PROBE}, one thread: ms"),
+            step(stream),
+            AtMost(most),
+        );
     }
     if backend == results.0.first().map_or(backend, |m| m.case.backend) {
         for batch in ROWS {
@@ -234,7 +255,7 @@ mod tests {
     fn every_target_is_measured_by_the_table() {
         let backends = [Backend::Flex, Backend::Ndarray];
         let targets = targets(&Results::ones(&table(&backends, 2, 7)), &backends);
-        assert_eq!(targets.len(), 2 * 34 + 9);
+        assert_eq!(targets.len(), 2 * 39 + 9);
         for target in targets {
             let measured = target.measured.unwrap_or_else(|| panic!("{}", target.what));
             let want = if target.what.contains("seconds") { 1e-3 } else { 1.0 };
