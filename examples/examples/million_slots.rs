@@ -9,7 +9,7 @@
 //! are stored step by step at its end. Then each name is asked for once.
 //!
 //! Expect: with `n_probe` 8 every number is right, as it is where every slot is scored (the control), and a step takes a
-//! small part of the time. It needs about 4 GiB.
+//! small part of the time. It needs 2.5 GiB.
 
 use std::time::{Duration, Instant};
 

@@ -186,6 +186,7 @@ impl TrainConfig {
                 .with_sparsifier(Sparsifier::Softmax)
                 .with_max_hops(None)
                 .with_slot_budget(None)
+                .with_n_probe(None)
                 .full_backpropagation(),
         }
     }

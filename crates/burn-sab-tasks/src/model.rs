@@ -101,6 +101,14 @@ impl TaskModel {
         }
     }
 
+    /// The recurrent layer, to change its settings.
+    pub fn layer_mut(&mut self) -> Option<&mut SabLstm> {
+        match &mut self.network {
+            Network::Recurrent(layer) => Some(layer),
+            _ => None,
+        }
+    }
+
     /// Weights that are trained: those of a scorer are not, where there is nothing to score.
     pub fn live_parameters(&self) -> usize {
         let idle = self.layer().filter(|_| self.from_summary.is_none());
