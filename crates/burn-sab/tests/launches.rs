@@ -108,7 +108,7 @@ fn wgpu_launches_do_not_grow_with_the_length() {
         let long = count(&config, 16, None, &log, &device);
         println!("{score:?}: forward {}, backward {} launches", short[0], short[1]);
         assert_eq!(short, long, "{score:?}");
-        let segments = Segments::new(2, 8).with_lengths(&[8, 3]).unwrap();
+        let segments = Segments::new(2, 8).with_lengths(&[8, 4]).unwrap();
         let segments = segments.with_resets(&[vec![2, 5], vec![]]).unwrap();
         let of_rows = count(&config, 8, Some(&segments), &log, &device);
         assert_eq!(short, of_rows, "{score:?}, rows that differ");
