@@ -1,179 +1,160 @@
-//! A server of many sessions: streams that begin at different times, of which some have a value at each tick.
+//! A server of many sessions: streams that began at different times take their steps in one batch.
 //!
 //! ```sh
 //! cargo run --release --example sessions                   # or: -- 1000
 //! ```
 //!
-//! A thread owns the network and the states of all sessions. At each tick it takes the requests that have arrived,
-//! batches those of one age, steps each batch once, and answers. Requests alone of their age are stepped alone. (Ages can be
-//! mixed in a batch, too; with a slot budget that computes keys anew.)
+//! Each session has a state of its own, and at every tick each has a value. The server steps them one by one; or as one
+//! batch that stays together; or as a batch that is split after every step and joined before the next, as where sessions
+//! come and go.
 //!
-//! Expect: every forecast is that of the session stepped alone (to 1e-4: rounding), whoever it was batched with, and
-//! batching takes less time. The negative control, states given to the wrong sessions, gives other forecasts.
+//! Expect: every forecast is that of the session alone (to 1e-4: rounding), whoever it was batched with. A batch that stays
+//! together gives the most forecasts a second; regrouping copies all slots, so it pays for many sessions of few slots at
+//! most. Sessions that are split, stored, loaded and joined go on as if nothing had happened, bit for bit. The negative
+//! control, forecasts of the wrong sessions, is far off.
 
-use std::collections::BTreeMap;
-use std::sync::mpsc::{self, Receiver, Sender};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{env, fs, process};
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use burn_sab::SabLstmState;
-use burn_sab_examples::forecast::{Forecaster, config, value};
+use burn_sab_examples::forecast::{Forecaster, config, value, values};
 use burn_sab_examples::{device, first_argument_or};
 
 /// Sessions of the default run.
 const SESSIONS: usize = 300;
-/// Sessions that begin together.
-const COHORT: usize = 20;
-/// Ticks of the server.
-const TICKS: usize = 120;
+/// Steps that are measured.
+const TICKS: usize = 30;
 /// Rounding between a batch and a session alone, in f32.
 const TOLERANCE: f32 = 1e-4;
-
-/// One value of one session, and where the forecast goes.
-struct Request {
-    session: usize,
-    value: f32,
-    sent: Instant,
-    answer: Sender<(usize, f32, Duration)>,
-}
 
 fn main() {
     let sessions = first_argument_or(SESSIONS).max(2);
     let device = device();
     device.seed(1);
-    let network = Forecaster::new(&config(), &device).valid();
-    let batched = run(&network, sessions, usize::MAX, &device);
-    let alone = run(&network, sessions, 1, &device);
-    let difference = |other: &dyn Fn(usize) -> usize| {
-        let pairs = batched.forecasts.iter().enumerate();
-        let pairs = pairs.map(|(n, forecast)| (forecast - alone.forecasts[other(n)]).abs());
+    let network = Forecaster::new(&config().with_slot_budget(None), &device).valid();
+    compare(&network, &ages(8, 1_000), &device);
+    compare(&network, &ages(sessions, 60), &device);
+    store(&network, &ages(8, 20), &device);
+}
+
+/// Steps that each session has had: about `steps`, and different ones.
+fn ages(sessions: usize, steps: usize) -> Vec<usize> {
+    (0..sessions).map(|session| steps + session * 7 % 50).collect()
+}
+
+/// The states of sessions of these ages.
+fn begin(network: &Forecaster, ages: &[usize], device: &Device) -> Vec<SabLstmState> {
+    let begin = |(session, age): (usize, &usize)| {
+        network.layer.forward(values(session..session + 1, 0..*age, device), None).1
+    };
+    ages.iter().enumerate().map(begin).collect()
+}
+
+/// One step of all sessions, whose states lie in groups one after the other: the forecasts, and when each was there.
+fn tick(
+    network: &Forecaster,
+    values: &[f32],
+    groups: &mut Vec<SabLstmState>,
+    device: &Device,
+) -> (Vec<f32>, Vec<Duration>) {
+    let start = Instant::now();
+    let (mut forecasts, mut latencies) = (Vec::new(), Vec::new());
+    let step = |state: SabLstmState| {
+        let from = forecasts.len();
+        let values = values[from..from + state.batch()].to_vec();
+        let x = Tensor::from_data(TensorData::new(values, [state.batch(), 1]), device);
+        let (forecast, after) = network.step(x, Some(state));
+        forecasts.extend(forecast.into_data().iter::<f32>());
+        latencies.resize(forecasts.len(), start.elapsed());
+        after
+    };
+    *groups = std::mem::take(groups).into_iter().map(step).collect();
+    (forecasts, latencies)
+}
+
+/// The values that sessions of these ages have `later` steps later.
+fn arriving(ages: &[usize], later: usize) -> Vec<f32> {
+    ages.iter().enumerate().map(|(session, age)| value(session, age + later) as f32).collect()
+}
+
+/// All rows of states as one batch.
+fn join(states: &[SabLstmState]) -> SabLstmState {
+    SabLstmState::cat(states).expect("states of one layer")
+}
+
+/// Each row of a batch as a state of its own.
+fn split(batch: &SabLstmState) -> Vec<SabLstmState> {
+    batch.split(&vec![1; batch.batch()])
+}
+
+/// Steps the same sessions in three ways, and prints what that takes.
+fn compare(network: &Forecaster, ages: &[usize], device: &Device) {
+    println!("{} sessions of {} to {} slots", ages.len(), ages[0] + 1, ages[0] + 50 + TICKS);
+    let run = |name: &str, together: bool, regroup: bool| {
+        let mut groups = begin(network, ages, device);
+        if together {
+            groups = vec![join(&groups)];
+        }
+        // The first step puts the states into the form of the kernel.
+        let _ = tick(network, &arriving(ages, 0), &mut groups, device);
+        let (mut forecasts, mut latencies) = (Vec::new(), Vec::new());
+        let start = Instant::now();
+        for later in 1..=TICKS {
+            let regrouping = Instant::now();
+            if regroup {
+                groups = vec![join(&split(&groups[0]))];
+            }
+            let regrouping = regrouping.elapsed();
+            let (new, times) = tick(network, &arriving(ages, later), &mut groups, device);
+            forecasts.extend(new);
+            latencies.extend(times.into_iter().map(|time| time + regrouping));
+        }
+        let rate = forecasts.len() as f64 / start.elapsed().as_secs_f64();
+        latencies.sort_unstable();
+        let at = |percent: usize| latencies[(latencies.len() - 1) * percent / 100];
+        let (middle, most) = (at(50), at(99));
+        println!(
+            "  {name:15} {rate:8.0} forecasts a second, latency {middle:.1?} at the median, {most:.1?} at 99 %"
+        );
+        forecasts
+    };
+    let alone = run("one by one", false, false);
+    let others = [run("in one batch", true, false), run("regrouped", true, true)];
+    let difference = |forecasts: &[f32], shift: usize| {
+        let pairs = forecasts.iter().skip(shift).zip(&alone).map(|(a, b)| (a - b).abs());
         pairs.fold(0.0, f32::max)
     };
-    let (own, wrong) = (difference(&|n| n), difference(&|n| (n + 1) % alone.forecasts.len()));
-    println!("{sessions} sessions, {} forecasts", batched.forecasts.len());
-    for (name, run) in [("batched by age", &batched), ("one by one", &alone)] {
-        let Run { forecasts, busy, latencies, .. } = run;
-        let rate = forecasts.len() as f64 / busy.as_secs_f64();
-        let at = |percent: usize| latencies[(latencies.len() - 1) * percent / 100];
-        println!(
-            "  {name:14}  {rate:7.0} forecasts a second, latency {:.1?} at the median, {:.1?} at 99 %",
-            at(50),
-            at(99)
-        );
+    for forecasts in others {
+        let (own, wrong) = (difference(&forecasts, 0), difference(&forecasts, 1));
+        assert!(own <= TOLERANCE, "a session's forecasts depend on who was beside it: {own}");
+        assert!(wrong > 10.0 * TOLERANCE, "sessions should differ");
     }
-    println!("  largest difference between the two {own:.1e}; to another session's {wrong:.1e}");
-    assert!(own <= TOLERANCE, "a session's forecasts depend on who was beside it");
-    assert!(wrong > 10.0 * TOLERANCE, "sessions should differ");
 }
 
-/// What a run of the server gave.
-struct Run {
-    /// In the order of ticks and sessions.
-    forecasts: Vec<f32>,
-    /// Time that the server worked.
-    busy: Duration,
-    /// From request to answer, ascending.
-    latencies: Vec<Duration>,
-}
-
-/// Runs a server and its clients. No batch is larger than `most`.
-fn run(network: &Forecaster, sessions: usize, most: usize, device: &Device) -> Run {
-    let (requests, arrived) = mpsc::channel();
-    let server = {
-        let (network, device) = (network.clone(), device.clone());
-        thread::spawn(move || serve(&network, &arrived, most, &device))
+/// Splits a batch, stores and loads each session, and joins them again.
+fn store(network: &Forecaster, ages: &[usize], device: &Device) {
+    let folder = env::temp_dir().join(format!("burn-sab-sessions-{}", process::id()));
+    fs::create_dir_all(&folder).expect("a folder to write to");
+    let mut batch = vec![join(&begin(network, ages, device))];
+    let _ = tick(network, &arriving(ages, 0), &mut batch, device);
+    let store = |(session, state): (usize, SabLstmState)| {
+        let path = folder.join(format!("{session}.bpk"));
+        state.save_file(&path).expect("a stored session");
+        SabLstmState::load_file(&path, device).expect("a restored session")
     };
-    let (answer, answers) = mpsc::channel();
-    let mut forecasts = Vec::new();
-    let mut latencies = Vec::new();
-    for tick in 0..TICKS {
-        // A cohort begins at every third tick, and has a value at every tick from then on.
-        let begin = |session: usize| session / COHORT * 3;
-        let present: Vec<_> = (0..sessions).filter(|session| begin(*session) <= tick).collect();
-        for &session in &present {
-            let value = value(session, tick - begin(session)) as f32;
-            let (sent, answer) = (Instant::now(), answer.clone());
-            requests.send(Request { session, value, sent, answer }).expect("a server");
-        }
-        let mut answered: Vec<_> = answers.iter().take(present.len()).collect();
-        answered.sort_unstable_by_key(|(session, ..)| *session);
-        forecasts.extend(answered.iter().map(|(_, forecast, _)| *forecast));
-        latencies.extend(answered.iter().map(|(.., latency)| *latency));
+    let restored: Vec<_> = split(&batch[0]).into_iter().enumerate().map(store).collect();
+    let mut restored = vec![join(&restored)];
+    for later in 1..=TICKS {
+        let values = arriving(ages, later);
+        let (want, _) = tick(network, &values, &mut batch, device);
+        let (got, _) = tick(network, &values, &mut restored, device);
+        assert_eq!(got, want, "step {later}");
     }
-    drop(requests);
-    latencies.sort_unstable();
-    Run { forecasts, busy: server.join().expect("the server ended well"), latencies }
-}
-
-/// Answers requests until nobody can send one; returns the time that it worked.
-fn serve(
-    network: &Forecaster,
-    arrived: &Receiver<Request>,
-    most: usize,
-    device: &Device,
-) -> Duration {
-    // Sessions that were last stepped together stay together: a batch whose sessions all ask again is not regrouped.
-    let mut groups: Vec<(Vec<usize>, SabLstmState)> = Vec::new();
-    let mut busy = Duration::ZERO;
-    while let Ok(first) = arrived.recv() {
-        let start = Instant::now();
-        let mut asked = BTreeMap::new();
-        for request in std::iter::once(first).chain(arrived.try_iter()) {
-            asked.insert(request.session, request);
-        }
-        let mut idle = Vec::new();
-        let mut ready: BTreeMap<usize, Vec<(Vec<usize>, SabLstmState)>> = BTreeMap::new();
-        let mut known = Vec::new();
-        for (members, state) in groups {
-            known.extend(&members);
-            let asks = |place: &usize| asked.contains_key(&members[*place]);
-            let (active, waiting): (Vec<_>, Vec<_>) = (0..members.len()).partition(asks);
-            let part = |places: &[usize]| {
-                (
-                    places.iter().map(|place| members[*place]).collect::<Vec<_>>(),
-                    state.select(places),
-                )
-            };
-            match (active.is_empty(), waiting.is_empty()) {
-                (true, _) => idle.push((members, state)),
-                (false, true) => ready.entry(state.step).or_default().push((members, state)),
-                (false, false) => {
-                    idle.push(part(&waiting));
-                    ready.entry(state.step).or_default().push(part(&active));
-                }
-            }
-        }
-        let new: Vec<_> =
-            asked.keys().copied().filter(|session| !known.contains(session)).collect();
-        let begin = |members: &[usize]| {
-            (
-                members.to_vec(),
-                SabLstmState::initial([members.len(), network.layer.d_hidden], device),
-            )
-        };
-        ready.entry(0).or_default().extend(new.chunks(most.min(new.len().max(1))).map(begin));
-        groups = idle;
-        for mut batches in ready.into_values() {
-            if most > 1 && batches.len() > 1 {
-                let (members, states): (Vec<_>, Vec<_>) = batches.into_iter().unzip();
-                let state = SabLstmState::cat(&states).expect("states of one layer");
-                batches = vec![(members.concat(), state)];
-            }
-            for (members, state) in batches {
-                let values = members.iter().map(|session| asked[session].value).collect();
-                let x = Tensor::from_data(TensorData::new(values, [members.len(), 1]), device);
-                let (forecast, state) = network.step(x, Some(state));
-                for (session, forecast) in members.iter().zip(forecast.into_data().iter::<f32>()) {
-                    let Request { sent, answer, .. } = &asked[session];
-                    // A client that has gone needs no answer.
-                    let _ = answer.send((*session, forecast, sent.elapsed()));
-                }
-                groups.push((members, state));
-            }
-        }
-        busy += start.elapsed();
-    }
-    busy
+    fs::remove_dir_all(&folder).expect("the folder");
+    println!(
+        "{} sessions stored and restored: {TICKS} more steps, the same bit for bit",
+        ages.len()
+    );
 }

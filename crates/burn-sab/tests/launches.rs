@@ -12,7 +12,7 @@ use burn::tensor::{DType, Device, Tensor};
 use burn_cubecl::cubecl::config::{
     CubeClRuntimeConfig, RuntimeConfig, profiling::ProfilingLogLevel,
 };
-use burn_sab::{SabLstmConfig, ScoreConfig, Strategy};
+use burn_sab::{SabLstmConfig, ScoreConfig, Segments, Strategy};
 use common::setup;
 
 /// The launches in the log so far; waits until the thread that writes it has caught up.
@@ -33,7 +33,14 @@ fn launches(log: &Path, device: &Device) -> Vec<String> {
 
 /// Launches of the layer's forward and of its backward pass, with the gradient of x. What computes the loss and
 /// hands its gradient down is measured by itself, on a tensor in the place of the hidden states, and taken off.
-fn count(config: &SabLstmConfig, time: usize, log: &Path, device: &Device) -> [usize; 2] {
+/// With `segments`, of rows that differ.
+fn count(
+    config: &SabLstmConfig,
+    time: usize,
+    segments: Option<&Segments>,
+    log: &Path,
+    device: &Device,
+) -> [usize; 2] {
     let setup = setup(config, 2, time, 5, DType::F32, device);
     let (weight, other, _) = setup.up.clone();
     // A product of a row and a column: elementwise operations and sums would fuse with what is around them.
@@ -48,7 +55,11 @@ fn count(config: &SabLstmConfig, time: usize, log: &Path, device: &Device) -> [u
     let of_loss = launches(log, device).len() - start;
 
     let x = setup.x.clone().require_grad();
-    let output = setup.layer.forward_with_reminders(x.clone(), Some(setup.state.clone()));
+    let (layer, state) = (&setup.layer, Some(setup.state.clone()));
+    let output = match segments {
+        None => layer.forward_with_reminders(x.clone(), state),
+        Some(segments) => layer.forward_segments(x.clone(), segments, state),
+    };
     let forward = launches(log, device).len() - start - of_loss;
     let grads = loss(output.hidden).backward();
     let _ = x.grad(&grads).expect("a gradient of x");
@@ -93,10 +104,14 @@ fn wgpu_launches_do_not_grow_with_the_length() {
             .with_k_top(3)
             .with_score(score)
             .with_strategy(Strategy::Fused);
-        let short = count(&config, 8, &log, &device);
-        let long = count(&config, 16, &log, &device);
+        let short = count(&config, 8, None, &log, &device);
+        let long = count(&config, 16, None, &log, &device);
         println!("{score:?}: forward {}, backward {} launches", short[0], short[1]);
         assert_eq!(short, long, "{score:?}");
+        let segments = Segments::new(2, 8).with_lengths(&[8, 4]).unwrap();
+        let segments = segments.with_resets(&[vec![2, 5], vec![]]).unwrap();
+        let of_rows = count(&config, 8, Some(&segments), &log, &device);
+        assert_eq!(short, of_rows, "{score:?}, rows that differ");
         // A log that lost lines would show fewer than the two kernels and the projection.
         let enough = short[0] >= 2 && short[1] >= 2;
         assert!(enough && short[0] <= most[0] && short[1] <= most[1], "{score:?}: {short:?}");

@@ -5,33 +5,17 @@ mod common;
 use burn::module::Module;
 use burn::tensor::{Bool, DType, Device, Tensor, TensorData};
 use burn_sab::{
-    InitialSlot, SabLstm, SabLstmConfig, SabLstmOutput, SabLstmState, ScoreConfig, Segments,
-    Sparsifier, Strategy,
+    InitialSlot, SabLstm, SabLstmConfig, SabLstmState, ScoreConfig, Segments, Sparsifier, Strategy,
 };
+use common::extent::{Extent, assert_padding_has_no_effect, run};
 use common::generate::configs;
-use common::{
-    Named, assert_close, conditioned, cpu_devices, gradient, numbers, parameter_gradients, setup,
-};
+use common::{assert_close, conditioned, cpu_devices, gradient, numbers, setup};
 use proptest::prelude::*;
 use proptest::strategy::Strategy as Generate;
 
 const F64: f64 = 1e-10;
 
 const STRATEGIES: [Strategy; 2] = [Strategy::Primitives, Strategy::Auto];
-
-/// Lengths and resets of the rows of a call.
-#[derive(Debug, Clone)]
-struct Extent {
-    lengths: Vec<usize>,
-    resets: Vec<Vec<usize>>,
-}
-
-impl Extent {
-    fn segments(&self, time: usize) -> Segments {
-        let segments = Segments::new(self.lengths.len(), time);
-        segments.with_lengths(&self.lengths).unwrap().with_resets(&self.resets).unwrap()
-    }
-}
 
 /// Rows of at most `time` steps, with some resets, some of them at padding.
 fn extents(batch: usize, time: usize) -> impl Generate<Value = Extent> {
@@ -41,69 +25,6 @@ fn extents(batch: usize, time: usize) -> impl Generate<Value = Extent> {
         lengths,
         resets: resets.into_iter().map(|row| row.into_iter().collect()).collect(),
     })
-}
-
-/// Two calls, one after the other, from a fresh state: values and gradients by name.
-fn run(
-    config: &SabLstmConfig,
-    time: usize,
-    calls: &[Extent; 2],
-    seed: u64,
-    dtype: DType,
-    device: &Device,
-) -> (Named, Named) {
-    let setup = setup(config, calls[0].lengths.len(), time, seed, dtype, device);
-    let other = common::setup(config, calls[0].lengths.len(), time, seed ^ 1, dtype, device);
-    let inputs = [setup.x.clone(), other.x.clone()].map(Tensor::require_grad);
-    let mut state = setup.state.clone();
-    state.cell = state.cell.require_grad();
-    state.hidden = state.hidden.require_grad();
-    let (h0, c0) = (state.hidden.clone(), state.cell.clone());
-    let first =
-        setup.layer.forward_segments(inputs[0].clone(), &calls[0].segments(time), Some(state));
-    let second = setup.layer.forward_segments(
-        inputs[1].clone(),
-        &calls[1].segments(time),
-        Some(first.state.clone()),
-    );
-    let total = setup.loss(&first) + other.loss(&second);
-    let grads = total.backward();
-    let mut values = Vec::new();
-    for (call, output) in [first, second].iter().enumerate() {
-        let named = |name: &str| format!("{name} {call}");
-        let state = &output.state;
-        values.extend([
-            (named("hidden"), numbers("hidden", &output.hidden)),
-            (named("summary"), numbers("summary", &output.summary)),
-            (named("cell"), numbers("cell", &state.cell)),
-            (named("last"), numbers("last", &state.hidden)),
-            (named("steps"), state.steps().iter().map(|n| *n as f64).collect()),
-            (named("counts"), state.slot_counts().iter().map(|n| *n as f64).collect()),
-            (named("slots"), state.slots().map_or(vec![], |slots| numbers("slots", &slots))),
-            (named("retrieved"), retrieved(output)),
-        ]);
-    }
-    let mut gradients = parameter_gradients(&setup.layer, &grads);
-    for (call, x) in inputs.iter().enumerate() {
-        gradients.push((format!("x {call}"), gradient("x", x, &grads)));
-    }
-    gradients.push(("h0".to_owned(), gradient("h0", &h0, &grads)));
-    gradients.push(("c0".to_owned(), gradient("c0", &c0, &grads)));
-    (values, gradients)
-}
-
-/// Slots and weights of every step, without unused places, of which there can be more or fewer.
-fn retrieved(output: &SabLstmOutput) -> Vec<f64> {
-    let [_, _, places] = output.slots.dims();
-    let slots: Vec<i64> = output.slots.to_data().iter::<i64>().collect();
-    let weights = numbers("weights", &output.weights);
-    let mut all = Vec::new();
-    for (slots, weights) in slots.chunks(places).zip(weights.chunks(places)) {
-        let live = slots.iter().zip(weights).filter(|(_, weight)| **weight != 0.0);
-        all.extend(live.flat_map(|(slot, weight)| [*slot as f64, *weight]));
-        all.push(-1.0);
-    }
-    all
 }
 
 /// What every strategy gives against the rows run apart by the reference.
@@ -208,49 +129,13 @@ fn small() -> SabLstmConfig {
         .with_score(ScoreConfig::Dot { d_attention: 4 })
 }
 
-/// Whatever stands in the padding, no bit of anything else changes, and no gradient comes from there.
 #[test]
 fn padding_has_no_effect() {
     for device in cpu_devices() {
         for strategy in [Strategy::Reference, Strategy::Primitives, Strategy::Auto] {
             for sparsifier in [Sparsifier::Threshold, Sparsifier::Softmax, Sparsifier::Released] {
                 let config = small().with_strategy(strategy).with_sparsifier(sparsifier);
-                let setup = setup(&config, 3, 9, 1, DType::F64, &device);
-                let lengths = [9, 4, 0];
-                let run = |filling: f64| {
-                    let mut values = numbers("x", &setup.x);
-                    for (at, value) in values.iter_mut().enumerate() {
-                        if at / 2 % 9 >= lengths[at / 18] {
-                            *value = filling;
-                        }
-                    }
-                    let x = Tensor::<3>::from_data(
-                        TensorData::new(values, [3, 9, 2]),
-                        (&device, DType::F64),
-                    );
-                    let x = x.require_grad();
-                    let (hidden, state) = setup.layer.forward_padded(x.clone(), &lengths, None);
-                    let slots = state.slots().expect("slots");
-                    // A loss on padding, too: it is there and has no effect.
-                    let total = hidden.clone().sum()
-                        + hidden.clone().powi_scalar(2).sum()
-                        + state.cell.clone().sum()
-                        + slots.clone().powi_scalar(2).sum();
-                    let grads = total.backward();
-                    let mut all = parameter_gradients(&setup.layer, &grads);
-                    all.push(("x".to_owned(), gradient("x", &x, &grads)));
-                    all.push(("hidden".to_owned(), numbers("hidden", &hidden)));
-                    all.push(("slots".to_owned(), numbers("slots", &slots)));
-                    all
-                };
-                let want = run(0.0);
-                for filling in [1.0, 1e300, f64::NAN, f64::INFINITY] {
-                    let what = format!("{strategy:?} {sparsifier:?} {filling} {device:?}");
-                    assert_close(&what, &run(filling), &want, 0.0);
-                }
-                let of_x = &want.iter().find(|(name, _)| name == "x").unwrap().1;
-                assert!(of_x[2 * (9 + 4)..].iter().all(|grad| *grad == 0.0));
-                assert!(of_x[2 * 9..2 * (9 + 4)].iter().all(|grad| *grad != 0.0));
+                assert_padding_has_no_effect(&config, DType::F64, &device);
             }
         }
     }

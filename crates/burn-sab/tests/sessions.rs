@@ -350,7 +350,8 @@ fn ages_mix() {
     });
 }
 
-/// A stored batch of sessions of different ages goes on bit for bit, and so does one that is split and joined again.
+/// A stored batch of sessions of different ages goes on bit for bit, and so does one that is split and joined again,
+/// also if its parts are stored in between.
 #[test]
 fn mixed_ages_are_stored_and_restored() {
     let folder = tempfile::tempdir().unwrap();
@@ -377,9 +378,17 @@ fn mixed_ages_are_stored_and_restored() {
             assert_close(what, &named(&got), &want, 0.0);
             let parts = state.split(&[1, 5, 3]);
             assert_eq!(parts[0].steps(), [ages[0] + before]);
-            let joined = SabLstmState::cat(&parts).unwrap();
-            let got = steps(&layer, &x, before..30, Some(joined));
-            assert_close(what, &named(&got), &want, 0.0);
+            let store = |part: &SabLstmState| {
+                part.clone().save_file(&path).unwrap();
+                SabLstmState::load_file(&path, &x.device()).unwrap()
+            };
+            let stored: Vec<_> = parts.iter().map(store).collect();
+            let mixed = [stored[0].clone(), parts[1].clone(), stored[2].clone()];
+            for parts in [&parts[..], &stored, &mixed] {
+                let joined = SabLstmState::cat(parts).unwrap();
+                let got = steps(&layer, &x, before..30, Some(joined));
+                assert_close(what, &named(&got), &want, 0.0);
+            }
         }
     });
 }

@@ -12,7 +12,10 @@ use std::sync::OnceLock;
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Device, Tensor};
-use burn_sab::{NotCovered, SabLstmConfig, SabLstmState, ScoreConfig, Sparsifier, Strategy};
+use burn_sab::{
+    InitialSlot, NotCovered, SabLstmConfig, SabLstmState, ScoreConfig, Sparsifier, Strategy,
+};
+use common::extent::{Extent, assert_padding_has_no_effect};
 use common::{
     Named, Setup, assert_close, conditioned, largest_error, normal, numbers, parameter_gradients,
     setup,
@@ -181,11 +184,109 @@ fn wgpu_kernels_agree_on_tiles_of_rows() {
     }
 }
 
+/// Lengths and resets of rows, two calls one after the other: the second begins with rows that have different numbers
+/// of slots. Each row is what it is alone.
+fn agree_on_rows(config: SabLstmConfig, time: usize, calls: &[Extent; 2]) {
+    let Some(device) = wgpu() else { return };
+    let run = |strategy, seed, dtype, device: &Device| {
+        let config = config.clone().with_strategy(strategy);
+        common::extent::run(&config, time, calls, seed, dtype, device)
+    };
+    let flex = Device::flex().autodiff();
+    let found = (5..300).find_map(|seed| {
+        let reference = |dtype| run(Strategy::Reference, seed, dtype, &flex);
+        conditioned(DType::F32, BOUND, reference)
+            .map(|(values, gradients)| (seed, values, gradients))
+    });
+    let (seed, values, gradients) = found.expect("one draw in three hundred is well conditioned");
+    let (got_values, got_gradients) = run(Strategy::Fused, seed, DType::F32, &device);
+    let what = format!("T {time}, {calls:?}, {config}");
+    assert_close(&what, &got_values, &values, BOUND);
+    assert_close(&what, &got_gradients, &gradients, BOUND);
+}
+
+fn three_rows() -> [Extent; 2] {
+    let first = Extent { lengths: vec![9, 4, 0], resets: vec![vec![3, 4], vec![0, 2, 7], vec![1]] };
+    let second = Extent { lengths: vec![5, 9, 7], resets: vec![vec![], vec![8], vec![0, 3]] };
+    [first, second]
+}
+
+#[test]
+fn wgpu_kernels_agree_on_rows_that_differ() {
+    for ((score, sparsifier), hops) in
+        scores().into_iter().zip(SPARSIFIERS).zip([Some(1), None, Some(2)])
+    {
+        for (initial, hops) in [(InitialSlot::Hidden, None), (InitialSlot::None, hops)] {
+            let config = odd(score, sparsifier).with_initial_slot(initial).with_max_hops(hops);
+            agree_on_rows(config, 9, &three_rows());
+        }
+    }
+    // Released scores as weights, whose queries have gradient; every step stores.
+    for score in scores() {
+        let released = odd(score, Sparsifier::Released).with_k_att(1).with_learned_gain(true);
+        agree_on_rows(released, 9, &three_rows());
+    }
+}
+
+/// Rows of one cube, of which some have ended, some begin anew, and the last cube has fewer.
+#[test]
+fn wgpu_kernels_agree_on_tiles_of_rows_that_differ() {
+    for (batch, score, sparsifier, hops) in [
+        (65, 1, Sparsifier::Threshold, None),
+        (129, 2, Sparsifier::Softmax, Some(1)),
+        (130, 0, Sparsifier::Released, None),
+    ] {
+        let extent = |n: usize| Extent {
+            lengths: (0..batch).map(|row| (row * n + row / 5) % 6).collect(),
+            resets: (0..batch)
+                .map(|row| ((row + n) % 3..5).step_by(2 + row % 2).collect())
+                .collect(),
+        };
+        let config = odd(scores()[score], sparsifier).with_k_att(1).with_max_hops(hops);
+        agree_on_rows(config, 5, &[extent(1), extent(7)]);
+    }
+}
+
+#[test]
+fn wgpu_padding_has_no_effect() {
+    let Some(device) = wgpu() else { return };
+    for (score, sparsifier) in scores().into_iter().zip(SPARSIFIERS) {
+        let config = odd(score, sparsifier).with_strategy(Strategy::Fused);
+        assert_padding_has_no_effect(&config, DType::F32, &device);
+    }
+}
+
+/// Rows of different ages take a step together, and each is what it is alone.
+#[test]
+fn wgpu_steps_of_different_ages_agree() {
+    let Some(device) = wgpu() else { return };
+    let run = |strategy, device: &Device| {
+        let config = odd(scores()[2], Sparsifier::Softmax).with_strategy(strategy);
+        let setup = setup(&config, 3, 9, 5, DType::F32, device);
+        let (layer, x) = (setup.layer.valid(), setup.x.inner());
+        let (_, mut state) = layer.forward_padded(x.clone(), &[6, 0, 3], None);
+        for t in 0..9 {
+            state = layer.step(x.clone().narrow(1, t, 1).squeeze_dim(1), Some(state)).1;
+        }
+        assert_eq!(state.slot_counts(), [8, 5, 7]);
+        let slots = state.slots().expect("slots");
+        vec![
+            ("hidden".to_owned(), numbers("hidden", &state.hidden)),
+            ("cell".to_owned(), numbers("cell", &state.cell)),
+            ("slots".to_owned(), numbers("slots", &slots)),
+        ]
+    };
+    let want = run(Strategy::Reference, &Device::flex().autodiff());
+    assert_close("steps", &run(Strategy::Fused, &device), &want, BOUND);
+}
+
 /// H at which shared memory does not hold the gates, on a device with 32 KiB.
 #[test]
 fn wgpu_kernels_agree_on_a_large_state() {
     let config = SabLstmConfig::new(2, 1200, true).with_k_top(2).with_k_trunc(2);
-    Case::new(config, 1, 2).agree();
+    Case::new(config.clone(), 1, 2).agree();
+    let extent = |length| Extent { lengths: vec![length], resets: vec![vec![1]] };
+    agree_on_rows(config, 3, &[extent(2), extent(3)]);
 }
 
 /// About as many rounds of loops as Mesa's software Vulkan goes through: what is planned for it has to end there

@@ -4,7 +4,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use burn::tensor::{Bool, Int, Tensor, TensorData};
+use burn::tensor::kind::Numeric;
+use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 
 use super::budget::{Origins, join_reminders, readout_of_part};
 use super::lstm::{SabLstm, SabLstmOutput, expect};
@@ -144,8 +145,8 @@ impl SabLstm {
     /// As [`forward_with_reminders`](Self::forward_with_reminders), for rows of different lengths and with resets.
     /// Each row gives what it gives when it is run alone, part by part. Slots are numbered from a row's last reset.
     ///
-    /// The CPU kernel runs all rows in one call. Where no kernel covers such rows, they run one by one; so
-    /// do rows with a `slot_budget`.
+    /// The kernels run all rows in one call. Where no kernel runs, rows are run one by one; so are rows with a
+    /// `slot_budget`.
     ///
     /// # Panics
     ///
@@ -195,33 +196,27 @@ impl SabLstm {
         }
         let x = if self.batch_first { x } else { x.swap_dims(0, 1) };
         let device = x.device();
-        let turned = self.reverse.then(|| reversed_within(lengths, *time, &device));
-        let x = match &turned {
-            Some(order) => in_order(x, order),
-            None => x,
-        };
+        let order = self.reverse.then(|| reversed_within(lengths, *time, &device));
+        let order = order.as_ref();
+        let x = in_order(x, order);
         let (hidden, reminded, state) =
             self.run_segments(x, segments, state, Readout::All, reminders);
-        let given = |sequence: Tensor<3>| {
-            let sequence = match &turned {
-                Some(order) => in_order(sequence, order),
-                None => sequence,
-            };
-            if self.batch_first { sequence } else { sequence.swap_dims(0, 1) }
-        };
-        let given_slots = |sequence: Tensor<3, Int>| {
-            let sequence = match &turned {
-                Some(order) => in_order(sequence, order),
-                None => sequence,
-            };
-            if self.batch_first { sequence } else { sequence.swap_dims(0, 1) }
-        };
         let reminded = reminded.map(|Reminders { summary, slots, weights }| Reminders {
-            summary: given(summary),
-            slots: given_slots(slots),
-            weights: given(weights),
+            summary: self.rows_as_given(summary, order),
+            slots: self.rows_as_given(slots, order),
+            weights: self.rows_as_given(weights, order),
         });
-        (given(hidden), reminded, state)
+        (self.rows_as_given(hidden, order), reminded, state)
+    }
+
+    /// From the order of time, batch first, to the layout of the input.
+    fn rows_as_given<K: Numeric>(
+        &self,
+        sequence: Tensor<3, K>,
+        order: Option<&Tensor<2, Int>>,
+    ) -> Tensor<3, K> {
+        let sequence = in_order(sequence, order);
+        if self.batch_first { sequence } else { sequence.swap_dims(0, 1) }
     }
 
     /// Runs `[B, T, I]` in the order of time.
@@ -447,11 +442,7 @@ fn ends_of_rows(
 }
 
 /// The order of steps, `[B, T]`, that reverses each row within its length.
-fn reversed_within(
-    lengths: &[usize],
-    time: usize,
-    device: &burn::tensor::Device,
-) -> Tensor<2, Int> {
+fn reversed_within(lengths: &[usize], time: usize, device: &Device) -> Tensor<2, Int> {
     let of_row = |length: &usize| {
         let length = *length;
         (0..time).map(move |t| if t < length { length - 1 - t } else { t } as i64)
@@ -460,11 +451,9 @@ fn reversed_within(
     Tensor::from_data(TensorData::new(order, [lengths.len(), time]), device)
 }
 
-/// The steps of `[B, T, N]` in this order.
-fn in_order<K: burn::tensor::kind::Numeric>(
-    sequence: Tensor<3, K>,
-    order: &Tensor<2, Int>,
-) -> Tensor<3, K> {
+/// The steps of `[B, T, N]`, each row's in its own order, `[B, T]`, if there is one.
+fn in_order<K: Numeric>(sequence: Tensor<3, K>, order: Option<&Tensor<2, Int>>) -> Tensor<3, K> {
+    let Some(order) = order else { return sequence };
     let [batch, time, width] = sequence.dims();
     sequence.gather(1, order.clone().unsqueeze_dim::<3>(2).expand([batch, time, width]))
 }

@@ -17,9 +17,6 @@ pub enum NotCovered {
     /// The backend has no kernel.
     #[error("this backend has no kernel for the SAB sequence")]
     NoKernel,
-    /// Rows of different extent, which the layer then runs one by one.
-    #[error("the kernel does not cover rows of different lengths, or with resets")]
-    Rows,
     /// An option of the cell that only the reference covers.
     #[error("only the reference covers {option}")]
     Option {

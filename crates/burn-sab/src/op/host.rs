@@ -360,6 +360,10 @@ impl<B: HostBackend, T: HostFloat> SlotStore for HostMemory<B, T> {
         self.stream.len()
     }
 
+    fn counts(&self) -> Vec<usize> {
+        self.stream.counts().to_vec()
+    }
+
     fn slots(&self) -> TensorData {
         let [batch, hidden] = self.dims;
         TensorData::new(self.stream.slots(), [batch, self.stream.len(), hidden])

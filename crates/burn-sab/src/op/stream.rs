@@ -25,6 +25,8 @@ pub struct SlotMemory(Option<Arc<dyn SlotStore>>);
 pub(crate) trait SlotStore: Any + Send + Sync {
     /// M, the number of slots; the most that a row has.
     fn len(&self) -> usize;
+    /// Slots of each row.
+    fn counts(&self) -> Vec<usize>;
     /// The slots, `[B, M, H]`. Of a row that has fewer they are the last, with zeros before them.
     fn slots(&self) -> TensorData;
     /// Their keys, if it has them all, in the same places.
@@ -66,6 +68,10 @@ impl SlotStore for Recorded {
         self.slots.shape()[1]
     }
 
+    fn counts(&self) -> Vec<usize> {
+        self.counts.clone()
+    }
+
     fn slots(&self) -> TensorData {
         self.slots.clone()
     }
@@ -98,6 +104,27 @@ fn last_of_rows(data: &TensorData, rows: &[usize], count: usize) -> TensorData {
     let bytes = bytes.copied().collect();
     (shape[0], shape[1]) = (rows.len(), count);
     TensorData::from_bytes_vec(bytes, shape, data.dtype())
+}
+
+/// All rows of `parts`, `[B, M, N]` each, as the last of `[B, most, N]`, with zeros before them; `None` if the parts
+/// differ in data type or N.
+fn cat_of_rows(parts: &[TensorData], most: usize) -> Option<TensorData> {
+    let first = parts.first()?;
+    let width = first.shape()[2];
+    let mut bytes = Vec::new();
+    for part in parts {
+        if part.dtype() != first.dtype() || part.shape()[2] != width {
+            return None;
+        }
+        let [rows, count] = [part.shape()[0], part.shape()[1]];
+        let size = part.as_bytes().len() / rows;
+        for row in part.as_bytes().chunks(size) {
+            bytes.resize(bytes.len() + size / count * (most - count), 0);
+            bytes.extend(row);
+        }
+    }
+    let rows = parts.iter().map(|part| part.shape()[0]).sum::<usize>();
+    Some(TensorData::from_bytes_vec(bytes, [rows, most, width], first.dtype()))
 }
 
 impl fmt::Debug for SlotMemory {
@@ -162,10 +189,29 @@ impl SlotMemory {
         self.0.as_ref().map_or_else(Self::default, |store| store.select(rows))
     }
 
-    /// All rows of some memories, in their order; `None` if they do not have one form.
+    /// All rows of some memories, in their order; `None` if they have neither one form nor keys of the same
+    /// parameters.
     pub(crate) fn cat(memories: &[Self]) -> Option<Self> {
         let (first, others) = memories.split_first()?;
-        first.0.as_ref()?.cat(others)
+        first.0.as_ref()?.cat(others).or_else(|| Self::cat_recorded(memories))
+    }
+
+    /// The same for memories of different forms, or of records: as that of a record.
+    fn cat_recorded(memories: &[Self]) -> Option<Self> {
+        let stores: Option<Vec<_>> = memories.iter().map(|memory| memory.0.as_ref()).collect();
+        let stores = stores?;
+        let keys: Option<Vec<_>> = stores.iter().map(|store| store.keys()).collect();
+        let keys = keys?;
+        let parameters = keys[0].parameters;
+        if keys.iter().any(|keys| keys.parameters != parameters) {
+            return None;
+        }
+        let most = memories.iter().map(Self::len).max()?;
+        let slots: Vec<_> = stores.iter().map(|store| store.slots()).collect();
+        let keys: Vec<_> = keys.into_iter().map(|keys| keys.values).collect();
+        let (slots, values) = (cat_of_rows(&slots, most)?, cat_of_rows(&keys, most)?);
+        let counts = stores.iter().flat_map(|store| store.counts()).collect();
+        Some(Self::recorded(slots, SlotKeys { values, parameters }, counts))
     }
 
     /// The slots, `[B, M, H]`, if it holds any.

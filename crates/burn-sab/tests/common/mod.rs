@@ -3,6 +3,7 @@
 
 #![allow(dead_code)] // each test binary uses its part
 
+pub mod extent;
 pub mod generate;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};

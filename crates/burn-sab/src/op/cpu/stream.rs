@@ -108,6 +108,11 @@ impl<T: Float> Stream<T> {
         Some(keys.collect())
     }
 
+    /// Slots of each row.
+    pub fn counts(&self) -> &[usize] {
+        &self.lens
+    }
+
     /// M, the most slots that a row has.
     pub fn len(&self) -> usize {
         self.lens.iter().copied().max().unwrap_or(0)

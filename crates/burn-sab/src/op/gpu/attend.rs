@@ -6,6 +6,7 @@ use cubecl::prelude::*;
 
 use super::call::{Call, batch_row, is_row};
 use super::layout::Packed;
+use super::schedule::{Step, of_row};
 use super::select::{LOWEST, NO_SLOT, best_of_row, sum_of_row};
 use crate::op::options::EPSILON;
 use crate::op::score::ScoreKind;
@@ -26,18 +27,14 @@ pub(super) struct Retrieval {
     pub ranked: Shared<[u32]>,
 }
 
-/// Fills `weight` and `ranked` with the `n` best of the `m` slots for the states `h`, `[rows, H]`. Every
+/// Fills `weight` and `ranked` with the best of each row's visible slots for the states `h`, `[rows, H]`. Every
 /// unit of the cube must call it. It ends with a barrier.
 #[cube]
-#[allow(clippy::too_many_arguments)]
 pub(super) fn attend<F: Float>(
     call: &mut Call<F>,
     h: &Shared<[f32]>,
     retrieval: &mut Retrieval,
-    t: usize,
-    m: usize,
-    n: usize,
-    raw: bool,
+    step: &Step,
     #[comptime] keep: bool,
 ) {
     let v = comptime!(call.v);
@@ -56,10 +53,11 @@ pub(super) fn attend<F: Float>(
     let unit = UNIT_POS as usize;
     let search_row = unit / searchers;
     let searcher = unit % searchers;
+    let here = of_row(&*call, step, search_row);
 
     if additive {
         // The query's term is the same for every slot. It matters only if the scores are the weights.
-        if raw {
+        if step.rows.raw {
             let mut part = 0.0f32;
             let mut j = searcher;
             while j < h_size {
@@ -90,7 +88,7 @@ pub(super) fn attend<F: Float>(
             retrieval.query[p] = sum;
             if keep && is_row(r, &call.sizes, v) {
                 let row = batch_row(r, &call.sizes, v);
-                call.saved[call.at.saved.queries + (row * call.sizes.time + t) * a_size + a] =
+                call.saved[call.at.saved.queries + (row * call.sizes.time + step.t) * a_size + a] =
                     F::cast_from(sum);
             }
             p += units;
@@ -102,12 +100,12 @@ pub(super) fn attend<F: Float>(
     let scores_at = call.at.notes.scores + (CUBE_POS * rows + search_row) * call.sizes.slots;
     let mut best = LOWEST.runtime();
     let mut best_slot = NO_SLOT.runtime();
-    let mut slot = searcher;
-    while slot < m {
+    let mut slot = here.first + searcher;
+    while slot < here.end {
         let mut score = 0.0f32;
         if additive {
             score = f32::cast_from(call.saved[call.at.saved.keys + row * call.sizes.slots + slot]);
-            if raw {
+            if here.raw {
                 score += retrieval.query[search_row];
             }
         } else {
@@ -129,25 +127,25 @@ pub(super) fn attend<F: Float>(
         }
         slot += searchers;
     }
-    for k in 0..n {
+    for k in 0..step.rows.n {
         retrieval.found[unit] = best;
         retrieval.found_slot[unit] = best_slot;
         sync_cube();
         let winner =
             best_of_row(search_row, searcher, &mut retrieval.found, &mut retrieval.found_slot, v);
         let slot = retrieval.found_slot[winner];
-        if searcher == 0 {
+        if searcher == 0 && k < here.n {
             retrieval.weight[search_row * capacity + k] = retrieval.found[winner];
             // A row of NaN scores has no winner; any slot is valid then.
-            retrieval.ranked[search_row * capacity + k] = min(slot, m as u32 - 1);
+            retrieval.ranked[search_row * capacity + k] = min(slot, here.end as u32 - 1);
         }
         if slot == best_slot && slot != NO_SLOT {
             // Only this unit has evaluated the slot. It searches for its next best one.
             call.notes[scores_at + slot as usize] = u32::reinterpret(LOWEST);
             best = LOWEST.runtime();
             best_slot = NO_SLOT.runtime();
-            let mut other = searcher;
-            while other < m {
+            let mut other = here.first + searcher;
+            while other < here.end {
                 let score = f32::reinterpret(call.notes[scores_at + other]);
                 if score > best {
                     best = score;
@@ -161,20 +159,22 @@ pub(super) fn attend<F: Float>(
 
     // Weights from scores, before normalisation, one unit per rank. Each unit reads the first and last
     // score before any unit overwrites them.
-    if comptime!(v.sparsifier == Sparsifier::Softmax) || !raw {
+    let weighs = comptime!(v.sparsifier == Sparsifier::Softmax) || !here.raw;
+    // Where rows differ, all of them pass the barriers.
+    if comptime!(v.sparsifier == Sparsifier::Softmax || v.ragged) || weighs {
         let mut offset = 0.0f32;
         if comptime!(v.sparsifier == Sparsifier::Released) {
             offset = comptime!(EPSILON as f32);
         } else if comptime!(v.sparsifier == Sparsifier::Threshold) {
-            if m <= call.sizes.k_top {
+            if here.end - here.first <= call.sizes.k_top {
                 offset = -1.0f32;
             }
         }
         let first = retrieval.weight[search_row * capacity];
-        let last = retrieval.weight[search_row * capacity + n - 1];
+        let last = retrieval.weight[search_row * capacity + max(here.n, 1) - 1];
         sync_cube();
         let mut k = searcher;
-        while k < n {
+        while weighs && k < here.n {
             let score = retrieval.weight[search_row * capacity + k];
             // Not `score - (last + offset)`: added to a large score, the offset is lost to rounding.
             let mut w = (score - last) - offset;

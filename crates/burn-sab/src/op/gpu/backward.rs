@@ -15,13 +15,13 @@ use cubecl::ir::ElemType;
 use cubecl::prelude::*;
 
 use super::call::{Call, batch_row, is_row, summary_gain};
-use super::flow::{Flow, Lane, Paths, Step};
-use super::layout::{Packed, falls_on, ranks};
+use super::flow::{Flow, Lane, Paths};
+use super::layout::{Packed, falls_on};
 use super::recall::{Recall, through_key, to_gain, to_keys, to_scores, to_slots};
-use super::replay::{leave_empty, through_cell, to_state_before};
+use super::replay::{leave_empty, leave_padding, through_cell, to_state_before};
+use super::schedule::{Step, of_row, step_at, steps_of_cube};
 use super::sums::{clear, settle};
 use crate::op::score::ScoreKind;
-use crate::op::settings::Sparsifier;
 
 /// `up_h`, `up_s`: gradients of hidden states and summaries, `[B, T, H]`, or any buffer if there are
 /// none. `work`: see [`WorkAt`](super::layout::WorkAt).
@@ -65,7 +65,12 @@ pub(super) fn backward_kernel<F: Float>(
     };
 
     clear(&call, work, paths);
+    // With lanes, the sums are already zero.
+    if comptime!(v.ragged && !paths.lanes) {
+        leave_padding(&mut call);
+    }
     sync_storage();
+    let end = steps_of_cube(&call);
 
     for lane in 0..call.sizes.lanes {
         let way = lane_of(&call, lane, paths);
@@ -94,32 +99,26 @@ pub(super) fn backward_kernel<F: Float>(
         sync_cube();
 
         let mut m = call.sizes.slots;
-        for back in 0..call.sizes.time {
-            let t = call.sizes.time - 1 - back;
-            let stores = falls_on(t, call.sizes.first_store, call.sizes.k_att);
-            if stores {
-                m -= 1;
+        for back in 0..end {
+            let t = end - 1 - back;
+            if comptime!(!v.ragged) {
+                if falls_on(t, call.sizes.first_store, call.sizes.k_att) {
+                    m -= 1;
+                }
             }
-            let step = Step {
-                t,
-                m,
-                n: ranks(m, call.sizes.k_top, v.sparsifier),
-                raw: comptime!(v.sparsifier == Sparsifier::Released) && m <= call.sizes.k_top,
-                stores,
-                starts_window: falls_on(t, call.sizes.first_window, call.sizes.k_trunc),
-                lane,
-            };
+            let step = step_at(&call, t, m, lane);
             arrive(&call, &mut flow, &mut recall, up_h, up_s, work, &step, &way, back, paths);
             sync_storage();
 
-            if stores && way.takes && comptime!(paths.lanes) {
+            if step.rows.stores && way.takes && comptime!(paths.lanes) {
                 // Every unit has read the gradients of this slot's key: they are complete.
                 let mut p = unit;
                 while p < rows * a_size {
                     let r = p / a_size;
-                    if is_row(r, &call.sizes, v) {
+                    let here = of_row(&call, &step, r);
+                    if here.stores && is_row(r, &call.sizes, v) {
                         let row = batch_row(r, &call.sizes, v);
-                        let at = (row * call.sizes.slots + m) * a_size + p % a_size;
+                        let at = (row * call.sizes.slots + here.end) * a_size + p % a_size;
                         work[call.at.work.keys + at] += work[way.keys_in + at];
                         work[way.keys_in + at] = 0.0f32;
                     }
@@ -136,7 +135,7 @@ pub(super) fn backward_kernel<F: Float>(
                 }
                 sync_cube();
             } else {
-                if m > 0 {
+                if step.rows.n > 0 {
                     to_scores(&call, &flow.s, &mut recall, &step);
                     to_slots(&call, &flow.s, &recall, work, &step, &way);
                     if comptime!(v.learned_gain) {
@@ -226,49 +225,62 @@ fn arrive<F: Float>(
         let r = p / h_size;
         let j = p % h_size;
         let row = batch_row(r, &call.sizes, v);
+        let here = of_row(call, step, r);
         let at = (row * call.sizes.time + step.t) * h_size + j;
         let mut grad = flow.h[p];
         if comptime!(v.halves() == 2) {
             grad += flow.s[p];
         }
-        if comptime!(paths.hidden) {
-            if step.lane == 0 {
-                grad += f32::cast_from(up_h[at]);
-            }
-        }
-        if step.stores && way.takes {
-            let slot = row * call.sizes.slots + step.m;
-            grad += work[way.slots_in + slot * h_size + j];
-            if comptime!(!v.detach_scores) {
-                grad += through_key(call, &*work, way.keys_in + slot * a_size, slot, j);
-            }
-            if comptime!(paths.lanes) {
-                if is_row(r, &call.sizes, v) {
-                    work[way.slots_in + slot * h_size + j] = 0.0f32;
+        // At padding a gradient waits for the last step of its row.
+        let mut grad_s = 0.0f32;
+        if here.counts {
+            if comptime!(paths.hidden) {
+                if step.lane == 0 {
+                    grad += f32::cast_from(up_h[at]);
                 }
+            }
+            if here.stores && way.takes {
+                let slot = row * call.sizes.slots + here.end;
+                grad += work[way.slots_in + slot * h_size + j];
+                if comptime!(!v.detach_scores) {
+                    grad += through_key(call, &*work, way.keys_in + slot * a_size, slot, j);
+                }
+                if comptime!(paths.lanes) {
+                    if is_row(r, &call.sizes, v) {
+                        work[way.slots_in + slot * h_size + j] = 0.0f32;
+                    }
+                }
+            }
+            grad_s = summary_gain(call, j) * grad;
+            if comptime!(paths.summary) {
+                if step.lane == 0 {
+                    grad_s += f32::cast_from(up_s[at]);
+                }
+            }
+            if grad != 0.0f32 || grad_s != 0.0f32 || flow.c[p] != 0.0f32 {
+                flow.alive[back % 2].store(1u32);
             }
         }
         flow.h[p] = grad;
-        let mut grad_s = summary_gain(call, j) * grad;
-        if comptime!(paths.summary) {
-            if step.lane == 0 {
-                grad_s += f32::cast_from(up_s[at]);
-            }
-        }
         flow.s[p] = grad_s;
-        if grad != 0.0f32 || grad_s != 0.0f32 || flow.c[p] != 0.0f32 {
-            flow.alive[back % 2].store(1u32);
-        }
         p += units;
     }
+    let n = step.rows.n;
     let mut p = unit;
-    while p < rows * step.n {
-        let r = p / step.n;
-        let k = p % step.n;
+    while p < rows * n {
+        let r = p / n;
+        let k = p % n;
         let row = batch_row(r, &call.sizes, v);
+        let here = of_row(call, step, r);
         let at = (row * call.sizes.time + step.t) * capacity + k;
-        recall.weight[r * capacity + k] = f32::reinterpret(call.notes[call.at.notes.weights + at]);
-        recall.ranked[r * capacity + k] = call.notes[call.at.notes.ranked + at];
+        if comptime!(v.ragged) {
+            recall.weight[r * capacity + k] = 0.0f32;
+        }
+        if k < here.n {
+            let weight = call.notes[call.at.notes.weights + at];
+            recall.weight[r * capacity + k] = f32::reinterpret(weight);
+            recall.ranked[r * capacity + k] = call.notes[call.at.notes.ranked + at];
+        }
         p += units;
     }
 }

@@ -20,6 +20,8 @@ pub(super) struct Call<F: Float> {
     pub saved: Box<[F]>,
     /// The word buffer; see [`NotesAt`](super::layout::NotesAt).
     pub notes: Box<[u32]>,
+    /// One [table](super::schedule::table) of what rows do, or none if they are alike.
+    pub schedule: Sequence<Box<[u32]>>,
     pub sizes: Sizes,
     /// Factor of the summary in the sum that gives the hidden state, unless factors are learned.
     pub summary_scale: f32,
@@ -57,4 +59,14 @@ pub(super) fn batch_row(r: usize, sizes: &Sizes, #[comptime] v: Variant) -> usiz
 #[cube]
 pub(super) fn is_row(r: usize, sizes: &Sizes, #[comptime] v: Variant) -> bool {
     CUBE_POS * comptime!(v.rows) + r < sizes.batch
+}
+
+/// Sets `out[from..to]` to zero.
+#[cube]
+pub(super) fn zero<N: Numeric>(out: &mut [N], from: usize, to: usize, #[comptime] v: Variant) {
+    let mut i = from + UNIT_POS as usize;
+    while i < to {
+        out[i] = N::from_int(0);
+        i += comptime!(v.units);
+    }
 }

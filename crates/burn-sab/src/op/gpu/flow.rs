@@ -33,21 +33,6 @@ pub(super) struct Flow {
     pub alive: Shared<[Atomic<u32>]>,
 }
 
-/// The current step.
-#[derive(CubeType, Clone, Copy)]
-pub(super) struct Step {
-    pub t: usize,
-    /// Number of slots before the step. It is also the index of the slot that the step stored, if any.
-    pub m: usize,
-    /// Number of slots that decided the weights.
-    pub n: usize,
-    /// Whether the weights are the scores themselves.
-    pub raw: bool,
-    pub stores: bool,
-    pub starts_window: bool,
-    pub lane: usize,
-}
-
 /// The offsets of the slot and key gradients that a lane reads, and of those that it adds to.
 #[derive(CubeType, Clone, Copy)]
 pub(super) struct Lane {

@@ -9,8 +9,9 @@ use cubecl::ir::ElemType;
 use cubecl::prelude::*;
 
 use super::attend::{Retrieval, attend};
-use super::call::{Call, batch_row, is_row, sigmoid, summary_gain};
-use super::layout::{Packed, Wanted, falls_on, ranks};
+use super::call::{Call, batch_row, is_row, sigmoid, summary_gain, zero};
+use super::layout::{Packed, Wanted};
+use super::schedule::{Step, length_of, of_row, step_at, steps_of_cube};
 use super::slots::{add_key, carry};
 use crate::op::options::EPSILON;
 use crate::op::score::ScoreKind;
@@ -79,33 +80,42 @@ pub(super) fn forward_kernel<F: Float>(
     if comptime!(wanted.keep) {
         complete_operands(&call, x, operands);
     }
-    carry(&mut call);
+    if comptime!(v.ragged) {
+        leave_unused(&mut call, states, operands, wanted);
+        sync_storage();
+    }
+    let mut m = call.sizes.carried;
+    let first = step_at(&call, 0usize.runtime(), m, 0usize.runtime());
+    carry(&mut call, &first);
     sync_storage();
 
-    let mut m = call.sizes.carried;
-    for t in 0..call.sizes.time {
+    for t in 0..steps_of_cube(&call) {
+        // What the rows do together is the same in all units, so all units take the same branch at every barrier.
+        let step = step_at(&call, t, m, 0usize.runtime());
+        if comptime!(v.ragged) {
+            if step.rows.resets {
+                start_anew(&call, &mut state, &step);
+                sync_cube();
+            }
+        }
         gates(&mut call, &mut state, t);
-        cell(&mut call, &mut state, operands, t, wanted.keep);
+        cell(&mut call, &mut state, operands, &step, wanted.keep);
         sync_cube();
-
-        // These values are the same in all units, so all units take the same branch at every barrier.
-        let n = ranks(m, call.sizes.k_top, v.sparsifier);
-        let raw = comptime!(v.sparsifier == Sparsifier::Released) && m <= call.sizes.k_top;
-        if m > 0 {
-            attend(&mut call, &state.h, &mut retrieval, t, m, n, raw, wanted.keep);
+        if step.rows.n > 0 {
+            attend(&mut call, &state.h, &mut retrieval, &step, wanted.keep);
         }
 
         // The retrieval: one unit per hidden unit and row.
-        let stores = falls_on(t, call.sizes.first_store, call.sizes.k_att);
         let mut p = unit;
         while p < rows * h_size {
             let r = p / h_size;
             let j = p % h_size;
             let row = batch_row(r, &call.sizes, v);
+            let here = of_row(&call, &step, r);
             let mut summary = 0.0f32;
-            if m > 0 {
+            if here.n > 0 {
                 let mut sum = 0.0f32;
-                for k in 0..n {
+                for k in 0..here.n {
                     let w = retrieval.weight[r * capacity + k];
                     sum += w;
                     if w != 0.0f32 {
@@ -117,45 +127,122 @@ pub(super) fn forward_kernel<F: Float>(
                 if comptime!(v.sparsifier != Sparsifier::Softmax) {
                     sum += epsilon;
                 }
-                if raw {
+                if here.raw {
                     sum = 1.0f32;
                 }
                 summary /= sum;
             }
-            let h = state.h[p] + summary_gain(&call, j) * summary;
-            state.h[p] = h;
-            if is_row(r, &call.sizes, v) {
+            let mut h = state.h[p];
+            if here.counts {
+                h += summary_gain(&call, j) * summary;
+                state.h[p] = h;
+            }
+            if here.counts && is_row(r, &call.sizes, v) {
                 let at = (row * call.sizes.time + t) * h_size + j;
                 states[at] = F::cast_from(h);
                 if comptime!(wanted.reminders) {
                     states[call.at.states.summary + at] = F::cast_from(summary);
                 }
-                if stores {
-                    call.saved[(row * call.sizes.slots + m) * h_size + j] = F::cast_from(h);
+                if here.stores {
+                    call.saved[(row * call.sizes.slots + here.end) * h_size + j] = F::cast_from(h);
                     if comptime!(wanted.stored) {
                         let stored = call.sizes.slots - call.sizes.carried;
-                        let slot = row * stored + m - call.sizes.carried;
+                        let slot = row * stored + here.end - call.sizes.carried;
                         states[call.at.states.stored + slot * h_size + j] = F::cast_from(h);
                     }
-                }
-                if t + 1 == call.sizes.time {
-                    states[call.at.states.last + row * h_size + j] = F::cast_from(h);
-                    states[call.at.states.cell + row * h_size + j] = F::cast_from(state.c[p]);
                 }
             }
             p += units;
         }
 
         if comptime!(wanted.keep || wanted.reminders) {
-            write_retrieval(&mut call, &retrieval, states, t, n, raw, wanted);
+            write_retrieval(&mut call, &retrieval, states, &step, wanted);
         }
         sync_cube();
 
-        if stores {
-            add_key(&mut call, &state.h, &mut retrieval, m);
+        if step.rows.stores {
+            add_key(&mut call, &state.h, &mut retrieval, &step);
             m += 1;
             sync_storage();
         }
+    }
+
+    let mut p = unit;
+    while p < rows * h_size {
+        if is_row(p / h_size, &call.sizes, v) {
+            let at = batch_row(p / h_size, &call.sizes, v) * h_size + p % h_size;
+            states[call.at.states.last + at] = F::cast_from(state.h[p]);
+            states[call.at.states.cell + at] = F::cast_from(state.c[p]);
+        }
+        p += units;
+    }
+}
+
+/// Writes zeros for the padding of this cube's rows, and for all slots and keys that a row may leave unused. At a
+/// reset, the state that begins is a slot of zeros, whose key is zero, too.
+#[cube]
+fn leave_unused<F: Float>(
+    call: &mut Call<F>,
+    states: &mut [F],
+    operands: &mut [F],
+    #[comptime] wanted: Wanted,
+) {
+    let v = comptime!(call.v);
+    let h_size = comptime!(v.hidden);
+    let time = call.sizes.time;
+    let places = call.sizes.places;
+    let slots = call.sizes.slots;
+    let keys = slots * comptime!(v.attention);
+    for r in 0..comptime!(v.rows) {
+        if is_row(r, &call.sizes, v) {
+            let row = batch_row(r, &call.sizes, v);
+            let end = row * time + time;
+            let padding = row * time + length_of(&*call, row);
+            zero(states, padding * h_size, end * h_size, v);
+            if comptime!(wanted.reminders) {
+                let summary = call.at.states.summary;
+                zero(states, summary + padding * h_size, summary + end * h_size, v);
+                let weights = call.at.states.weights;
+                zero(states, weights + padding * places, weights + end * places, v);
+                let at = call.at.notes.places;
+                zero(&mut call.notes, at + padding * places, at + end * places, v);
+            }
+            if comptime!(wanted.keep) {
+                let mut p = padding * h_size + UNIT_POS as usize;
+                while p < end * h_size {
+                    operands[p / h_size * call.sizes.width + p % h_size] = F::new(0.0);
+                    if comptime!(v.score != ScoreKind::Additive) {
+                        let step =
+                            call.at.provisional + p / h_size * comptime!(v.provisional_width());
+                        operands[step + p % h_size] = F::new(0.0);
+                    }
+                    p += comptime!(v.units);
+                }
+            }
+            zero(&mut call.saved, row * slots * h_size, (row + 1) * slots * h_size, v);
+            let at = call.at.saved.keys;
+            zero(&mut call.saved, at + row * keys, at + (row + 1) * keys, v);
+            if comptime!(wanted.stored) {
+                let stored = (slots - call.sizes.carried) * h_size;
+                let at = call.at.states.stored + row * stored;
+                zero(states, at, at + stored, v);
+            }
+        }
+    }
+}
+
+/// Sets the states of the rows that start anew at this step to zero.
+#[cube]
+fn start_anew<F: Float>(call: &Call<F>, state: &mut State, step: &Step) {
+    let v = comptime!(call.v);
+    let mut p = UNIT_POS as usize;
+    while p < comptime!(v.rows * v.hidden) {
+        let here = of_row(call, step, p / comptime!(v.hidden));
+        if here.resets {
+            state.h[p] = 0.0f32;
+            state.c[p] = 0.0f32;
+        }
+        p += comptime!(v.units);
     }
 }
 
@@ -173,7 +260,15 @@ fn complete_operands<F: Float>(call: &Call<F>, x: &[F], operands: &mut [F]) {
         let i = p % rest;
         let mut value = F::new(0.0);
         if i < call.sizes.input {
-            value = x[step * call.sizes.input + i];
+            if comptime!(v.ragged) {
+                // Whatever is there: padding has no effect.
+                let row = step / call.sizes.time;
+                if step % call.sizes.time < length_of(call, row) {
+                    value = x[step * call.sizes.input + i];
+                }
+            } else {
+                value = x[step * call.sizes.input + i];
+            }
         } else if i == call.sizes.input {
             value = F::new(1.0);
         }
@@ -249,7 +344,7 @@ fn cell<F: Float>(
     call: &mut Call<F>,
     state: &mut State,
     operands: &mut [F],
-    t: usize,
+    step: &Step,
     #[comptime] keep: bool,
 ) {
     let v = comptime!(call.v);
@@ -260,16 +355,17 @@ fn cell<F: Float>(
         let r = p / h_size;
         let j = p % h_size;
         let row = batch_row(r, &call.sizes, v);
-        let step = row * call.sizes.time + t;
+        let here = of_row(&*call, step, r);
+        let step = row * call.sizes.time + step.t;
         let at = step * columns + j;
-        let of_row = r * columns + j;
+        let in_cube = r * columns + j;
         let mut gates = Array::<f32>::new(4usize);
         #[unroll]
         for gate in 0..4usize {
             if comptime!(v.gates_in_global) {
                 gates[gate] = f32::cast_from(call.record[at + gate * h_size]);
             } else {
-                gates[gate] = state.gates[of_row + gate * h_size];
+                gates[gate] = state.gates[in_cube + gate * h_size];
             }
         }
         let gate_i = sigmoid(gates[0]);
@@ -278,35 +374,34 @@ fn cell<F: Float>(
         let gate_o = sigmoid(gates[3]);
         let c = gate_f * state.c[p] + gate_i * gate_g;
         let provisional = gate_o * c.tanh();
-        if keep && is_row(r, &call.sizes, v) {
+        if keep && here.counts && is_row(r, &call.sizes, v) {
             operands[step * call.sizes.width + j] = F::cast_from(state.h[p]);
             call.record[at] = F::cast_from(gate_i);
             call.record[at + h_size] = F::cast_from(gate_f);
             call.record[at + 2 * h_size] = F::cast_from(gate_g);
             call.record[at + 3 * h_size] = F::cast_from(gate_o);
-            let cells = call.at.saved.cells + (row * (call.sizes.time + 1) + t + 1) * h_size;
+            let cells = call.at.saved.cells + (step + row + 1) * h_size;
             call.saved[cells + j] = F::cast_from(c);
             if comptime!(v.score != ScoreKind::Additive) {
                 let to = call.at.provisional + step * comptime!(v.provisional_width());
                 operands[to + j] = F::cast_from(provisional);
             }
         }
-        state.c[p] = c;
-        state.h[p] = provisional;
+        if here.counts {
+            state.c[p] = c;
+            state.h[p] = provisional;
+        }
         p += comptime!(v.units);
     }
 }
 
 /// Writes the retrieved slots and their weights, for the backward kernel and for the caller.
 #[cube]
-#[allow(clippy::too_many_arguments)]
 fn write_retrieval<F: Float>(
     call: &mut Call<F>,
     retrieval: &Retrieval,
     states: &mut [F],
-    t: usize,
-    n: usize,
-    raw: bool,
+    step: &Step,
     #[comptime] wanted: Wanted,
 ) {
     let v = comptime!(call.v);
@@ -314,17 +409,18 @@ fn write_retrieval<F: Float>(
     let searchers = comptime!(v.searchers());
     let r = UNIT_POS as usize / searchers;
     let searcher = UNIT_POS as usize % searchers;
-    if is_row(r, &call.sizes, v) {
+    let here = of_row(&*call, step, r);
+    if here.counts && is_row(r, &call.sizes, v) {
         let row = batch_row(r, &call.sizes, v);
-        let step = row * call.sizes.time + t;
+        let step = row * call.sizes.time + step.t;
         let mut sum = 0.0f32;
-        for k in 0..n {
+        for k in 0..here.n {
             sum += retrieval.weight[r * capacity + k];
         }
         if comptime!(v.sparsifier != Sparsifier::Softmax) {
             sum += comptime!(EPSILON as f32);
         }
-        if raw {
+        if here.raw {
             sum = 1.0f32;
         }
         if comptime!(wanted.keep) {
@@ -333,10 +429,10 @@ fn write_retrieval<F: Float>(
             }
         }
         let mut k = searcher;
-        while k < max(n, call.sizes.places) {
+        while k < max(here.n, call.sizes.places) {
             let mut w = 0.0f32;
             let mut slot = 0u32;
-            if k < n {
+            if k < here.n {
                 w = retrieval.weight[r * capacity + k] / sum;
                 slot = retrieval.ranked[r * capacity + k];
                 if comptime!(wanted.keep) {
@@ -348,6 +444,8 @@ fn write_retrieval<F: Float>(
                 if k < call.sizes.places {
                     if w == 0.0f32 {
                         slot = 0u32;
+                    } else {
+                        slot -= here.first as u32;
                     }
                     let place = step * call.sizes.places + k;
                     states[call.at.states.weights + place] = F::cast_from(w);

@@ -7,6 +7,7 @@
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 
+use super::schedule::table_len;
 use super::variant::Variant;
 use crate::op::options::SabOptions;
 use crate::op::score::ScoreKind;
@@ -163,17 +164,23 @@ pub(super) struct Lengths {
     pub operands: usize,
     pub notes: usize,
     pub work: usize,
+    /// Of the table of rows that differ.
+    pub schedule: usize,
 }
 
 impl Lengths {
     /// Elements of the largest buffer; the gates' buffer has `record` elements.
     pub fn largest(&self, record: usize) -> usize {
-        self.stored(record).max(self.notes).max(self.work)
+        self.stored(record).max(self.words())
     }
 
     /// Bytes of the largest buffer, for stored elements of `size` bytes.
     pub fn largest_bytes(&self, record: usize, size: usize) -> usize {
-        (self.stored(record) * size).max(self.notes.max(self.work) * size_of::<f32>())
+        (self.stored(record) * size).max(self.words() * size_of::<f32>())
+    }
+
+    fn words(&self) -> usize {
+        self.notes.max(self.work).max(self.schedule)
     }
 
     fn stored(&self, record: usize) -> usize {
@@ -188,7 +195,7 @@ pub(super) struct Wanted {
     pub keep: bool,
     /// Summaries, retrieved slots and their weights.
     pub reminders: bool,
-    /// The stored slots as a separate array. If every step stores a slot, the hidden states serve
+    /// The stored slots as a separate array. If every step of every row stores a slot, the hidden states serve
     /// instead.
     pub stored: bool,
 }
@@ -276,6 +283,7 @@ impl Layout {
             operands: operands_len,
             notes: notes_len,
             work: work_len,
+            schedule: only(v.ragged, table_len(batch, time)),
         };
         (Self { states, saved, notes, work, provisional }, lengths)
     }

@@ -19,6 +19,7 @@
 //! | `forward`, `attend`, `slots` | the forward kernel: the cell, the retrieval, the storage of slots |
 //! | `backward`, `flow`, `recall`, `replay` | the backward kernel: its sweep, its state, the gradients of the retrieval and of the cell |
 //! | `sums` | the f32 accumulators of the backward kernel |
+//! | `schedule` | what the rows of a cube do at a step |
 //! | `select` | sums and maxima over the units of a row |
 
 // A condition on a `comptime!` value selects code at compile time. Combined with another condition, it
@@ -40,6 +41,7 @@ mod pass;
 mod plan;
 mod recall;
 mod replay;
+mod schedule;
 mod select;
 mod slots;
 mod sums;
@@ -81,7 +83,8 @@ impl<B: CubeLaunch<Device = CubeDevice>> Kernel<B> for GpuKernels {
         options: &SabOptions,
         _: bool,
     ) -> (BackendOutputs<B>, Option<SavedGpu<B>>) {
-        let (outputs, saved) = pass::forward::<B>(inputs, plan);
+        let table = schedule::table(options, &plan.dims);
+        let (outputs, saved) = pass::forward::<B>(inputs, plan, table);
         (dense::select_given::<B>(outputs, options), saved)
     }
 
@@ -92,8 +95,8 @@ impl<B: CubeLaunch<Device = CubeDevice>> Kernel<B> for GpuKernels {
         options: &SabOptions,
         needs: &Needs,
     ) -> Gradients<B> {
-        let Dims { batch, time, hidden, .. } = Dims::of::<B>(inputs, options);
-        let upstream = dense::into_dense::<B>(upstream, options, [batch, time, hidden], &inputs.x);
+        let dims = Dims::of::<B>(inputs, options);
+        let upstream = dense::into_dense::<B>(upstream, options, &dims, &inputs.x);
         pass::backward::<B>(inputs, saved, upstream, needs)
     }
 }

@@ -1,6 +1,8 @@
 //! The forward and backward pass on the GPU: a few matrix products, and the launches of the kernels over
 //! time.
 
+use std::sync::Arc;
+
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata, get_device_settings};
 use burn::tensor::{DType, Shape as TensorShape};
@@ -35,6 +37,8 @@ pub(crate) struct SavedGpu<B: Backend> {
     saved: FloatTensor<B>,
     operands: FloatTensor<B>,
     notes: FloatTensor<B>,
+    /// The table of rows that differ.
+    schedule: Option<FloatTensor<B>>,
 }
 
 impl Plan {
@@ -45,12 +49,18 @@ impl Plan {
         packed: &CubeTensor,
         saved: &CubeTensor,
         notes: &CubeTensor,
+        schedule: Option<&CubeTensor>,
     ) -> CallLaunch<F> {
+        let mut tables = SequenceArg::new();
+        if let Some(table) = schedule {
+            tables.push(table.clone().into_buffer_arg());
+        }
         CallLaunch::new(
             record.clone().into_buffer_arg(),
             packed.clone().into_buffer_arg(),
             saved.clone().into_buffer_arg(),
             notes.clone().into_buffer_arg(),
+            tables,
             self.sizes.to_launch(),
             self.summary_scale,
             self.at.to_launch(),
@@ -94,10 +104,19 @@ fn owned(tensor: CubeTensor) -> CubeTensor {
     if tensor.can_mut() { tensor } else { tensor.copy() }
 }
 
-/// Runs the sequence and returns the outputs of every step. Saves activations if the plan asks for them.
+/// Copies words to the device.
+fn upload(words: &[u32], like: &CubeTensor) -> CubeTensor {
+    let (client, device) = (like.client.clone(), like.device.clone());
+    let handle = client.create_from_slice(bytemuck::cast_slice(words));
+    CubeTensor::new_contiguous(client, device, TensorShape::from([words.len()]), handle, DType::U32)
+}
+
+/// Runs the sequence and returns the outputs of every step. Saves activations if the plan asks for them. `table` is
+/// that of rows that differ.
 pub(super) fn forward<B: CubeLaunch>(
     inputs: &BackendInputs<B>,
     plan: Plan,
+    table: Option<Arc<[u32]>>,
 ) -> (BackendOutputs<B>, Option<SavedGpu<B>>) {
     let Dims { batch, time, input, hidden, attention, carried, stored } = plan.dims;
     let places = plan.places;
@@ -134,6 +153,9 @@ pub(super) fn forward<B: CubeLaunch>(
         results.push((TensorShape::from([lengths.saved]), float));
         results.push((TensorShape::from([lengths.operands]), float));
         results.push((TensorShape::from([lengths.notes]), DType::U32));
+        if variant.ragged {
+            results.push((TensorShape::from([lengths.schedule]), DType::U32));
+        }
     }
     let results = B::launch("sab_forward", tensors, results, move |tensors| {
         let mut tensors = tensors.into_iter();
@@ -183,11 +205,12 @@ pub(super) fn forward<B: CubeLaunch>(
         let saved = empty(&record, lengths.saved, float);
         let operands = empty(&record, lengths.operands, float);
         let notes = empty(&record, lengths.notes, DType::U32);
+        let schedule = table.as_ref().map(|words| upload(words, &record));
         forward_kernel::launch(
             &record.client,
             CubeCount::Static(plan.cubes() as u32, 1, 1),
             CubeDim::new_1d(variant.units as u32),
-            plan.call(&record, &packed, &saved, &notes),
+            plan.call(&record, &packed, &saved, &notes, schedule.as_ref()),
             x.into_buffer_arg(),
             states.clone().into_buffer_arg(),
             operands.clone().into_buffer_arg(),
@@ -209,6 +232,7 @@ pub(super) fn forward<B: CubeLaunch>(
         }
         if wanted.keep {
             out.extend([record, packed, saved, operands, notes]);
+            out.extend(schedule);
         }
         out
     });
@@ -241,6 +265,7 @@ pub(super) fn forward<B: CubeLaunch>(
         saved: next(),
         operands: next(),
         notes: next(),
+        schedule: variant.ragged.then(next),
     });
     (outputs, saved)
 }
@@ -252,7 +277,7 @@ pub(super) fn backward<B: CubeLaunch>(
     upstream: DenseUpstream<FloatTensor<B>>,
     needs: &Needs,
 ) -> Gradients<B> {
-    let SavedGpu { plan, record, packed, saved, operands, notes } = saved;
+    let SavedGpu { plan, record, packed, saved, operands, notes, schedule } = saved;
     let plan = *plan;
     let Plan { dims, variant, at, lengths, dtype: float, element, .. } = plan;
     let Dims { batch, time, input, hidden, attention, carried, .. } = dims;
@@ -273,6 +298,7 @@ pub(super) fn backward<B: CubeLaunch>(
     let mut tensors = vec![or_any(upstream.hidden), or_any(upstream.summary)];
     tensors.extend([or_any(upstream.last), or_any(upstream.cell)]);
     tensors.extend([record, packed, saved, operands, notes]);
+    tensors.extend(schedule);
 
     let matrices = variant.score != ScoreKind::Additive;
     // Without slots, the gradients of the score's matrices are zero.
@@ -297,11 +323,12 @@ pub(super) fn backward<B: CubeLaunch>(
             results.push((TensorShape::from([batch * slots, attention]), float));
         }
     }
-    let results = B::launch("sab_backward", tensors, results, move |tensors| {
+    let results = B::launch("sab_backward", tensors, results, move |mut tensors| {
+        let schedule = tensors.split_off(9).pop();
         let Ok([up_h, up_s, last, cell, record, packed, saved, operands, notes]) =
             <[_; 9]>::try_from(tensors)
         else {
-            unreachable!("nine tensors were given")
+            unreachable!("nine tensors were given, and a table where rows differ")
         };
         let (record, saved) = (owned(record), owned(saved));
         let state = batch * hidden;
@@ -321,7 +348,7 @@ pub(super) fn backward<B: CubeLaunch>(
             &record.client,
             CubeCount::Static(plan.cubes() as u32, 1, 1),
             CubeDim::new_1d(variant.units as u32),
-            plan.call(&record, &packed, &saved, &notes),
+            plan.call(&record, &packed, &saved, &notes, schedule.as_ref()),
             into_contiguous(up_h).into_buffer_arg(),
             into_contiguous(up_s).into_buffer_arg(),
             work.into_buffer_arg(),

@@ -89,9 +89,6 @@ pub(super) fn plan<B: CubeLaunch<Device = CubeDevice>>(
     options: &SabOptions,
     keep: bool,
 ) -> Result<Plan, NotCovered> {
-    if options.rows.is_some() {
-        return Err(NotCovered::Rows);
-    }
     let dtype = inputs.x.dtype();
     let client = inputs.x.device().client();
     let limits = Limits::of(client.properties(), element(dtype));
@@ -117,8 +114,9 @@ impl Plan {
         let variant = Variant::choose(&dims, score, options, &limits.hardware)?;
         let Dims { batch, time, hidden, stored, .. } = dims;
         let places = dims.places(options);
-        let wanted =
-            Wanted { keep, reminders: options.reminders, stored: stored > 0 && stored < time };
+        // Where every step of every row stores a slot, the hidden states serve instead.
+        let apart = options.rows.is_some() || stored < time;
+        let wanted = Wanted { keep, reminders: options.reminders, stored: stored > 0 && apart };
         let lanes = options.lanes() > 1;
         if lanes && variant.gates_in_global {
             return Err(NotCovered::HopsSharedMemory { hidden });
@@ -197,7 +195,14 @@ impl Plan {
             + plain(states)
             + 2 * plain(each(rows * time * (self.sizes.width - hidden + 4)))
             + plain(each(rows * carried * hidden))
-            + nested(each(rows * carried * attention), plain(hidden));
+            + nested(each(rows * carried * attention), plain(hidden))
+            + plain(states);
+        let padding = |width: usize| plain(each(time * width));
+        let unused = 3 * padding(hidden)
+            + 2 * padding(places)
+            + 2 * plain(each(slots * hidden))
+            + plain(each(slots * attention));
+        let forward = forward + if v.ragged { nested(rows, unused) } else { 0 };
 
         let backward = nested(states, plain(attention))
             + plain(deciding)
@@ -222,6 +227,8 @@ impl Plan {
         let backward = nested(lanes, 2 * plain(states) + nested(time, backward))
             + 2 * sums(lanes.min(2))
             + nested(states, nested(carried, plain(attention)) + plain(slots));
+        let unused = padding(4 * hidden) + padding(attention);
+        let backward = backward + if v.ragged { nested(rows, unused) } else { 0 };
         forward.max(backward)
     }
 }

@@ -5,8 +5,9 @@ use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 
 use super::call::{Call, batch_row, is_row};
-use super::flow::{Lane, Paths, Step};
+use super::flow::{Lane, Paths};
 use super::layout::Packed;
+use super::schedule::{Step, of_row};
 use crate::op::score::ScoreKind;
 use crate::op::settings::Sparsifier;
 
@@ -42,9 +43,7 @@ pub(super) fn to_scores<F: Float>(
     let capacity = comptime!(v.ranks);
     let parts = comptime!(v.parts());
     let unit = UNIT_POS as usize;
-    let t = step.t;
-    let n = step.n;
-    let raw = step.raw;
+    let n = step.rows.n;
 
     // Gradients of the weights: dot products over H, each computed by a few neighbouring units.
     let mut p = unit;
@@ -52,8 +51,9 @@ pub(super) fn to_scores<F: Float>(
         let r = p / (n * parts);
         let k = (p / parts) % n;
         let row = batch_row(r, &call.sizes, v);
+        let here = of_row(call, step, r);
         let mut sum = 0.0f32;
-        if recall.weight[r * capacity + k] != 0.0f32 || raw {
+        if recall.weight[r * capacity + k] != 0.0f32 || (here.raw && k < here.n) {
             let slot = recall.ranked[r * capacity + k] as usize;
             let mut j = p % parts;
             while j < h_size {
@@ -82,9 +82,10 @@ pub(super) fn to_scores<F: Float>(
     while p < rows * n {
         let r = p / n;
         let k = p % n;
+        let here = of_row(call, step, r);
         let first = r * capacity;
         let mut grad = recall.grad_weight[first + k];
-        if !raw {
+        if !here.raw {
             let mut mean = 0.0f32;
             for i in 0..n {
                 mean += recall.weight[first + i] * recall.grad_weight[first + i];
@@ -93,10 +94,10 @@ pub(super) fn to_scores<F: Float>(
                 grad = recall.weight[first + k] * (grad - mean);
             } else {
                 let row = batch_row(r, &call.sizes, v);
-                let at = call.at.notes.sums + row * call.sizes.time + t;
+                let at = call.at.notes.sums + row * call.sizes.time + step.t;
                 let sum = f32::reinterpret(call.notes[at]);
                 grad = excess_gradient(recall.weight[first + k], grad, mean, sum);
-                if k == n - 1 {
+                if k + 1 == here.n {
                     // The last rank supplies the threshold.
                     for i in 0..n {
                         let other = recall.grad_weight[first + i];
@@ -123,7 +124,6 @@ pub(super) fn to_slots<F: Float>(
     way: &Lane,
 ) {
     let v = comptime!(call.v);
-    let n = step.n;
     let h_size = comptime!(v.hidden);
     let rows = comptime!(v.rows);
     let units = comptime!(v.units);
@@ -136,7 +136,8 @@ pub(super) fn to_slots<F: Float>(
             let j = p % h_size;
             if is_row(r, &call.sizes, v) {
                 let row = batch_row(r, &call.sizes, v);
-                for k in 0..n {
+                let here = of_row(call, step, r);
+                for k in 0..here.n {
                     let w = recall.weight[r * capacity + k];
                     let slot = recall.ranked[r * capacity + k] as usize;
                     if w != 0.0f32 && slot >= call.sizes.carried {
@@ -156,7 +157,8 @@ pub(super) fn to_slots<F: Float>(
             let j = p % h_size;
             if is_row(r, &call.sizes, v) {
                 let row = batch_row(r, &call.sizes, v);
-                for k in 0..n {
+                let here = of_row(call, step, r);
+                for k in 0..here.n {
                     let slot = recall.ranked[r * capacity + k] as usize;
                     if slot < call.sizes.carried {
                         let at =
@@ -189,8 +191,9 @@ pub(super) fn to_gain<F: Float>(
         let j = p % h_size;
         if is_row(r, &call.sizes, v) {
             let row = batch_row(r, &call.sizes, v);
+            let here = of_row(call, step, r);
             let mut summary = 0.0f32;
-            for k in 0..step.n {
+            for k in 0..here.n {
                 let w = recall.weight[r * capacity + k];
                 if w != 0.0f32 {
                     let slot = row * call.sizes.slots + recall.ranked[r * capacity + k] as usize;
@@ -229,26 +232,23 @@ pub(super) fn to_keys<F: Float>(
     let v_at = comptime!(Packed::of(&v).v);
     let dot_scale = comptime!((v.attention as f32).sqrt().recip());
     let unit = UNIT_POS as usize;
-    let t = step.t;
-    let m = step.m;
-    let n = step.n;
-    let raw = step.raw;
 
     let mut p = unit;
     while p < rows * a_size {
         let r = p / a_size;
         let a = p % a_size;
         let row = batch_row(r, &call.sizes, v);
-        let of_step = row * call.sizes.time + t;
-        let writes = is_row(r, &call.sizes, v);
+        let here = of_row(&*call, step, r);
+        let of_step = row * call.sizes.time + step.t;
+        let writes = here.counts && is_row(r, &call.sizes, v);
         let mut to_query = 0.0f32;
         let mut to_v = 0.0f32;
-        if m > 0 {
+        if here.n > 0 {
             let mut q = 0.0f32;
             if !additive {
                 q = f32::cast_from(call.saved[call.at.saved.queries + of_step * a_size + a]);
             }
-            for k in 0..n {
+            for k in 0..here.n {
                 let grad = recall.grad_score[r * capacity + k];
                 if grad != 0.0f32 {
                     let slot = recall.ranked[r * capacity + k] as usize;
@@ -282,7 +282,7 @@ pub(super) fn to_keys<F: Float>(
             }
             // The additive query adds one term to all scores. If only differences of scores matter, its
             // gradient is zero.
-            if additive && !raw {
+            if additive && !here.raw {
                 to_query = 0.0f32;
             }
         }

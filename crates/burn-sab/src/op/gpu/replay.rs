@@ -3,10 +3,11 @@
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 
-use super::call::{Call, batch_row, is_row};
-use super::flow::{Flow, Paths, Step};
+use super::call::{Call, batch_row, is_row, zero};
+use super::flow::{Flow, Paths};
 use super::layout::Packed;
 use super::recall::Recall;
+use super::schedule::{Step, length_of, of_row};
 use crate::op::score::ScoreKind;
 
 /// Computes the gradients of the pre-activations and of the previous c from those of h and c, one unit
@@ -30,20 +31,24 @@ pub(super) fn through_cell<F: Float>(
         let r = p / h_size;
         let j = p % h_size;
         let row = batch_row(r, &call.sizes, v);
-        let writes = is_row(r, &call.sizes, v);
+        let here = of_row(&*call, step, r);
+        let writes = here.counts && is_row(r, &call.sizes, v);
         let at = (row * call.sizes.time + step.t) * columns + j;
         let gate_i = f32::cast_from(call.record[at]);
         let gate_f = f32::cast_from(call.record[at + h_size]);
         let gate_g = f32::cast_from(call.record[at + 2 * h_size]);
         let gate_o = f32::cast_from(call.record[at + 3 * h_size]);
         let cell = call.at.saved.cells + (row * (call.sizes.time + 1) + step.t) * h_size + j;
-        let c_before = f32::cast_from(call.saved[cell]);
+        let mut c_before = f32::cast_from(call.saved[cell]);
+        if here.resets {
+            c_before = 0.0f32;
+        }
         let tanh_c = f32::cast_from(call.saved[cell + h_size]).tanh();
 
         let mut grad = flow.h[p];
-        if step.m > 0 {
+        if here.n > 0 {
             if comptime!(v.score == ScoreKind::Additive) {
-                if step.raw {
+                if here.raw {
                     let tanh = (gate_o * tanh_c).tanh();
                     let u = f32::cast_from(call.packed[query_at + j]);
                     if comptime!(!v.detach_scores) {
@@ -80,16 +85,16 @@ pub(super) fn through_cell<F: Float>(
                 }
             }
         }
-        if step.starts_window {
+        if here.cuts {
             flow.c[p] = 0.0f32;
-        } else {
+        } else if here.counts {
             flow.c[p] = into_c * gate_f;
         }
         p += comptime!(v.units);
     }
 }
 
-/// Computes the gradient of the previous h from those of the pre-activations. It is zero if a window
+/// Computes the gradient of the previous h from those of the pre-activations. It is zero for rows in which a window
 /// starts at this step. Each loaded weight serves all rows.
 #[cube]
 pub(super) fn to_state_before<F: Float>(call: &Call<F>, flow: &mut Flow, step: &Step) {
@@ -107,7 +112,7 @@ pub(super) fn to_state_before<F: Float>(call: &Call<F>, flow: &mut Flow, step: &
         for r in 0..rows {
             sums[r] = 0.0f32;
         }
-        if !step.starts_window {
+        if !step.rows.cuts {
             let each = comptime!(4 * v.hidden / v.halves());
             for i in 0..each {
                 let column = half * each + i;
@@ -127,10 +132,19 @@ pub(super) fn to_state_before<F: Float>(call: &Call<F>, flow: &mut Flow, step: &
         }
         #[unroll]
         for r in 0..rows {
-            if half == 0 {
-                flow.h[r * h_size + j] = sums[r];
-            } else {
-                flow.s[r * h_size + j] = sums[r];
+            let here = of_row(call, step, r);
+            let mut sum = sums[r];
+            if comptime!(v.ragged) {
+                if here.cuts {
+                    sum = 0.0f32;
+                }
+            }
+            if here.counts {
+                if half == 0 {
+                    flow.h[r * h_size + j] = sum;
+                } else {
+                    flow.s[r * h_size + j] = sum;
+                }
             }
         }
         p += comptime!(v.units);
@@ -162,6 +176,27 @@ pub(super) fn leave_empty<F: Float>(call: &mut Call<F>, t: usize) {
                 call.saved[call.at.saved.queries + step * a_size + p % a_size] = zero;
             }
             p += comptime!(v.units);
+        }
+    }
+}
+
+/// Writes zero gradients for the padding of this cube's rows.
+#[cube]
+pub(super) fn leave_padding<F: Float>(call: &mut Call<F>) {
+    let v = comptime!(call.v);
+    let time = call.sizes.time;
+    let columns = comptime!(4 * v.hidden).runtime();
+    for r in 0..comptime!(v.rows) {
+        if is_row(r, &call.sizes, v) {
+            let row = batch_row(r, &call.sizes, v);
+            let padding = row * time + length_of(&*call, row);
+            let end = row * time + time;
+            zero(&mut call.record, padding * columns, end * columns, v);
+            if comptime!(v.score != ScoreKind::Additive) {
+                let a_size = comptime!(v.attention).runtime();
+                let at = call.at.saved.queries;
+                zero(&mut call.saved, at + padding * a_size, at + end * a_size, v);
+            }
         }
     }
 }

@@ -6,12 +6,14 @@ use cubecl::prelude::*;
 use super::attend::Retrieval;
 use super::call::{Call, batch_row, is_row};
 use super::layout::Packed;
+use super::schedule::{Step, of_row};
 use super::select::sum_of_row;
 use crate::op::score::ScoreKind;
 
-/// Stores the carried slots and their keys.
+/// Stores the carried slots and their keys. `step` is the first step: where rows differ, slots that a row does not
+/// see there are not the row's.
 #[cube]
-pub(super) fn carry<F: Float>(call: &mut Call<F>) {
+pub(super) fn carry<F: Float>(call: &mut Call<F>, step: &Step) {
     let v = comptime!(call.v);
     let h_size = comptime!(v.hidden);
     let a_size = comptime!(v.attention);
@@ -24,11 +26,11 @@ pub(super) fn carry<F: Float>(call: &mut Call<F>) {
     let mut p = UNIT_POS as usize;
     while p < rows * carried * h_size {
         let r = p / (carried * h_size);
-        if is_row(r, &call.sizes, v) {
+        let at = p % (carried * h_size);
+        if is_row(r, &call.sizes, v) && carries(&*call, step, r, at / h_size) {
             let row = batch_row(r, &call.sizes, v);
-            let of_row = p % (carried * h_size);
-            call.saved[row * slots * h_size + of_row] =
-                call.packed[carried_at + row * carried * h_size + of_row];
+            call.saved[row * slots * h_size + at] =
+                call.packed[carried_at + row * carried * h_size + at];
         }
         p += comptime!(v.units);
     }
@@ -49,20 +51,31 @@ pub(super) fn carry<F: Float>(call: &mut Call<F>) {
                 key += weight * value;
             }
         }
-        if is_row(r, &call.sizes, v) {
+        if is_row(r, &call.sizes, v) && carries(&*call, step, r, slot) {
             call.saved[call.at.saved.keys + (row * a_size + a) * slots + slot] = F::cast_from(key);
         }
         p += comptime!(v.units);
     }
 }
 
-/// Stores the key of slot `m`, which is the state `h`.
+/// Whether row `r` of this cube carries a slot into its first step.
+#[cube]
+fn carries<F: Float>(call: &Call<F>, step: &Step, r: usize, slot: usize) -> bool {
+    if comptime!(call.v.ragged) {
+        let row = of_row(call, step, r);
+        slot >= row.first && slot < row.end
+    } else {
+        true.runtime()
+    }
+}
+
+/// Stores the key of the slot that the step stores, which is the state `h`.
 #[cube]
 pub(super) fn add_key<F: Float>(
     call: &mut Call<F>,
     h: &Shared<[f32]>,
     retrieval: &mut Retrieval,
-    m: usize,
+    step: &Step,
 ) {
     let v = comptime!(call.v);
     let h_size = comptime!(v.hidden);
@@ -79,8 +92,10 @@ pub(super) fn add_key<F: Float>(
             j += searchers;
         }
         let sum = sum_of_row(part, r, searcher, &mut retrieval.found, v);
-        if searcher == 0 && is_row(r, &call.sizes, v) {
-            let at = call.at.saved.keys + batch_row(r, &call.sizes, v) * call.sizes.slots + m;
+        let here = of_row(&*call, step, r);
+        if searcher == 0 && is_row(r, &call.sizes, v) && here.stores {
+            let slot = batch_row(r, &call.sizes, v) * call.sizes.slots + here.end;
+            let at = call.at.saved.keys + slot;
             call.saved[at] = F::cast_from(sum);
         }
     } else {
@@ -93,9 +108,10 @@ pub(super) fn add_key<F: Float>(
                 let weight = f32::cast_from(call.packed[key_at + j * a_size + a]);
                 key += h[r * h_size + j] * weight;
             }
-            if is_row(r, &call.sizes, v) {
-                let row = batch_row(r, &call.sizes, v);
-                let at = call.at.saved.keys + (row * a_size + a) * call.sizes.slots + m;
+            let here = of_row(&*call, step, r);
+            if is_row(r, &call.sizes, v) && here.stores {
+                let row = batch_row(r, &call.sizes, v) * a_size + a;
+                let at = call.at.saved.keys + row * call.sizes.slots + here.end;
                 call.saved[at] = F::cast_from(key);
             }
             p += comptime!(v.units);

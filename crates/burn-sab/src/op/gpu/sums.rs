@@ -4,7 +4,7 @@
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 
-use super::call::Call;
+use super::call::{Call, zero};
 use super::flow::Paths;
 use super::layout::Sizes;
 use super::variant::Variant;
@@ -19,33 +19,29 @@ pub(super) fn clear<F: Float>(call: &Call<F>, work: &mut [f32], #[comptime] path
     let at = &call.at.work;
     let slots = sizes.slots * h_size;
     let keys = sizes.slots * comptime!(v.attention);
-    zero(call, work, 0usize.runtime(), slots);
-    zero(call, work, at.keys, keys);
-    zero(call, work, at.h0, h_size.runtime());
-    zero(call, work, at.c0, h_size.runtime());
-    zero(call, work, at.carried, sizes.carried * h_size);
-    zero(call, work, at.vectors, comptime!(v.vectors()).runtime());
+    clear_each(call, work, 0usize.runtime(), slots);
+    clear_each(call, work, at.keys, keys);
+    clear_each(call, work, at.h0, h_size.runtime());
+    clear_each(call, work, at.c0, h_size.runtime());
+    clear_each(call, work, at.carried, sizes.carried * h_size);
+    clear_each(call, work, at.vectors, comptime!(v.vectors()).runtime());
     if comptime!(paths.lanes) {
-        zero(call, work, sizes.batch * slots, slots);
-        zero(call, work, at.lane_keys, keys);
-        zero(call, work, at.lane_keys + sizes.batch * keys, keys);
-        zero(call, work, at.gates, sizes.time * comptime!(4 * v.hidden));
+        clear_each(call, work, sizes.batch * slots, slots);
+        clear_each(call, work, at.lane_keys, keys);
+        clear_each(call, work, at.lane_keys + sizes.batch * keys, keys);
+        clear_each(call, work, at.gates, sizes.time * comptime!(4 * v.hidden));
         if comptime!(v.score != ScoreKind::Additive) {
-            zero(call, work, at.queries, sizes.time * comptime!(v.attention));
+            clear_each(call, work, at.queries, sizes.time * comptime!(v.attention));
         }
     }
 }
 
 /// Sets one region's accumulators of this cube's rows to zero: `each` elements per row.
 #[cube]
-fn zero<F: Float>(call: &Call<F>, work: &mut [f32], at: usize, each: usize) {
+fn clear_each<F: Float>(call: &Call<F>, work: &mut [f32], at: usize, each: usize) {
     let first = CUBE_POS * comptime!(call.v.rows);
-    let end = min(first + comptime!(call.v.rows), call.sizes.batch) * each;
-    let mut i = first * each + UNIT_POS as usize;
-    while i < end {
-        work[at + i] = 0.0f32;
-        i += comptime!(call.v.units);
-    }
+    let end = min(first + comptime!(call.v.rows), call.sizes.batch);
+    zero(work, at + first * each, at + end * each, call.v);
 }
 
 /// Converts the accumulators of this cube's rows to the data type of the tensors.

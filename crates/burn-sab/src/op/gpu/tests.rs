@@ -12,6 +12,7 @@ use super::plan::{Limits, Plan};
 use super::variant::Variant;
 use crate::op::coverage::NotCovered;
 use crate::op::options::SabOptions;
+use crate::op::rows::Row;
 use crate::op::score::ScoreKind;
 use crate::op::settings::{SabSettings, Sparsifier};
 use crate::op::tensors::Dims;
@@ -138,6 +139,14 @@ fn every_reason_is_reported() {
     let few = "the device binds 6 storage buffers at a time and the kernels need 7";
     assert_eq!(why(usual, &all, &limits), few);
 
+    // Rows that differ need one more, for their table.
+    let mut of_rows = options();
+    of_rows.rows = Some(vec![Row::default(); 128].into());
+    let few = "the device binds 7 storage buffers at a time and the kernels need 8";
+    assert_eq!(why(usual, &of_rows, &webgpu()), few);
+    limits.hardware.max_bindings = 8;
+    assert!(choose(usual, &of_rows, &limits).is_ok());
+
     let many = with(|settings| settings.k_top = 129);
     let message = "129 slots decide a step; the kernels rank 128";
     assert_eq!(why(dims(1, 200, 128), &many, &webgpu()), message);
@@ -219,7 +228,7 @@ pub(super) fn poisoned(like: &CubeTensor, len: usize, dtype: DType) -> CubeTenso
 #[cfg(all(feature = "wgpu", feature = "flex", feature = "autodiff"))]
 mod on_wgpu {
     use super::*;
-    use crate::{SabLstm, SabLstmConfig, SabLstmState, ScoreConfig, Strategy};
+    use crate::{SabLstm, SabLstmConfig, SabLstmState, ScoreConfig, Segments, Strategy};
     use burn::module::{Module, ModuleMapper, Param};
     use burn::tensor::{Device, Tensor, TensorData};
 
@@ -257,14 +266,22 @@ mod on_wgpu {
 
     /// Returns outputs and gradients. The loss uses all outputs, or the hidden state of one step in the
     /// middle.
-    fn run(layer: &SabLstm, everywhere: bool, device: &Device) -> Vec<Vec<f64>> {
+    fn run(
+        layer: &SabLstm,
+        segments: Option<&Segments>,
+        everywhere: bool,
+        device: &Device,
+    ) -> Vec<Vec<f64>> {
         let dtype = layer.weight_ih.dtype();
         let x = samples([BATCH, TIME, INPUT], 0.0, dtype, device).require_grad();
         let slots = samples([BATCH, CARRIED, HIDDEN], 0.3, dtype, device).require_grad();
         let [cell, hidden] =
             [0.5, 0.9].map(|at| samples([BATCH, HIDDEN], at, dtype, device).require_grad());
         let state = SabLstmState::new(cell.clone(), hidden.clone()).with_slots(slots.clone());
-        let output = layer.forward_with_reminders(x.clone(), Some(state));
+        let output = match segments {
+            None => layer.forward_with_reminders(x.clone(), Some(state)),
+            Some(segments) => layer.forward_segments(x.clone(), segments, Some(state)),
+        };
         let up = samples([BATCH, TIME, HIDDEN], 0.2, dtype, device);
         let loss = if everywhere {
             let all = output.state.slots().expect("slots");
@@ -339,18 +356,23 @@ mod on_wgpu {
                 let double = layer.map(&mut Fixed { phase: 0.0, dtype: DType::F64 });
                 let mut on_gpu = single.clone().fork(&device);
                 on_gpu.settings.strategy = Strategy::Fused;
-                for everywhere in [true, false] {
+                let of_rows = Segments::new(BATCH, TIME).with_lengths(&[9, 5, 0]).unwrap();
+                let of_rows = of_rows.with_resets(&[vec![4, 5], vec![0, 3, 6], vec![]]).unwrap();
+                for (everywhere, segments) in
+                    [(true, None), (false, None), (true, Some(&of_rows)), (false, Some(&of_rows))]
+                {
                     let before = POISONED.load(Ordering::Relaxed);
-                    let got = run(&on_gpu, everywhere, &device);
+                    let got = run(&on_gpu, segments, everywhere, &device);
                     // The forward pass allocates the parameters, states, saved activations, operands and
                     // words; the backward pass allocates the accumulators.
                     assert_eq!(POISONED.load(Ordering::Relaxed) - before, 6);
-                    let single = run(&single, everywhere, &flex);
-                    let double = run(&double, everywhere, &flex);
+                    let single = run(&single, segments, everywhere, &flex);
+                    let double = run(&double, segments, everywhere, &flex);
                     for (i, ((got, single), want)) in
                         got.iter().zip(&single).zip(&double).enumerate()
                     {
-                        let what = format!("{config}, everywhere: {everywhere}, list {i}");
+                        let what =
+                            format!("{config}, everywhere: {everywhere}, {segments:?}, list {i}");
                         assert_eq!([got.len(), single.len()], [want.len(); 2], "{what}");
                         let largest = want.iter().fold(1.0, |m: f64, value| m.max(value.abs()));
                         // The bound is ten times the difference between f32 and f64 on the CPU, because

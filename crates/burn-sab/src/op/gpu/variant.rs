@@ -18,6 +18,8 @@ pub(super) struct Variant {
     pub detach_scores: bool,
     /// Whether the factors on the summary are parameters.
     pub learned_gain: bool,
+    /// Whether rows differ in what they do at a step.
+    pub ragged: bool,
     pub hidden: usize,
     pub attention: usize,
     /// Maximum number of slots that decide the weights of a step.
@@ -45,8 +47,9 @@ const USUAL_MULTIPROCESSORS: usize = 32;
 /// Maximum number of ranks: the reductions cost two barriers per rank, and one unit handles each rank.
 const MOST_RANKS: usize = 128;
 
-/// Maximum storage buffers that a kernel binds. WebGPU guarantees 8, of which wgpu reserves one.
-pub(super) const BINDINGS: usize = 7;
+/// Maximum storage buffers that a kernel binds. WebGPU guarantees 8, of which wgpu reserves one. Rows that differ
+/// need one more, for their table.
+const BINDINGS: usize = 7;
 
 impl Variant {
     /// Returns the variant for a call, or the reason why there is none.
@@ -56,9 +59,10 @@ impl Variant {
         options: &SabOptions,
         hardware: &HardwareProperties,
     ) -> Result<Self, NotCovered> {
-        if (hardware.max_bindings as usize) < BINDINGS {
-            let available = hardware.max_bindings as usize;
-            return Err(NotCovered::Bindings { available, needed: BINDINGS });
+        let ragged = options.rows.is_some();
+        let (available, needed) = (hardware.max_bindings as usize, BINDINGS + usize::from(ragged));
+        if available < needed {
+            return Err(NotCovered::Bindings { available, needed });
         }
         let needed = options.ranks(dims.slots());
         if needed > MOST_RANKS {
@@ -73,6 +77,7 @@ impl Variant {
             sparsifier: options.settings.sparsifier,
             detach_scores: options.settings.detach_scores,
             learned_gain: options.settings.learned_gain,
+            ragged,
             hidden: dims.hidden,
             attention: dims.attention,
             ranks,
