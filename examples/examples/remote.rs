@@ -9,17 +9,17 @@
 //! Expect: the loss falls as on a local device. Every 50 updates the client saves the network. End the server with
 //! Ctrl+C: the client ends too, with the name of the file. Start both once more, and training goes on from there.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
+use std::path::{Path, PathBuf};
 use std::process::exit;
 use std::time::Instant;
 
 use burn::backend::Flex;
 use burn::module::Module;
+use burn::remote::RemoteHost;
 use burn::server::{CustomOpRegistry, RemoteServer, WebSocketTransport};
 use burn::store::ModuleRecord;
 use burn::tensor::Device;
-use burn::tensor::remote::RemoteHost;
 use burn_sab_examples::forecast::Training;
 
 const UPDATES: usize = 400;
@@ -30,7 +30,9 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
-        ["serve", port] => serve(port.parse().unwrap_or_else(|_| end("the port has to be a number"))),
+        ["serve", port] => {
+            serve(port.parse().unwrap_or_else(|_| end("the port has to be a number")))
+        }
         ["train", url] => train(url),
         _ => end("expected `serve PORT` or `train URL`"),
     }
@@ -63,15 +65,25 @@ fn train(url: &str) {
     }
     let began = Instant::now();
     for update in 1..=UPDATES {
-        // Burn panics where it reads from a server that is gone.
-        let Ok(loss) = catch_unwind(AssertUnwindSafe(|| training.update())) else {
-            end(&format!("the server is gone; {} has the network, if it was saved", file.display()));
-        };
+        let loss = or_end(|| training.update(), &file);
         if update.is_multiple_of(SAVED) {
-            println!("update {update:4}   loss {loss:.4}   {:.0} ms per update",
-                1e3 * began.elapsed().as_secs_f64() / update as f64);
-            let record = training.network.clone().into_record();
+            let each = 1e3 * began.elapsed().as_secs_f64() / update as f64;
+            println!("update {update:4}   loss {loss:.4}   {each:.0} ms per update");
+            let record = or_end(|| training.network.clone().into_record(), &file);
             record.save(&file).unwrap_or_else(|error| end(&error.to_string()));
         }
     }
+}
+
+/// What `run` gives. Burn panics where it reads from a server that is gone, in several lines: this ends with one.
+fn or_end<T>(run: impl FnOnce() -> T, file: &Path) -> T {
+    let hook = take_hook();
+    set_hook(Box::new(|_| ()));
+    let outcome = catch_unwind(AssertUnwindSafe(run));
+    set_hook(hook);
+    outcome.unwrap_or_else(|panic| {
+        let message = panic.downcast_ref::<String>().map_or("no message", String::as_str);
+        let reason = message.lines().last().unwrap_or_default().trim();
+        end(&format!("{reason}; the last network that was saved is in {}", file.display()))
+    })
 }

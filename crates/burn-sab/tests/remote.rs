@@ -61,11 +61,12 @@ fn cases() -> Vec<(SabLstmConfig, [usize; 2], DType)> {
     cases
 }
 
-/// Values and gradients of a run over all steps, of one over some with carried slots, and of one over rows that differ.
+/// Values and gradients of a run over all steps, of one over some with carried slots, and of one over rows that differ;
+/// and the values of a stream.
 fn run(
     (config, [batch, time], dtype): &(SabLstmConfig, [usize; 2], DType),
     device: &Device,
-) -> (Named, Named) {
+) -> [Named; 3] {
     let mut whole = setup(config, *batch, *time, 7, *dtype, device);
     let (mut values, mut gradients) = whole.run();
     let mut add = |run: &str, (more, also): (Named, Named)| {
@@ -75,7 +76,7 @@ fn run(
     };
 
     let slots = setup(config, *batch, 3, 8, *dtype, device).up.0 * 0.3;
-    whole.state = whole.state.with_slots(slots.narrow(2, 0, config.d_hidden));
+    whole.state = whole.state.with_slots(slots);
     whole.steps = Some((0..*time).filter(|t| t % 3 == time % 3 || t + 1 == *time).collect());
     add("at some steps", whole.run());
 
@@ -93,15 +94,15 @@ fn run(
     add("of rows", (vec![hidden], of_rows));
 
     let served = apart.layer.valid();
-    let mut state = Some(apart.state.valid());
+    let mut state = apart.state.valid();
     let mut stream = Vec::new();
     for t in 0..(*time).min(9) {
-        let (hidden, next) = served.step(apart.x.clone().narrow(1, t, 1).squeeze_dim(1), state);
-        stream.extend(numbers("stream", &hidden));
-        state = Some(next);
+        let x = apart.x.clone().narrow(1, t, 1).squeeze_dim(1);
+        let (hidden, next) = served.step(x, Some(state));
+        stream.push((format!("hidden, step {t}"), numbers("stream", &hidden)));
+        state = next;
     }
-    add("step by step", (vec![("hidden".to_owned(), stream)], vec![]));
-    (values, gradients)
+    [values, gradients, stream]
 }
 
 #[test]
@@ -112,10 +113,12 @@ fn values_and_gradients_are_those_of_the_local_device() {
         let what = format!("{case:?}");
         for strategy in [Strategy::Auto, Strategy::Fused] {
             let case = (case.0.clone().with_strategy(strategy), case.1, case.2);
-            let (values, gradients) = run(&case, &local);
-            let (got_values, got_gradients) = run(&case, &remote);
+            let [values, gradients, stream] = run(&case, &local);
+            let [got_values, got_gradients, got_stream] = run(&case, &remote);
             assert_close(&what, &got_values, &values, 0.0);
             assert_close(&what, &got_gradients, &gradients, 0.0);
+            // A local stream keeps the keys of its slots; a remote one computes them again, in another order.
+            assert_close(&what, &got_stream, &stream, 1e-6);
         }
     }
 }
@@ -188,12 +191,17 @@ fn cost(
     time: usize,
 ) -> (Traffic, [u64; 2]) {
     let mut training = Training::new(&config().with_strategy(strategy), time, device);
+    // A frame each way more: nothing is then on its way.
+    let mut count = || {
+        device.sync().expect("a server that runs");
+        (proxy.traffic(), server.messages())
+    };
     training.update();
     training.update();
-    let (traffic, before) = (proxy.traffic(), server.messages());
+    let (traffic, before) = count();
     training.update();
-    let (traffic, after) = (proxy.traffic() - traffic, server.messages());
-    (traffic, [after.0 - before.0, after.1 - before.1])
+    let (after, messages) = count();
+    (after - traffic, [messages.0 - before.0, messages.1 - before.1])
 }
 
 #[test]
@@ -269,10 +277,7 @@ fn training_goes_on_after_the_server_was_killed() {
 
     // As users meet it: a panic of one line where an element is read, and an error from `try_into_data`.
     let (message, error) = in_time(move || {
-        let silenced = std::panic::take_hook();
-        std::panic::set_hook(Box::new(|_| ()));
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| training.update()));
-        std::panic::set_hook(silenced);
         let error = training.x.clone().sum().try_into_data().unwrap_err();
         (outcome.unwrap_err(), error.reason().to_owned())
     })

@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use burn::backend::Flex;
+use burn::remote::RemoteHost;
 use burn::server::telemetry::{TelemetryEvent, TelemetryProbe};
 use burn::server::{CustomOpRegistry, RemoteServer, WebSocketTransport};
 use burn::tensor::Device;
-use burn::tensor::remote::RemoteHost;
 
 /// What a server process is to have: `with` or `without` the operations, and the port.
 const ROLE: &str = "BURN_SAB_TEST_SERVER";

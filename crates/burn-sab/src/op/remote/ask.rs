@@ -85,7 +85,7 @@ pub(super) fn coverage(
     keep: bool,
 ) -> Coverage {
     let device = inputs.x.device();
-    let call = Call { keep, ..Call::forward(inputs, options) };
+    let call = Call::question(inputs, options, keep);
     let sizes = inputs.iter().map(|tensor| (tensor.shape(), tensor.dtype())).collect();
     let question = (call.to_scalars(), sizes);
     let last = known(&device, |known| known.last.clone()).flatten();

@@ -58,6 +58,11 @@ impl Call {
         Self::new(options, inputs.as_ref().map(|_| false), Upstream::none())
     }
 
+    /// The question whether a kernel covers a forward pass that saves its activations if `keep`.
+    pub fn question<P>(inputs: &SabInputs<P, P, P>, options: &SabOptions, keep: bool) -> Self {
+        Self { keep, ..Self::forward(inputs, options) }
+    }
+
     /// A backward pass.
     pub fn backward<P>(options: &SabOptions, upstream: &Upstream<P>, needs: &Needs) -> Self {
         Self::new(options, *needs, upstream.as_ref().map(|_| true))
