@@ -221,17 +221,17 @@ fn an_update_costs_two_operations_whatever_its_length() {
     };
     let (short, [messages, own]) = row(Strategy::Auto, 20);
     let (long, [messages_long, own_long]) = row(Strategy::Auto, 80);
+    let (quick, [messages_quick, _]) = row(Strategy::Primitives, 10);
     let (slow, [messages_slow, own_slow]) = row(Strategy::Primitives, 20);
-    let (slower, [messages_slower, _]) = row(Strategy::Primitives, 80);
     assert_eq!((own, own_long, own_slow), (2, 2, 0));
     assert_eq!(messages, messages_long);
     assert!(messages < 100, "{messages} messages: most are those of loss and optimiser");
     // The numbers of a message grow in width.
     assert!(long.bytes[0] < short.bytes[0] * 11 / 10, "{short:?} {long:?}");
     assert!(messages_slow > 5 * messages, "{messages_slow} messages with primitives");
-    assert!(messages_slower > 3 * messages_slow, "{messages_slower} messages with primitives");
+    assert!(2 * messages_slow > 3 * messages_quick, "{messages_slow} messages with primitives");
     assert!(slow.bytes[0] > 5 * short.bytes[0], "{short:?} {slow:?}");
-    assert!(slower.bytes[0] > 3 * slow.bytes[0], "{slow:?} {slower:?}");
+    assert!(2 * slow.bytes[0] > 3 * quick.bytes[0], "{quick:?} {slow:?}");
 }
 
 #[test]
@@ -275,15 +275,13 @@ fn training_goes_on_after_the_server_was_killed() {
     training.layer.clone().into_record().save(&record).expect("a file");
     drop(server.kill());
 
-    // As users meet it: a panic of one line where an element is read, and an error from `try_into_data`.
-    let (message, error) = in_time(move || {
-        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| training.update()));
-        let error = training.x.clone().sum().try_into_data().unwrap_err();
-        (outcome.unwrap_err(), error.reason().to_owned())
-    })
-    .expect("no panic but that of the update");
-    let message = message.downcast::<String>().expect("a message");
-    println!("panic: {message}\nerror: {error}");
+    // As users meet it: a panic where an element is read, and an error of one line from `try_into_data`.
+    let x = training.x.clone();
+    let panic = in_time(move || training.update()).expect_err("the server is gone");
+    let panic = panic.downcast::<String>().expect("a message");
+    assert!(panic.contains("Failed to read tensor"), "{panic}");
+    let error = in_time(move || x.sum().try_into_data().unwrap_err().reason().to_owned());
+    let error = error.expect("an error, and no panic");
     assert!(error.contains("Failed to read tensor"), "{error}");
     assert_eq!(error.lines().count(), 1, "{error}");
 

@@ -37,6 +37,8 @@ impl Server {
             .env(ROLE, role)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            // Without the operations it is to panic: that would stand in the middle of this program's own lines.
+            .stderr(if with_operations { Stdio::inherit() } else { Stdio::null() })
             .spawn()
             .expect("this program once more");
         let orders = process.stdin.take();
