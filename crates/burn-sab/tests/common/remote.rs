@@ -1,5 +1,6 @@
 //! A server in another process, and a proxy that counts what crosses between it and a client.
 
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio, exit};
@@ -8,8 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use burn::backend::Flex;
+use burn::backend::ir::GraphId;
 use burn::remote::RemoteHost;
-use burn::server::telemetry::{TelemetryEvent, TelemetryProbe};
+use burn::server::telemetry::{DrainStatus, OpClass, TelemetryEvent, TelemetryProbe};
 use burn::server::{CustomOpRegistry, RemoteServer, WebSocketTransport};
 use burn::tensor::Device;
 
@@ -47,14 +49,14 @@ impl Server {
         Self { process, orders, said, address }
     }
 
-    /// Messages that the server has had so far, without requests for elements, and how many of them are operations of
-    /// this crate.
-    pub fn messages(&mut self) -> (u64, u64) {
+    /// What the server has done so far.
+    pub fn work(&mut self) -> Work {
         let orders = self.orders.as_mut().expect("until it is killed");
         orders.write_all(b"count\n").expect("a server that runs");
         let counts = line_after(&mut self.said, "counted ");
-        let (all, own) = counts.split_once(' ').expect("two numbers");
-        (all.parse().expect("a number"), own.parse().expect("a number"))
+        let mut numbers = counts.split(' ').map(|number| number.parse().expect("a number"));
+        let mut next = || numbers.next().expect("three numbers");
+        Work { messages: next(), operations: next(), own: next() }
     }
 
     /// Ends the process at once. Returns the rest of what it wrote.
@@ -70,6 +72,49 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.orders = None;
         let _ = self.process.wait();
+    }
+}
+
+/// What a server did, apart from answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Messages: operations one by one, releases of tensors, and runs of graphs that Burn's fusion made of them.
+    pub messages: u64,
+    /// Operations and releases, those of graphs too.
+    pub operations: u64,
+    /// Operations of this crate.
+    pub own: u64,
+}
+
+impl std::ops::Sub for Work {
+    type Output = Self;
+
+    fn sub(self, other: Self) -> Self {
+        Self {
+            messages: self.messages - other.messages,
+            operations: self.operations - other.operations,
+            own: self.own - other.own,
+        }
+    }
+}
+
+impl Work {
+    fn add(&mut self, event: &TelemetryEvent, graphs: &mut HashMap<GraphId, [u64; 2]>) {
+        let is_own = |kind: OpClass| u64::from(kind == OpClass::Custom);
+        let [operations, own] = match event {
+            TelemetryEvent::Op { kind, .. } => [1, is_own(*kind)],
+            TelemetryEvent::TensorDropped { .. } => [1, 0],
+            TelemetryEvent::GraphExecuted { graph, .. } => graphs[graph],
+            TelemetryEvent::GraphRegistered { graph, ops, .. } => {
+                let own = ops.iter().map(|op| is_own(op.kind)).sum();
+                graphs.insert(*graph, [ops.len() as u64, own]);
+                return;
+            }
+            _ => return,
+        };
+        self.messages += 1;
+        self.operations += operations;
+        self.own += own;
     }
 }
 
@@ -100,24 +145,14 @@ fn serve(role: &str) -> ! {
         let served = server.serve(WebSocketTransport::from_listener(listener));
         panic!("the server ended: {served:?}");
     });
-    let (mut all, mut own) = (0, 0);
+    let (mut work, mut graphs) = (Work::default(), HashMap::new());
     for order in std::io::stdin().lines() {
         order.expect("text");
         let mut news = Vec::new();
-        let lagged = match events.drain_into(&mut news) {
-            burn::server::telemetry::DrainStatus::Open { lagged } => lagged,
-            burn::server::telemetry::DrainStatus::Closed => 0,
-        };
-        assert_eq!(lagged, 0, "events that were not counted");
-        for event in news {
-            use TelemetryEvent::{GraphExecuted, Op, TensorDropped};
-            all += u64::from(matches!(
-                *event,
-                Op { .. } | TensorDropped { .. } | GraphExecuted { .. }
-            ));
-            own += u64::from(matches!(&*event, Op { kind, .. } if kind.label() == "custom"));
-        }
-        println!("\ncounted {all} {own}");
+        let drained = events.drain_into(&mut news);
+        assert!(matches!(drained, DrainStatus::Open { lagged: 0 }), "events were not counted");
+        news.iter().for_each(|event| work.add(event, &mut graphs));
+        println!("\ncounted {} {} {}", work.messages, work.operations, work.own);
     }
     exit(0)
 }
