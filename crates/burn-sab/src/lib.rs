@@ -32,7 +32,9 @@
 //! | `flex`, `ndarray` | CPU backends, with a kernel of this crate |
 //! | `wgpu`, `vulkan`, `metal`, `webgpu`, `cuda`, `rocm` | GPU backends, with kernels of this crate |
 //! | `fusion` | Burn's operation fusion on the GPU backends |
-//! | `cpu`, `tch`, `remote` | further backends of Burn |
+//! | `cpu`, `tch` | further backends of Burn |
+//! | `remote`, `remote-websocket` | devices of another machine: a pass is one message, which the server's kernel runs |
+//! | `remote-server` | `op::register_ops`, for such a server |
 //! | `safetensors`, `pytorch` | weights of PyTorch from files; `pytorch` also reads those of `torch.save` |
 //!
 //! # Training

@@ -79,4 +79,4 @@ backend!(Cube, super::gpu::GpuKernels);
 #[cfg(feature = "tch")]
 backend!(LibTorch, super::kernel::NoKernel);
 #[cfg(feature = "remote")]
-backend!(Remote, super::kernel::NoKernel);
+backend!(Remote, super::remote::RemoteKernel);

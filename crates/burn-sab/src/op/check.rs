@@ -3,6 +3,7 @@
 use burn::tensor::{DType, Device, Tensor};
 use thiserror::Error;
 
+use super::coverage::NotCovered;
 use super::options::{Readout, SabOptions};
 use super::rows::Row;
 use super::score::Score;
@@ -80,6 +81,12 @@ pub enum InputError {
     Slots {
         /// Slots at the end of the call.
         slots: usize,
+    },
+    /// A call for the server of a remote device, which does not run it.
+    #[error("{why}")]
+    Server {
+        /// Why not.
+        why: NotCovered,
     },
     /// A setting out of its range.
     #[error(transparent)]

@@ -113,6 +113,29 @@ pub enum NotCovered {
         /// Most elements.
         most: usize,
     },
+    /// The server of a remote device does not have the operations of this crate, or is gone.
+    #[error(
+        "{device} ended the session when it was asked for its release of burn-sab ({reason}): either the server has \
+         to register the operations, with burn_sab::op::register_ops, or the layer needs Strategy::Primitives; then \
+         connect again"
+    )]
+    ServerSilent {
+        /// The device.
+        device: String,
+        /// What Burn says.
+        reason: String,
+    },
+    /// The server of a remote device has the operations of another release.
+    #[error("the server runs burn-sab {server}, and this is {client}: build both with one release")]
+    ServerRelease {
+        /// The release of the server.
+        server: String,
+        /// The release of this program.
+        client: String,
+    },
+    /// A call that the kernel of a server's backend does not cover.
+    #[error("the kernel of the remote server does not cover the call; the server's log says why")]
+    OnServer,
 }
 
 impl NotCovered {

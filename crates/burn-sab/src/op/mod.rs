@@ -17,6 +17,7 @@
 //! | `gpu` | the kernels of every CubeCL runtime: wgpu, CUDA, ROCm |
 //! | `prim` | backend primitives as arithmetic, for the two above that use them |
 //! | `backend`, `autodiff` | the op as a backend extension, and as one node of Burn's graph |
+//! | `remote` | the op on a device of another machine |
 //! | `stream` | one step after another, with a memory in the kernel's own form |
 //!
 //! Shapes: B batch, T steps, I inputs, H units, A attention size, M slots. Gate order i, f, g, o.
@@ -39,6 +40,8 @@ mod options;
 mod prim;
 mod primitives;
 mod reference;
+#[cfg(feature = "remote")]
+mod remote;
 mod route;
 mod rows;
 mod score;
@@ -51,6 +54,8 @@ pub(crate) use check::{fits as check_tensor, rows as check_rows, steps as check_
 pub use coverage::{Coverage, NotCovered};
 pub use options::{Readout, SabOptions};
 pub use reference::{Activations, Cell};
+#[cfg(feature = "remote-server")]
+pub use remote::register_ops;
 pub use rows::Row;
 pub(crate) use rows::RowTable;
 pub use score::{Score, ScoreKind};
@@ -82,14 +87,16 @@ pub fn sab_sequence(inputs: SabInputs, options: &SabOptions) -> Result<SabOutput
     }
     inputs.check(options, Cell::standard().gates())?;
     let options = options.bound_by(&inputs);
-    expect_rows_covered(&inputs, &options)?;
+    expect_runs(&inputs, &options)?;
     Ok(SabOutputs::from_dispatch(Dispatch::sab_sequence(inputs.into_dispatch(), options)))
 }
 
 /// # Errors
 ///
-/// If rows differ and no kernel runs them.
-fn expect_rows_covered(inputs: &SabInputs, options: &SabOptions) -> Result<(), InputError> {
+/// If rows differ and no kernel runs them, or if the server of a remote device does not answer.
+fn expect_runs(inputs: &SabInputs, options: &SabOptions) -> Result<(), InputError> {
+    #[cfg(feature = "remote")]
+    remote::expect_answer(&inputs.x.device(), options)?;
     if options.rows.is_none() {
         return Ok(());
     }
@@ -141,7 +148,7 @@ pub fn sab_step(
 ) -> Result<StepOutputs, InputError> {
     inputs.check_beside(memory.len(), options, Cell::standard().gates())?;
     let options = options.bound_by(&inputs);
-    expect_rows_covered(&inputs, &options)?;
+    expect_runs(&inputs, &options)?;
     Ok(StepOutputs::from_dispatch(Dispatch::sab_step(inputs.into_dispatch(), memory, options)))
 }
 

@@ -4,11 +4,13 @@
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 use super::options::SabOptions;
 use super::settings::InitialSlot;
 
 /// The extent of one row of a call.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Row {
     /// Steps that the row's sequence had before this call.
     pub first_step: usize,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// The parameters of a score: vectors `V` and matrices `M`, weights as `[in, out]`. They can be tensors,
 /// backend primitives, slices, gradients, or needs of gradients.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Score<V, M = V> {
     /// `u·tanh(h) + v·tanh(m)`, the authors' release.
     Additive {

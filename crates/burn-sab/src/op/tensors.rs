@@ -9,12 +9,13 @@ use burn::backend::{
     ExtensionType, TensorMetadata,
 };
 use burn::tensor::{Int, Tensor};
+use serde::{Deserialize, Serialize};
 
 use super::options::SabOptions;
 use super::score::Score;
 
 /// The inputs of the op: vectors `V`, matrices `M`, sequences `S`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SabInputs<V = Tensor<1>, M = Tensor<2>, S = Tensor<3>> {
     /// Inputs, `[B, T, I]`.
     pub x: S,
@@ -167,7 +168,7 @@ impl<M, S, I> SabOutputs<M, S, I> {
 }
 
 /// One value per output that carries gradient: the gradients that reached the op, `None` where none did.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Upstream<P> {
     /// Of [`SabOutputs::hidden`], `[B, N, H]`.
     pub hidden: Option<P>,
