@@ -9,8 +9,8 @@
 //! come and go.
 //!
 //! Expect: every forecast is that of the session alone (to 1e-4: rounding), whoever it was batched with. A batch that stays
-//! together gives the most forecasts a second; regrouping copies all slots, so it pays for many sessions of few slots at
-//! most. Sessions that are split, stored, loaded and joined go on as if nothing had happened, bit for bit. The negative
+//! together gives the most forecasts a second; regrouping at every step copies all slots, and can take longer than one by
+//! one. Sessions that are split, stored, loaded and joined go on as if nothing had happened, bit for bit. The negative
 //! control, forecasts of the wrong sessions, is far off.
 
 use std::time::{Duration, Instant};
