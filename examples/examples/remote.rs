@@ -10,7 +10,7 @@
 //! Ctrl+C: the client ends too, with the name of the file. Start both once more, and training goes on from there.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::exit;
 use std::time::Instant;
 
@@ -56,7 +56,7 @@ fn serve(port: u16) {
 fn train(url: &str) {
     let device = Device::remote_options(&RemoteHost::websocket(url)).init();
     let device = device.unwrap_or_else(|error| end(&format!("{url}: {error}")));
-    let file = PathBuf::from("remote.bpk");
+    let file = std::env::temp_dir().join("burn-sab-remote.bpk");
     let mut training = Training::new(&device);
     if file.exists() {
         let record = ModuleRecord::load(&file).unwrap_or_else(|error| end(&error.to_string()));

@@ -53,6 +53,7 @@ fn cases() -> Vec<(SabLstmConfig, [usize; 2], DType)> {
                 .with_initial_slot([InitialSlot::None, InitialSlot::Hidden][(i + j) % 2])
                 .with_learned_gain(i == j)
                 .with_detach_scores(j == 2)
+                .with_n_probe((i == 2 && j == 0).then_some(1))
                 .with_max_hops([None, Some(2), None][(2 * i + j) % 3]);
             let dtype = [DType::F32, DType::F64][usize::from(i == 1 && j == 0)];
             cases.push((config, sizes[(i + 2 * j) % 3], dtype));
