@@ -50,7 +50,7 @@ pub struct Case {
     pub loss: Loss,
     /// Slots in memory where the case is a stream.
     pub slots: Option<usize>,
-    /// Whether these are drawn, and not what a sequence stored.
+    /// Whether the slots are random numbers, and not stored by a sequence.
     pub drawn_slots: bool,
     pub threads: usize,
     /// Told as the device of what was measured.

@@ -8,9 +8,9 @@ use crate::case::Case;
 use crate::measured::{Measured, kept};
 use crate::peer::{LSTM, SAB, TORCH_LSTM};
 use crate::picture::{Line, growth};
-use crate::sections::{N_PROBE, Section, one_case, title};
+use crate::sections::{Section, one_case, title, with_index};
 
-/// What the case's own length is multiplied with, one picture's worth: to 100,000 steps from 1,000.
+/// The factors of the case's length in a picture. From 1,000 steps they reach 100,000.
 const TIMES: [usize; 5] = [1, 3, 10, 30, 100];
 
 /// The case at every length, beside a plain LSTM of Burn and of PyTorch, and beside the layer with an index.
@@ -19,7 +19,7 @@ pub fn section(case: &Case) -> Section {
     let rows = longer.flat_map(|case| {
         let mut rows = one_case(&case, None).remove(0).rows;
         rows.retain(|(peer, _)| [SAB, LSTM, TORCH_LSTM].contains(peer));
-        let indexed = case.clone().with(|settings| settings.n_probe = Some(N_PROBE));
+        let indexed = with_index(case.clone());
         if indexed != case && indexed.validate().is_ok() && !case.backend.is_gpu() {
             rows.push((SAB, indexed));
         }

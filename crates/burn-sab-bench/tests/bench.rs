@@ -105,7 +105,7 @@ fn a_line_has_every_figure(
     assert_eq!(line["torch"], Value::Null);
 }
 
-/// A memory that is drawn, and a state whose size is told. Keys and slots are the least that it holds.
+/// A stream can begin with random slots. It reports the size of its state, which contains at least slots and keys.
 #[test]
 fn a_stream_begins_from_drawn_slots() {
     let of =

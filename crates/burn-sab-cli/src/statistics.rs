@@ -1,4 +1,4 @@
-//! What is said of repeated measurements.
+//! Summaries of repeated measurements.
 
 /// Sorts `values` and returns their median, the mean of the two in the middle where their number is even.
 ///

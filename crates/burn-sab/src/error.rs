@@ -50,9 +50,9 @@ pub enum ConfigError {
     Index {
         /// Lists that a step searches.
         n_probe: usize,
-        /// What it does not work with.
+        /// The setting or score that rules it out.
         beside: String,
-        /// What to change.
+        /// The remedy.
         remedy: &'static str,
     },
     /// A dropout outside of [0, 1).

@@ -2,8 +2,8 @@
 //! learns dependencies over hundreds of steps with truncated backpropagation.
 //!
 //! The layer stores its hidden state every few steps as a *slot*. Each step retrieves a few slots and adds them to
-//! its own state. Gradient flows back through short truncation windows, and along the retrieved slots to the windows
-//! that stored them.
+//! its own state. Gradient flows back through short truncation windows. Along a retrieved slot it also reaches the
+//! window in which the slot was stored.
 //!
 //! # A tour
 //!

@@ -7,17 +7,14 @@ mod common;
 use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor};
 use burn_sab::{SabLstm, SabLstmConfig, SabLstmState, ScoreConfig, Sparsifier, Strategy};
-use common::{Named, agree, assert_close, cpu_devices, normal, numbers, run, setup};
+use common::generate::sparsifiers;
+use common::{agree, assert_close, cpu_devices, named, normal, numbers, run, setup, steps};
 use proptest::prelude::*;
 use proptest::strategy::Strategy as Generate;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 const F64: f64 = 1e-10;
-
-fn sparsifiers() -> impl Generate<Value = Sparsifier> {
-    prop_oneof![Just(Sparsifier::Threshold), Just(Sparsifier::Released), Just(Sparsifier::Softmax)]
-}
 
 fn configs() -> impl Generate<Value = SabLstmConfig> {
     let probes = prop_oneof![1..4usize, Just(20), Just(1000)];
@@ -90,24 +87,6 @@ fn served(
     let slots = normal(&mut rng, [batch, carried, config.d_hidden], 1.0, DType::F64, device);
     let state = setup.state.valid().with_slots(slots.inner());
     (setup.layer.valid(), setup.x.inner(), state)
-}
-
-fn steps(
-    layer: &SabLstm,
-    x: &Tensor<3>,
-    range: std::ops::Range<usize>,
-    state: SabLstmState,
-) -> SabLstmState {
-    range
-        .fold(state, |state, t| layer.step(x.clone().narrow(1, t, 1).squeeze_dim(1), Some(state)).1)
-}
-
-fn named(state: &SabLstmState) -> Named {
-    vec![
-        ("hidden".to_owned(), numbers("hidden", &state.hidden)),
-        ("cell".to_owned(), numbers("cell", &state.cell)),
-        ("slots".to_owned(), state.slots().map_or(vec![], |slots| numbers("slots", &slots))),
-    ]
 }
 
 fn indexed() -> SabLstmConfig {

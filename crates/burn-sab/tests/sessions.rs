@@ -12,7 +12,9 @@ use burn_sab::{
     InitialSlot, SabLstm, SabLstmConfig, SabLstmStackConfig, SabLstmStackState, SabLstmState,
     SabLstmStateRecord, ScoreConfig, Scorer, Sparsifier, StateError, Strategy,
 };
-use common::{Cast, Named, assert_close, cpu_devices, gradient, normal, numbers, setup};
+use common::{
+    Cast, Named, assert_close, cpu_devices, gradient, named, normal, numbers, setup, steps,
+};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
@@ -40,28 +42,6 @@ fn served(
 ) -> (SabLstm, Tensor<3>) {
     let setup = setup(config, BATCH, time, 3, dtype, device);
     (setup.layer.valid(), setup.x.inner())
-}
-
-/// Steps `range` of the input, one by one, and the outputs of the last.
-fn steps(
-    layer: &SabLstm,
-    x: &Tensor<3>,
-    range: std::ops::Range<usize>,
-    state: Option<SabLstmState>,
-) -> SabLstmState {
-    let state = range.fold(state, |state, t| {
-        Some(layer.step(x.clone().narrow(1, t, 1).squeeze_dim(1), state).1)
-    });
-    state.expect("at least one step")
-}
-
-fn named(state: &SabLstmState) -> Named {
-    vec![
-        ("hidden".to_owned(), numbers("hidden", &state.hidden)),
-        ("cell".to_owned(), numbers("cell", &state.cell)),
-        ("slots".to_owned(), state.slots().map_or(vec![], |slots| numbers("slots", &slots))),
-        ("steps".to_owned(), state.steps().into_iter().map(|step| step as f64).collect()),
-    ]
 }
 
 fn rows_of(tensor: &Tensor<3>, rows: &[usize]) -> Tensor<3> {

@@ -3,34 +3,15 @@
 mod common;
 
 use burn::module::Module;
-use burn::tensor::{DType, Tensor};
+use burn::tensor::DType;
 use burn_sab::{SabLstm, SabLstmConfig, SabLstmState, ScoreConfig, Scorer, Sparsifier};
-use common::{Named, Setup, assert_close, cpu_devices, numbers, setup};
+use common::{Setup, assert_close, cpu_devices, named, numbers, setup, steps};
 
 const SCORES: [ScoreConfig; 3] = [
     ScoreConfig::Additive,
     ScoreConfig::Mlp { d_attention: 5 },
     ScoreConfig::Dot { d_attention: 5 },
 ];
-
-fn named(state: &SabLstmState) -> Named {
-    vec![
-        ("hidden".to_owned(), numbers("hidden", &state.hidden)),
-        ("cell".to_owned(), numbers("cell", &state.cell)),
-        ("slots".to_owned(), state.slots().map_or(vec![], |slots| numbers("slots", &slots))),
-    ]
-}
-
-/// Steps `from..to` of the input, one by one.
-fn steps(
-    layer: &SabLstm,
-    x: &Tensor<3>,
-    range: std::ops::Range<usize>,
-    state: SabLstmState,
-) -> SabLstmState {
-    range
-        .fold(state, |state, t| layer.step(x.clone().narrow(1, t, 1).squeeze_dim(1), Some(state)).1)
-}
 
 /// Without autodiff, with every score and sparsifier.
 fn for_all(time: usize, test: impl Fn(&str, SabLstm, Setup)) {

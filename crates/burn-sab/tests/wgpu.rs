@@ -17,8 +17,8 @@ use burn_sab::{
 };
 use common::extent::{Extent, assert_padding_has_no_effect};
 use common::{
-    Named, Setup, assert_close, conditioned, largest_error, normal, numbers, parameter_gradients,
-    setup,
+    Named, Setup, assert_close, conditioned, largest_error, named, normal, numbers,
+    parameter_gradients, setup, steps,
 };
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -264,17 +264,10 @@ fn wgpu_steps_of_different_ages_agree() {
         let config = odd(scores()[2], Sparsifier::Softmax).with_strategy(strategy);
         let setup = setup(&config, 3, 9, 5, DType::F32, device);
         let (layer, x) = (setup.layer.valid(), setup.x.inner());
-        let (_, mut state) = layer.forward_padded(x.clone(), &[6, 0, 3], None);
-        for t in 0..9 {
-            state = layer.step(x.clone().narrow(1, t, 1).squeeze_dim(1), Some(state)).1;
-        }
+        let (_, state) = layer.forward_padded(x.clone(), &[6, 0, 3], None);
+        let state = steps(&layer, &x, 0..9, state);
         assert_eq!(state.slot_counts(), [8, 5, 7]);
-        let slots = state.slots().expect("slots");
-        vec![
-            ("hidden".to_owned(), numbers("hidden", &state.hidden)),
-            ("cell".to_owned(), numbers("cell", &state.cell)),
-            ("slots".to_owned(), numbers("slots", &slots)),
-        ]
+        named(&state)
     };
     let want = run(Strategy::Reference, &Device::flex().autodiff());
     assert_close("steps", &run(Strategy::Fused, &device), &want, BOUND);

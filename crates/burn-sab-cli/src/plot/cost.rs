@@ -1,4 +1,4 @@
-//! What an update costs, and training to a level: bars side by side.
+//! Bars of the time and memory of an update, and of the training time until a level.
 
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
@@ -13,7 +13,7 @@ pub struct Bar {
     pub milliseconds: f64,
     /// `None` where it was not measured.
     pub megabytes: Option<f64>,
-    /// Of as many updates as the level took; `None` where not every seed reached it.
+    /// Time of the updates until the level; `None` unless every seed reached it.
     pub seconds: Option<f64>,
 }
 

@@ -92,7 +92,7 @@ pub struct SabLstmConfig {
     pub reverse: bool,
     /// Bound on the absolute value of the cell state after each step.
     pub clip: Option<f64>,
-    /// Whether the forget gate is 1 - input gate, which saves a quarter of the gate parameters.
+    /// Whether the forget gate is 1 minus the input gate. This saves a quarter of the gate parameters.
     pub input_forget: bool,
     /// Activation of the input, forget and output gate.
     pub gate_activation: ActivationConfig,

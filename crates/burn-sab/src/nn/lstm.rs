@@ -33,8 +33,8 @@ use crate::op::{
 /// ```
 ///
 /// After every `k_att` steps, h_t is stored as a slot. At the start of a truncation window, h_{t-1} and c_{t-1} are
-/// constants, so no gradient crosses. The gradient of a slot enters the step that stored it, and runs back to the start
-/// of that step's window.
+/// constants, so no gradient crosses. The gradient of a slot enters the step that stored it. From there it runs back to
+/// the start of the window.
 ///
 /// | score | a_j | parameters |
 /// | --- | --- | --- |

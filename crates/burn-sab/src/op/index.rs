@@ -1,7 +1,6 @@
 //! The index over slots (`n_probe`): lists of similar keys, of which a step searches a few.
 //!
 //! An inverted file (Sivic and Zisserman 2003; in FAISS, `IndexIVF`) whose lists are founded while slots are
-//! An inverted file (Sivic and Zisserman 2003; in FAISS, `IndexIVF`) whose lists are founded while slots are
 //! stored. It is a function of a row's keys and their order alone. Slot n, counted from 0 over the visible
 //! slots, joins the list whose *pivot* is nearest to its key, by squared Euclidean distance. Of equally near
 //! lists it is the oldest. The slot founds a list instead, and its key becomes the pivot,

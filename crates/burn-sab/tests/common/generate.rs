@@ -13,7 +13,8 @@ pub fn scores() -> impl Generate<Value = ScoreConfig> {
     ]
 }
 
-fn sparsifiers() -> impl Generate<Value = Sparsifier> {
+/// Every sparsifier.
+pub fn sparsifiers() -> impl Generate<Value = Sparsifier> {
     prop_oneof![Just(Sparsifier::Threshold), Just(Sparsifier::Released), Just(Sparsifier::Softmax)]
 }
 

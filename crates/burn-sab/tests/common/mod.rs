@@ -306,3 +306,26 @@ pub fn agree(
         assert_close(&what, &got_gradients, &gradients, bound);
     }
 }
+
+/// The state after the steps `range` of the input, one by one; there must be one.
+pub fn steps(
+    layer: &SabLstm,
+    x: &Tensor<3>,
+    range: std::ops::Range<usize>,
+    state: impl Into<Option<SabLstmState>>,
+) -> SabLstmState {
+    let state = range.fold(state.into(), |state, t| {
+        Some(layer.step(x.clone().narrow(1, t, 1).squeeze_dim(1), state).1)
+    });
+    state.expect("at least one step")
+}
+
+/// What a state holds, by name.
+pub fn named(state: &SabLstmState) -> Named {
+    vec![
+        ("hidden".to_owned(), numbers("hidden", &state.hidden)),
+        ("cell".to_owned(), numbers("cell", &state.cell)),
+        ("slots".to_owned(), state.slots().map_or(vec![], |slots| numbers("slots", &slots))),
+        ("steps".to_owned(), state.steps().into_iter().map(|step| step as f64).collect()),
+    ]
+}

@@ -370,6 +370,7 @@ fn exact<T: Float>(query: &[T], keys: [&[T]; ABREAST]) -> [T; ABREAST] {
 #[cfg(test)]
 mod tests {
     use super::super::score::dot_block;
+    use super::super::tests::numbers::numbers;
     use super::*;
 
     /// Scores all slots. `keys` is `[len, A]`.
@@ -389,15 +390,6 @@ mod tests {
         let (mut best, mut slots) = (vec![T::NAN; n], vec![0; n]);
         select(&scores, &mut best, &mut slots);
         (best, slots)
-    }
-
-    /// Pseudo-random numbers from -1 to 1, from a fixed seed.
-    fn numbers() -> impl FnMut() -> f64 {
-        let mut state = 1u64;
-        move || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            (state >> 11) as f64 / (1u64 << 52) as f64 - 1.0
-        }
     }
 
     /// Kinds of keys, by the slot and a number from -1 to 1.

@@ -321,17 +321,9 @@ fn sum_block<T: Float, E>(
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::numbers::numbers;
     use super::*;
     use crate::op::index;
-
-    /// Pseudo-random numbers from -1 to 1, from a fixed seed.
-    fn numbers() -> impl FnMut() -> f64 {
-        let mut state = 1u64;
-        move || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            (state >> 11) as f64 / (1u64 << 52) as f64 - 1.0
-        }
-    }
 
     /// Kinds of keys, by the slot and a number from -1 to 1. Those of whole numbers are exact in either twin, so
     /// that ties are ties in both.

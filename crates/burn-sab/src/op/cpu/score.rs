@@ -113,8 +113,9 @@ const MOST_LISTED: usize = 256;
 pub struct Ranking<T> {
     /// Elements of a key.
     width: usize,
-    /// One list per row, empty if there is an index. Dot, mlp: `[blocks, A, BLOCK]`. Keys are interleaved, so the scores of a block
-    /// are computed side by side, without a horizontal sum for each. Additive: `[slots]`.
+    /// One list per row, empty if there is an index. Dot, mlp: `[blocks, A, BLOCK]`. Keys are interleaved, so
+    /// the scores of a block are computed side by side, without a horizontal sum for each. Additive:
+    /// `[slots]`.
     keys: Vec<Vec<T>>,
     /// Additive scores: the best keys of each row so far and their slots, `[rows, best]`.
     best_keys: Vec<T>,
@@ -317,9 +318,9 @@ impl<T: Float> Ranking<T> {
         self.lens[row] = len;
     }
 
-    /// Writes the best of the `len` slots of `row`, or of those that an index finds, and their scores, in descending order of score. The length
-    /// of `best` determines their number; it is at most `len`. With `up_to_shift`, only
-    /// differences of scores matter, and a common term may be missing from all of them.
+    /// Writes the best of the `len` slots of `row`, or of those that an index finds, and their scores, in
+    /// descending order of score. The length of `best` determines their number; it is at most `len`. With
+    /// `up_to_shift`, only differences of scores matter, and a common term may be missing from all of them.
     #[inline(always)]
     pub fn rank(
         &mut self,

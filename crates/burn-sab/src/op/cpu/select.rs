@@ -37,8 +37,8 @@ fn order<T: Float>(a: (T, u32), b: (T, u32)) -> Ordering {
     }
 }
 
-/// Inserts `(score, slot)` into the sorted list of length `len`. The slot must be younger than all slots
-/// of the list. A full list drops its last entry. Returns the new length.
+/// Inserts `(score, slot)` into the sorted list of length `len`. A full list drops its last entry. Returns
+/// the new length.
 #[inline(always)]
 pub fn insert<T: Float>(
     scores: &mut [T],
@@ -49,11 +49,14 @@ pub fn insert<T: Float>(
 ) -> usize {
     let (end, new_len) =
         if len < scores.len() { (len, len + 1) } else { (len.saturating_sub(1), len) };
-    if len == scores.len() && (len == 0 || !beats(score, scores[end])) {
+    let precedes = |scores: &[T], slots: &[u32], at: usize| {
+        order((score, slot), (scores[at], slots[at])) == Ordering::Less
+    };
+    if len == scores.len() && (len == 0 || !precedes(scores, slots, end)) {
         return len;
     }
     let mut at = end;
-    while at > 0 && beats(score, scores[at - 1]) {
+    while at > 0 && precedes(scores, slots, at - 1) {
         scores[at] = scores[at - 1];
         slots[at] = slots[at - 1];
         at -= 1;
@@ -248,30 +251,8 @@ impl<'a, T: Float> Best<'a, T> {
             return;
         }
         for (&score, &slot) in scores.iter().zip(slots) {
-            self.insert(score, slot);
+            self.len = insert(self.scores, self.slots, self.len, score, slot);
         }
-    }
-
-    #[inline(always)]
-    fn insert(&mut self, score: T, slot: u32) {
-        let mut at = self.len;
-        if self.is_full() {
-            let Some(last) = at.checked_sub(1) else { return };
-            if order((score, slot), (self.scores[last], self.slots[last])) != Ordering::Less {
-                return;
-            }
-            at = last;
-        } else {
-            self.len += 1;
-        }
-        while at > 0
-            && order((score, slot), (self.scores[at - 1], self.slots[at - 1])) == Ordering::Less
-        {
-            self.scores[at] = self.scores[at - 1];
-            self.slots[at] = self.slots[at - 1];
-            at -= 1;
-        }
-        (self.scores[at], self.slots[at]) = (score, slot);
     }
 }
 

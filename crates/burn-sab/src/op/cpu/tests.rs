@@ -4,6 +4,7 @@
 //! Scratch memory is full of NaN here ([`scratch`]), so a number that is read before it was written
 //! shows in every comparison.
 
+pub(super) mod numbers;
 mod problem;
 
 use pulp::Arch;
