@@ -152,7 +152,7 @@ pub fn sab_step(
     Ok(StepOutputs::from_dispatch(Dispatch::sab_step(inputs.into_dispatch(), memory, options)))
 }
 
-/// Frees the memory that the CPU kernel keeps for its next call: at most 64 MiB for each data type.
+/// Frees the memory that the CPU kernel keeps for its next call: at most 512 MiB for each data type.
 pub fn release_memory() {
     #[cfg(any(feature = "flex", feature = "ndarray"))]
     cpu::release();

@@ -8,10 +8,11 @@
 use std::ops::Deref;
 
 use super::float::Float;
+use super::forward::AUTO_GATES;
 
-/// Maximum bytes in the pool, per element type: three training steps of the size above. The bound is a
-/// judgement, not a measurement: nothing else can use this memory in the meantime.
-const MOST: usize = 64 << 20;
+/// Maximum bytes in the pool, per element type: the gates of the largest call that saves them. The next
+/// training step needs as much again.
+const MOST: usize = AUTO_GATES;
 
 /// A vector that returns its memory to the pool when it is dropped.
 #[derive(Debug)]
@@ -29,7 +30,7 @@ impl<T: Float> Pooled<T> {
             let mut pool = T::pool().lock().expect("no thread panics while it holds the lock");
             let fits = |vector: &Vec<T>| vector.capacity() >= len && vector.capacity() / 2 <= len;
             let found = pool.iter().position(fits);
-            self.0 = found.map_or_else(Vec::new, |at| pool.swap_remove(at));
+            self.0 = found.map_or_else(Vec::new, |at| pool.remove(at));
             drop(pool);
             self.0.clear();
             self.0.reserve_exact(len);
@@ -54,11 +55,17 @@ impl<T: Float> Deref for Pooled<T> {
 impl<T: Float> Drop for Pooled<T> {
     fn drop(&mut self) {
         let vector = std::mem::take(&mut self.0);
-        let mut pool = T::pool().lock().expect("no thread panics while it holds the lock");
-        let held: usize = pool.iter().map(Vec::capacity).sum();
-        if vector.capacity() > 0 && (held + vector.capacity()) * size_of::<T>() <= MOST {
-            pool.push(vector);
+        let most = MOST / size_of::<T>();
+        if vector.capacity() == 0 || vector.capacity() > most {
+            return;
         }
+        let mut pool = T::pool().lock().expect("no thread panics while it holds the lock");
+        // The oldest go first: calls have changed their sizes since.
+        let mut held = pool.iter().map(Vec::capacity).sum::<usize>() + vector.capacity();
+        while held > most {
+            held -= pool.remove(0).capacity();
+        }
+        pool.push(vector);
     }
 }
 
@@ -86,9 +93,14 @@ mod tests {
         second.extend(&[3.0]);
         assert_eq!(second[..], [3.0]);
 
-        let mut large = Pooled::<f64>::new();
-        large.reserve(MOST);
-        drop(large);
-        assert!(f64::pool().lock().unwrap().iter().all(|vector| vector.capacity() < MOST));
+        // More than half of the pool: a second one replaces the first, and one too large is not kept.
+        let most = MOST / size_of::<f64>();
+        for len in [most / 2 + 1, most / 2 + 2, most + 1] {
+            let mut large = Pooled::<f64>::new();
+            large.reserve(len);
+            drop(large);
+            let held: usize = f64::pool().lock().unwrap().iter().map(Vec::capacity).sum();
+            assert!(held <= most && held > most / 2, "{len}: {held}");
+        }
     }
 }
