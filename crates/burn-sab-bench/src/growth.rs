@@ -11,7 +11,7 @@ use crate::picture::{Line, growth};
 use crate::sections::{Section, one_case, title, with_index};
 
 /// The factors of the case's length in a picture. From 1,000 steps they reach 100,000.
-const TIMES: [usize; 5] = [1, 3, 10, 30, 100];
+pub const TIMES: [usize; 5] = [1, 3, 10, 30, 100];
 
 /// The case at every length, beside a plain LSTM of Burn and of PyTorch, and beside the layer with an index.
 pub fn section(case: &Case) -> Section {
