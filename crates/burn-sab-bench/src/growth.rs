@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use burn_sab_cli::file::write;
+use burn_sab_cli::text::MIB;
 
 use crate::case::Case;
 use crate::measured::{Measured, kept};
@@ -61,8 +62,7 @@ pub fn draw(results: &[Measured], case: &Case, file: &Path) -> anyhow::Result<()
         }
         lines
     };
-    let mib =
-        |one: &Measured| Some(kept(one)? * (one.case.batch * one.case.time) as f64 / 1_048_576.0);
+    let mib = |one: &Measured| Some(kept(one)? * (one.case.batch * one.case.time) as f64 / MIB);
     let panels = [
         ("training step, ms", lines(|one| one.figures.train_step_ms)),
         ("saved for backward, MiB", lines(mib)),

@@ -135,10 +135,7 @@ fn work(args: &BenchArgs, worker: Worker) -> anyhow::Result<ExitCode> {
 /// Makes this process compute as the case says.
 fn prepare(case: &Case) -> anyhow::Result<()> {
     case.backend.make_default();
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(case.threads)
-        .build_global()
-        .context("--threads")
+    rayon::ThreadPoolBuilder::new().num_threads(case.threads).build_global().context("--threads")
 }
 
 /// The backends of the table: the one that was asked for, else those that have the CPU kernel.

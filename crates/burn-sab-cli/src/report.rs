@@ -146,11 +146,8 @@ impl Report {
             Some(_) => " did not learn the task",
         };
         let (what, value) = figure(&chance);
-        let later = if longest.span > first.span {
-            format!(", {}", at(longest))
-        } else {
-            String::new()
-        };
+        let later =
+            if longest.span > first.span { format!(", {}", at(longest)) } else { String::new() };
         let name = model.model.name();
         Some(format!("{name}{learned}: {what} {}{later} (chance {value})", at(first)))
     }

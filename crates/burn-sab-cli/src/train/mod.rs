@@ -69,7 +69,10 @@ fn last_screen(finished: &Finished, session: &Session) {
         Some(Ending::Reached) => {
             let config = folder.join("config.json");
             let seed = train.seed + 1;
-            format!("again with another seed: sab train --config {} --seed {seed}", config.display())
+            format!(
+                "again with another seed: sab train --config {} --seed {seed}",
+                config.display()
+            )
         }
         _ => {
             let updates = 2 * train.updates;
