@@ -116,7 +116,7 @@ impl Progress {
         if self.skipped > 0 {
             parts.push(format!("{} updates skipped", self.skipped));
         }
-        if self.bar.is_some() {
+        if self.bar.is_some() && !self.history.is_empty() {
             parts.push(self.history.iter().rev().take(HISTORY).rev().collect());
         }
         parts.join(", ")
