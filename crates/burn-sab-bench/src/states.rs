@@ -1,4 +1,4 @@
-//! How large hidden states become, at drawn weights.
+//! How large hidden states become, at random initial weights.
 
 use std::path::Path;
 
@@ -47,9 +47,10 @@ pub fn draw(case: &Case, file: &Path) -> anyhow::Result<()> {
         rows.push([thousands(*steps as usize)].into_iter().chain(largest).collect());
     }
     table(&rows).iter().for_each(|line| say(line));
+    let settings = case.settings;
     let title = format!(
-        "Hidden states at drawn weights, noise as input: I {}, H {}, k_top {}",
-        case.input, case.hidden, case.settings.k_top
+        "Hidden states at random initial weights, noise as input: I {}, H {}, k_top {}, k_att {}",
+        case.input, case.hidden, settings.k_top, settings.k_att
     );
     let picture = growth(&title, &[("largest |h| so far", lines)]);
     write(file, &picture.map_err(|error| anyhow::anyhow!("{error}"))?)
