@@ -88,6 +88,15 @@ pub struct BenchArgs {
     /// Measure how time and memory grow with --time, and draw it into this SVG file
     #[arg(long, value_name = "FILE", conflicts_with_all = ["step", "model"], help_heading = "Measurement")]
     pub plot: Option<PathBuf>,
+    /// Draw into this SVG file how large hidden states become within 100 times --time steps, at random initial
+    /// weights: of the case, of the same with summary_scale 1, and of an LSTM
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["step", "model", "plot", "fill", "json"],
+        help_heading = "Measurement"
+    )]
+    pub plot_states: Option<PathBuf>,
     /// Measure the layer also with the largest batch that fits a GPU, found by doubling --batch
     #[arg(long, conflicts_with_all = ["step", "plot"], help_heading = "Measurement")]
     pub fill: bool,

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use burn_sab_cli::file::write;
+use burn_sab_cli::text::MIB;
 
 use crate::case::Case;
 use crate::measured::{Measured, kept};
@@ -11,7 +12,7 @@ use crate::picture::{Line, growth};
 use crate::sections::{Section, one_case, title, with_index};
 
 /// The factors of the case's length in a picture. From 1,000 steps they reach 100,000.
-const TIMES: [usize; 5] = [1, 3, 10, 30, 100];
+pub const TIMES: [usize; 5] = [1, 3, 10, 30, 100];
 
 /// The case at every length, beside a plain LSTM of Burn and of PyTorch, and beside the layer with an index.
 pub fn section(case: &Case) -> Section {
@@ -61,8 +62,7 @@ pub fn draw(results: &[Measured], case: &Case, file: &Path) -> anyhow::Result<()
         }
         lines
     };
-    let mib =
-        |one: &Measured| Some(kept(one)? * (one.case.batch * one.case.time) as f64 / 1_048_576.0);
+    let mib = |one: &Measured| Some(kept(one)? * (one.case.batch * one.case.time) as f64 / MIB);
     let panels = [
         ("training step, ms", lines(|one| one.figures.train_step_ms)),
         ("saved for backward, MiB", lines(mib)),

@@ -19,6 +19,7 @@ mod process;
 mod run;
 mod sections;
 mod sgemm;
+mod states;
 mod table;
 mod targets;
 
@@ -60,6 +61,11 @@ fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
             "--fill finds the largest batch of the layer on a GPU, which says when it is full; name a GPU's \
              --backend and no other --model, or leave --fill out"
         ));
+    }
+    if let Some(file) = &args.plot_states {
+        prepare(&case)?;
+        states::draw(&case, file)?;
+        return Ok(ExitCode::SUCCESS);
     }
     let backends = backends(args.backend, case.backend);
     let gpu = args.backend.filter(|backend| backend.is_gpu());
@@ -118,16 +124,18 @@ fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
 fn work(args: &BenchArgs, worker: Worker) -> anyhow::Result<ExitCode> {
     let case = args.case()?;
     let model = args.model.unwrap_or(Model::Sab);
-    case.backend.make_default();
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(case.threads)
-        .build_global()
-        .context("--threads")?;
+    prepare(&case)?;
     match worker {
         Worker::Check => check::check(&case, model)?,
         Worker::Measure => say(&serde_json::to_string(&run::measure(&case, model)?)?),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Makes this process compute as the case says.
+fn prepare(case: &Case) -> anyhow::Result<()> {
+    case.backend.make_default();
+    rayon::ThreadPoolBuilder::new().num_threads(case.threads).build_global().context("--threads")
 }
 
 /// The backends of the table: the one that was asked for, else those that have the CPU kernel.

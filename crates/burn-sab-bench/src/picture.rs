@@ -1,4 +1,4 @@
-//! The picture of how time and memory grow with the length of the sequence.
+//! The picture of what grows with the length of the sequence.
 
 use burn_sab_cli::plot::{DrawingError, FONT, INK, in_both_schemes, looks};
 use burn_sab_cli::text::thousands;
@@ -50,7 +50,7 @@ fn panel<'a>(
         .axis_desc_style((FONT, 14).into_font().color(&INK))
         .label_style((FONT, 12).into_font().color(&INK))
         .x_label_formatter(&|x| thousands(*x as usize))
-        .y_label_formatter(&|y| thousands(*y as usize))
+        .y_label_formatter(&|y| if *y < 1.0 { y.to_string() } else { thousands(*y as usize) })
         .draw()?;
     let names: Vec<_> = lines.iter().map(|(name, _)| name.as_str()).collect();
     for ((_, points), (name, color)) in lines.iter().zip(looks(&names)) {

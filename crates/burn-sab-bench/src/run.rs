@@ -29,7 +29,7 @@ const STREAM: usize = 64;
 /// Standard deviation of drawn slots, as elements of hidden states have it.
 const SIZE: f64 = 0.3;
 
-const SEED: u64 = 1;
+pub const SEED: u64 = 1;
 
 /// Measures one model; the process should do nothing else.
 ///
@@ -196,7 +196,7 @@ fn growth<T>(device: &Device, pass: impl FnOnce() -> T) -> anyhow::Result<(T, is
 }
 
 /// Standard normal numbers.
-fn normal<const D: usize>(dims: [usize; D], device: &Device) -> Tensor<D> {
+pub fn normal<const D: usize>(dims: [usize; D], device: &Device) -> Tensor<D> {
     Tensor::random(dims, Distribution::Normal(0.0, 1.0), device)
 }
 

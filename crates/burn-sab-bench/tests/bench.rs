@@ -122,6 +122,29 @@ fn a_stream_begins_from_drawn_slots() {
     assert!(out.contains("from 20 slots") && out.contains("from 300 slots"), "{out}");
 }
 
+/// 100 times as many steps: the case's states stay within 1 / (1 - summary_scale), those of scale 1 do not.
+#[test]
+fn states_are_drawn_and_printed() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = bench(folder.path(), &format!("{TINY} --batch 1 --plot-states states.svg"));
+    let [out, err] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+    assert!(output.status.success(), "{err}");
+    let rows: Vec<Vec<f64>> = out
+        .lines()
+        .skip(1)
+        .map(|line| line.replace(',', "").split_whitespace().map(|x| x.parse().unwrap()).collect())
+        .collect();
+    assert_eq!((rows[0][0], rows.last().unwrap()[0]), (1.0, 562.0), "{out}");
+    for row in &rows {
+        assert!(row[1] < 1.0 && row[2] <= 1.12, "{out}");
+    }
+    assert!(rows.last().unwrap()[3] > 1.12, "{out}");
+    let svg = fs::read_to_string(folder.path().join("states.svg")).unwrap();
+    for text in ["LSTM", "SAB, summary_scale 0.1", "SAB, summary_scale 1", "largest |h| so far"] {
+        assert!(svg.contains(text), "{text} is missing");
+    }
+}
+
 /// What backward needs, counted: a sequence is one node whatever its length, and costs memory in
 /// proportion to it; the readable twin has nodes for every step.
 #[test]

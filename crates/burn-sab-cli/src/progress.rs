@@ -36,10 +36,11 @@ impl Progress {
         let name = format!("{label}{}", config.model.name());
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new(config.updates as u64).with_position(update as u64);
-            let template = "{prefix:6} {bar:32} {human_pos} of at most {human_len} updates, {per_sec}, \
-                            {elapsed} gone\n{msg}";
-            bar.set_style(ProgressStyle::with_template(template).expect("a template without mistakes"));
+            bar.set_style(style());
             bar.set_prefix(name.clone());
+            // Updates of an earlier process say nothing about the speed of this one.
+            bar.tick();
+            bar.reset_eta();
             bar
         });
         Self {
@@ -115,7 +116,7 @@ impl Progress {
         if self.skipped > 0 {
             parts.push(format!("{} updates skipped", self.skipped));
         }
-        if self.bar.is_some() {
+        if self.bar.is_some() && !self.history.is_empty() {
             parts.push(self.history.iter().rev().take(HISTORY).rev().collect());
         }
         parts.join(", ")
@@ -128,6 +129,13 @@ impl Progress {
             None => drop(writeln!(std::io::stderr(), "{} {text}", self.name)),
         }
     }
+}
+
+/// The bar on a terminal, and below it the latest figures.
+fn style() -> ProgressStyle {
+    let template = "{prefix:6} {bar:32} {human_pos} of at most {human_len} updates, {elapsed} gone, at most {eta} \
+                    left\n{wide_msg}";
+    ProgressStyle::with_template(template).expect("a template without mistakes")
 }
 
 /// Metrics in words.
@@ -155,4 +163,15 @@ fn sign(metrics: &Metrics) -> char {
         Metrics::Adding { mse } => 1.0 - 6.0 * mse,
     };
     SIGNS[(good.clamp(0.0, 1.0) * 7.0).round() as usize]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tests have no terminal: nothing else reads the template.
+    #[test]
+    fn the_bar_has_its_style() {
+        style();
+    }
 }

@@ -123,9 +123,42 @@ impl Report {
         }
     }
 
+    /// A line for each model: whether it learned the task, at the length of its training, and what is left of that at
+    /// the longest test.
+    pub fn verdicts(&self) -> Vec<String> {
+        self.models.iter().filter_map(|model| self.verdict(model)).collect()
+    }
+
+    fn verdict(&self, model: &ModelReport) -> Option<String> {
+        let train = &self.settings.train;
+        let trained = model.tests.iter().find(|test| test.span == train.span);
+        let first = trained.or(model.tests.first())?;
+        let longest = model.tests.iter().max_by_key(|test| test.span)?;
+        let chance = chance(&train.task);
+        let at = |test: &Test| {
+            let (_, value) = figure(&test.metrics);
+            format!("{value} at {} {}", train.task.span_name(), thousands(test.span))
+        };
+        let learned = match mastery(&first.metrics, &chance) {
+            None => "",
+            Some(0.95..) => " learned the task",
+            Some(0.1..) => " learned a part of the task",
+            Some(_) => " did not learn the task",
+        };
+        let (what, value) = figure(&chance);
+        let later =
+            if longest.span > first.span { format!(", {}", at(longest)) } else { String::new() };
+        let name = model.model.name();
+        Some(format!("{name}{learned}: {what} {}{later} (chance {value})", at(first)))
+    }
+
     /// The report as Markdown.
     pub fn markdown(&self, pictures: &[(String, &str)]) -> String {
-        let mut text = format!("# {}\n\n{}\n\n", self.title(), self.lead());
+        let mut text = format!("# {}\n\n", self.title());
+        for verdict in self.verdicts() {
+            text.push_str(&format!("- {verdict}\n"));
+        }
+        text.push_str(&format!("\n{}\n\n", self.lead()));
         text.push_str(&markdown_table(&self.rows()));
         text.push('\n');
         for model in &self.models {
@@ -156,7 +189,8 @@ impl Report {
     ///
     /// If the settings cannot be written as JSON.
     pub fn page(&self, curves: &str, reminders: Option<Body>) -> serde_json::Result<Page> {
-        let mut about = vec![self.lead()];
+        let mut about: Vec<_> = self.verdicts().iter().map(|line| format!("{line}.")).collect();
+        about.push(self.lead());
         about.extend(self.models.iter().map(|model| format!("{}.", model.in_words())));
         about.extend(self.data.iter().map(|data| format!("Data: {data}.")));
         let results =
@@ -262,6 +296,28 @@ pub fn in_words(task: &Task) -> String {
             format!("recall of {queries} out of {pairs} pairs of {keys} keys and {values} values")
         }
         _ => task.name().to_owned(),
+    }
+}
+
+/// How much of the way from chance to no error; `None` where no error is out of reach, as on a text.
+fn mastery(metrics: &Metrics, chance: &Metrics) -> Option<f64> {
+    match (metrics, chance) {
+        (Metrics::Classes { accuracy, .. }, Metrics::Classes { accuracy: chance, .. }) => {
+            Some((accuracy - chance) / (1.0 - chance))
+        }
+        (Metrics::Adding { mse }, Metrics::Adding { mse: chance }) => Some(1.0 - mse / chance),
+        _ => None,
+    }
+}
+
+/// The metric by which a task is judged: its name and its value.
+fn figure(metrics: &Metrics) -> (&'static str, String) {
+    match metrics {
+        Metrics::Classes { accuracy, .. } => ("accuracy", format!("{:.1} %", 100.0 * accuracy)),
+        Metrics::Text { bits_per_character, .. } => {
+            ("bits per character", format!("{bits_per_character:.3}"))
+        }
+        Metrics::Adding { mse } => ("mean squared error", format!("{mse:.5}")),
     }
 }
 

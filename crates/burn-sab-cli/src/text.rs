@@ -7,6 +7,9 @@ use comfy_table::{CellAlignment, Table};
 use indicatif::HumanCount;
 use jiff::Timestamp;
 
+/// Bytes of a mebibyte, the unit of all memory that is shown.
+pub const MIB: f64 = 1_048_576.0;
+
 /// Prints a line to standard output. A reader that has gone away (`sab … | head`) is no reason to stop.
 pub fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");

@@ -123,7 +123,18 @@ fn a_run_leaves_everything_it_promises() {
         assert!(run.join(file).is_file(), "{file} is missing");
     }
     assert!(told.contains("runs/copying-sab-1/reminders.svg"), "{told}");
-    assert!(told.trim_end().ends_with("runs/copying-sab-1/report.html"), "{told}");
+    assert!(told.contains("for a browser: runs/copying-sab-1/report.html\n"), "{told}");
+    let next = told.trim_end().lines().last().unwrap();
+    assert_eq!(next, "to train longer: sab train --resume runs/copying-sab-1 --updates 80");
+    for model in ["sab", "tbptt", "lstm"] {
+        let verdict = told.lines().find(|line| {
+            line.starts_with(&format!("{model} "))
+                && line.contains(" the task: accuracy ")
+                && line.contains(" % at delay 6, ")
+                && line.ends_with(" % at delay 30 (chance 33.3 %)")
+        });
+        assert!(verdict.is_some(), "{model}: {told}");
+    }
     let page = fs::read_to_string(run.join("report.html")).unwrap();
     for text in ["<td>tbptt</td>", "<dt>train.layer.k_top</dt>", "was reminded of step 0 (symbol "]
     {
@@ -321,7 +332,7 @@ fn images_and_texts_are_learnt_from_files() {
     let told = succeed(path, &format!("train mnist --permuted --data . --out images {rest}"));
     assert!(told.contains("permuted pixels of MNIST"), "{told}");
     let told = succeed(path, &format!("train text --data some.txt --length 12 --out text {rest}"));
-    assert!(told.contains("bits per character"), "{told}");
+    assert!(told.contains("\nsab: bits per character ") && told.contains(" (chance "), "{told}");
     for (run, data, metric) in [
         ("images", "images in MNIST's format, 49 / 5 / 6 of its test images", "accuracy"),
         ("text", "some.txt, 4320 / 240 / 240 bytes", "bits_per_character"),

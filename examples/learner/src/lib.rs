@@ -3,6 +3,9 @@
 pub mod digits;
 pub mod network;
 
+#[cfg(doctest)]
+mod book;
+
 use std::path::Path;
 
 use burn::data::dataloader::DataLoaderBuilder;

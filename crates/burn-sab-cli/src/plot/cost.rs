@@ -12,7 +12,7 @@ pub struct Bar {
     pub name: String,
     pub milliseconds: f64,
     /// `None` where it was not measured.
-    pub megabytes: Option<f64>,
+    pub mebibytes: Option<f64>,
     /// Time of the updates until the level; `None` unless every seed reached it.
     pub seconds: Option<f64>,
 }
@@ -29,7 +29,7 @@ pub fn cost_bars(bars: &[Bar], title: &str) -> Result<String, DrawingError> {
     type Figure = fn(&Bar) -> Option<f64>;
     let columns: [(&str, Figure, usize); 3] = [
         ("ms per update", |bar| Some(bar.milliseconds), 0),
-        ("MB saved for the backward pass", |bar| bar.megabytes, 1),
+        ("MiB saved for the backward pass", |bar| bar.mebibytes, 1),
         ("s to the level: updates × time of one", |bar| bar.seconds, 0),
     ];
     let shown =
@@ -81,10 +81,10 @@ mod tests {
             Bar {
                 name: "sab".to_owned(),
                 milliseconds: 41.0,
-                megabytes: Some(23.4),
+                mebibytes: Some(23.4),
                 seconds: Some(57.0),
             },
-            Bar { name: "lstm".to_owned(), milliseconds: 30.0, megabytes: None, seconds: None },
+            Bar { name: "lstm".to_owned(), milliseconds: 30.0, mebibytes: None, seconds: None },
         ];
         let svg = cost_bars(&bars, "cost").unwrap();
         for text in ["SAB", "LSTM", "41", "30", "23.4", "57", "ms per update", "s to the level"] {

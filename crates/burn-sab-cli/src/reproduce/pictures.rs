@@ -11,7 +11,7 @@ use super::group::{Group, held};
 use super::run::{Finished, Run, State};
 use crate::plot::{Bar, Curve, MOST_CURVES, Scale, cost_bars, learning_curves, transfer_curves};
 use crate::statistics::spread;
-use crate::text::thousands;
+use crate::text::{MIB, thousands};
 
 /// A picture of a grid.
 pub struct Picture {
@@ -107,19 +107,19 @@ fn parts(groups: usize) -> Vec<(String, Range<usize>)> {
 fn bar(group: &Group, grid: &Grid, task: &Task) -> Option<Bar> {
     let costs: Vec<_> = group.finished().filter_map(|finished| finished.cost).collect();
     let milliseconds: Vec<f64> = costs.iter().map(|cost| 1e3 * cost.seconds).collect();
-    let megabytes: Vec<f64> =
-        costs.iter().filter_map(|cost| Some(cost.bytes? as f64 / 1e6)).collect();
+    let mebibytes: Vec<f64> =
+        costs.iter().filter_map(|cost| Some(cost.bytes? as f64 / MIB)).collect();
     let name = match grid.spans.len() {
         1 => group.name.clone(),
         _ => format!("{}, {} {}", group.name, task.span_name(), thousands(group.span)),
     };
     let (milliseconds, ..) = spread(&milliseconds)?;
-    let megabytes = spread(&megabytes).map(|(mean, ..)| mean);
+    let mebibytes = spread(&mebibytes).map(|(mean, ..)| mean);
     let updates = group.values(|finished| Some(held(&finished.events, grid.level?)?.0 as f64));
     // All seeds or none: those that got there would be the fast ones.
     let all = updates.len() == group.finished().count();
     let seconds = spread(&updates).filter(|_| all).map(|(mean, ..)| mean * milliseconds / 1e3);
-    Some(Bar { name, milliseconds, megabytes, seconds })
+    Some(Bar { name, milliseconds, mebibytes, seconds })
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use super::run::{Finished, Run, State};
 use crate::page::{Body, Page, Section};
 use crate::report::in_words;
 use crate::statistics::spread;
-use crate::text::{duration, markdown_table, thousands};
+use crate::text::{MIB, duration, markdown_table, thousands};
 
 /// What the page of a grid says.
 pub struct Contents {
@@ -153,7 +153,7 @@ fn lines(grid: &Grid, groups: &[Group], spans: &BTreeSet<usize>, task: &Task) ->
             "training",
             "parameters",
             "ms an update",
-            "MB saved",
+            "MiB saved",
         ]
         .map(|text| text.to_string()),
     );
@@ -180,8 +180,8 @@ fn lines(grid: &Grid, groups: &[Group], spans: &BTreeSet<usize>, task: &Task) ->
         row.push(parameters(group));
         let milliseconds = group.values(|run| Some(1e3 * run.cost?.seconds));
         row.push(mean(&milliseconds, |x| format!("{x:.0}")));
-        let megabytes = group.values(|run| Some(run.cost?.bytes? as f64 / 1e6));
-        row.push(mean(&megabytes, |x| format!("{x:.1}")));
+        let mebibytes = group.values(|run| Some(run.cost?.bytes? as f64 / MIB));
+        row.push(mean(&mebibytes, |x| format!("{x:.1}")));
         if let Some(level) = grid.level {
             let held = group.finished().filter_map(|run| held(&run.events, level));
             let (first, share): (Vec<f64>, Vec<f64>) =
@@ -295,7 +295,7 @@ fn legend(grid: &Grid, task: &Task, runs: &[(&Run, State)]) -> Vec<(String, Stri
         ),
         ("training".to_owned(), "seconds of training with its evaluations".to_owned()),
         (
-            "ms an update, MB saved".to_owned(),
+            "ms an update, MiB saved".to_owned(),
             format!(
                 "one update at the trained {span_name} before training, and the activations that its forward pass saves for the \
                  backward pass"

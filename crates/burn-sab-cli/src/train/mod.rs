@@ -5,11 +5,11 @@ pub mod args;
 use std::io;
 
 use anyhow::{Context, anyhow};
-use burn_sab_tasks::{TrainError, Trainer};
+use burn_sab_tasks::{Ending, TrainError, Trainer};
 
 use crate::failure::{DeviceFailure, caught};
 use crate::run_folder::RunFolder;
-use crate::session::Session;
+use crate::session::{Finished, Session};
 use crate::settings::Settings;
 use crate::signals::Stop;
 use crate::text::{say, table};
@@ -42,18 +42,44 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     let stop = Stop::listen().context("signals")?;
     let session = Session { settings, device, folder, label: String::new(), stop };
     let finished = caught(|| session.finish()).map_err(|error| how_to_go_on(error, &session))?;
-    say(&format!("\n{}:\n", finished.report.caption()));
-    for line in table(&finished.report.rows()) {
+    last_screen(&finished, &session);
+    Ok(())
+}
+
+/// What was learned, the tests, where the report is, and what to do next.
+fn last_screen(finished: &Finished, session: &Session) {
+    let Finished { report, written: [page, markdown], pictures } = finished;
+    say("");
+    for line in report.verdicts() {
+        say(&line);
+    }
+    say(&format!("\n{}:\n", report.caption()));
+    for line in table(&report.rows()) {
         say(&format!("  {line}"));
     }
     say("");
-    for (file, what) in &finished.pictures {
-        say(&format!("{what}: {}", session.folder.path().join(file).display()));
+    let folder = session.folder.path();
+    for (file, what) in pictures {
+        say(&format!("{what}: {}", folder.join(file).display()));
     }
-    let [page, markdown] = &finished.written;
     say(&format!("the report as Markdown: {}", markdown.display()));
-    say(&format!("report, for a browser: {}", page.display()));
-    Ok(())
+    say(&format!("the report for a browser: {}", page.display()));
+    let train = &report.settings.train;
+    let next = match report.models[0].ending {
+        Some(Ending::Reached) => {
+            let config = folder.join("config.json");
+            let seed = train.seed + 1;
+            format!(
+                "again with another seed: sab train --config {} --seed {seed}",
+                config.display()
+            )
+        }
+        _ => {
+            let updates = 2 * train.updates;
+            format!("to train longer: sab train --resume {} --updates {updates}", folder.display())
+        }
+    };
+    say(&format!("\n{next}"));
 }
 
 /// Adds what to do about an error in the middle of a run.
