@@ -10,10 +10,9 @@
 //! memory is searched in part should answer as well as one that scores every slot.
 
 use std::path::Path;
-use std::process::exit;
 
 use burn::module::Module;
-use burn_sab_examples::device;
+use burn_sab_examples::{device, end};
 use burn_sab_tasks::{DataStream, Metrics, Purpose, TaskModel, Trainer, evaluate, recall};
 
 /// Lists that a step searches.
@@ -68,10 +67,4 @@ fn told(metrics: &Metrics) -> String {
         }
         Metrics::Adding { mse } => format!("mean squared error {mse:.4}"),
     }
-}
-
-/// Ends the program with one line.
-fn end(why: &str) -> ! {
-    eprintln!("error: {why}");
-    exit(2);
 }
