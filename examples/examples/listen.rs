@@ -52,8 +52,8 @@ fn main() {
 
 /// The network of a run, with a memory that stays bounded, and the samples of a step.
 fn load(run: &str, device: &Device) -> (TaskModel, usize) {
-    let (config, mut network) = TaskModel::of_run(Path::new(run), device)
-        .unwrap_or_else(|error| end(&format!("{run}: {error}")));
+    let (config, mut network) =
+        TaskModel::of_run(Path::new(run), device).unwrap_or_else(|error| end(&error.to_string()));
     let Task::Digits { frame } = config.task else {
         let task = config.task.name();
         end(&format!("{run} is a run of `sab train {task}`: name one of `sab train digits`"))
@@ -112,7 +112,7 @@ fn listen(mut listener: Listener, files: &[String], recordings: &[Recording], re
     let mut times = vec![Duration::MAX; steps];
     let mut timed = times.iter_mut();
     let (mut heard_samples, mut named, mut right, mut most_slots) = (0, 0, 0, 0);
-    let mut at_first = None;
+    let mut in_the_middle = None;
     for (file, recording) in files.iter().zip(recordings) {
         if reset {
             listener.state = None;
@@ -125,6 +125,9 @@ fn listen(mut listener: Listener, files: &[String], recordings: &[Recording], re
             most_slots = most_slots.max(listener.slots());
             let before = heard_samples;
             heard_samples += samples.len();
+            if timed.len() == steps / 2 {
+                in_the_middle = resident_kib();
+            }
             if before / REPORT < heard_samples / REPORT {
                 let (digit, probability) = heard;
                 println!(
@@ -143,7 +146,6 @@ fn listen(mut listener: Listener, files: &[String], recordings: &[Recording], re
         );
         named += usize::from(recording.digit.is_some());
         right += usize::from(recording.digit == Some(digit));
-        at_first = at_first.or_else(resident_kib);
     }
 
     let state = if reset { "begins anew with each file" } else { "goes on from file to file" };
@@ -157,7 +159,7 @@ fn listen(mut listener: Listener, files: &[String], recordings: &[Recording], re
     let real_time = Duration::from_secs_f64(seconds(frame));
     println!("  a step takes    {median:.1?}, 99 % within {most:.1?}, of {real_time:.1?} of sound");
     println!("  slots           {most_slots} at most");
-    if let (Some(first), Some(last)) = (at_first, resident_kib()) {
-        println!("  resident        {first} KiB after the first file, {last} KiB at the end");
+    if let (Some(middle), Some(last)) = (in_the_middle, resident_kib()) {
+        println!("  resident        {middle} KiB halfway, {last} KiB at the end");
     }
 }

@@ -32,7 +32,7 @@ fn main() {
     let spans: Vec<usize> = arguments.map(spans).collect();
     let device = device();
     let trainer = Trainer::resume(Path::new(&folder), &device)
-        .unwrap_or_else(|error| end(&format!("{folder}: {error}")));
+        .unwrap_or_else(|error| end(&error.to_string()));
     let mut model = trainer.best_model().valid();
     let examples = trainer.examples();
     println!("{folder}");
