@@ -27,7 +27,8 @@ use burn_sab_examples::resident::resident_kib;
 use burn_sab_examples::{device, end};
 use burn_sab_tasks::{Recording, Task, TaskModel};
 
-/// Of a network that has none. Those of `sab reproduce real` store fewer slots in the longest recording.
+/// Of a network that has none: at twice as many slots its memory is thinned. Those of `sab reproduce real` store fewer
+/// in the longest recording, so that the budget changes no answer with `--reset`.
 const SLOT_BUDGET: usize = 256;
 /// Samples between two reports.
 const REPORT: usize = Recording::RATE / 10;
@@ -108,6 +109,9 @@ fn listen(mut listener: Listener, files: &[String], recordings: &[Recording], re
     let frame = listener.frame;
     let steps: usize = recordings.iter().map(|file| file.samples.len().div_ceil(frame)).sum();
     let seconds = |samples: usize| samples as f64 / Recording::RATE as f64;
+    let line = |samples: usize, (digit, probability): (usize, f32)| {
+        format!("{:8.2} s  {digit}  {:3.0} %", seconds(samples), 100.0 * probability)
+    };
     // Written once, so that it does not grow in memory.
     let mut times = vec![Duration::MAX; steps];
     let mut timed = times.iter_mut();
@@ -129,23 +133,13 @@ fn listen(mut listener: Listener, files: &[String], recordings: &[Recording], re
                 in_the_middle = resident_kib();
             }
             if before / REPORT < heard_samples / REPORT {
-                let (digit, probability) = heard;
-                println!(
-                    "{:8.2} s  {digit}  {:3.0} %",
-                    seconds(heard_samples),
-                    100.0 * probability
-                );
+                println!("{}", line(heard_samples, heard));
             }
         }
-        let (digit, probability) = heard;
         let spoken = recording.digit.map_or(String::new(), |spoken| format!(", spoken {spoken}"));
-        println!(
-            "{:8.2} s  {digit}  {:3.0} % at the end of {file}{spoken}",
-            seconds(heard_samples),
-            100.0 * probability
-        );
+        println!("{} at the end of {file}{spoken}", line(heard_samples, heard));
         named += usize::from(recording.digit.is_some());
-        right += usize::from(recording.digit == Some(digit));
+        right += usize::from(recording.digit == Some(heard.0));
     }
 
     let state = if reset { "begins anew with each file" } else { "goes on from file to file" };
