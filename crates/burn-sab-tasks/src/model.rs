@@ -388,8 +388,8 @@ mod tests {
             state = Some(next);
         }
         assert!(steps);
-        let answers = Tensor::<3>::stack(answers, 1).into_data();
-        answers.assert_approx_eq::<f32>(&whole.into_data(), Tolerance::absolute(1e-5));
+        let answers: Tensor<3> = Tensor::stack(answers, 1);
+        answers.into_data().assert_approx_eq::<f32>(&whole.into_data(), Tolerance::absolute(1e-5));
     }
 
     #[rstest]
