@@ -374,7 +374,7 @@ mod tests {
     fn steps_give_the_answers_of_the_whole(#[case] kind: ModelKind, #[case] steps: bool) {
         let device = Device::flex();
         let config = tiny(kind);
-        let model = TaskModel::new(&config, &device).unwrap();
+        let model = TaskModel::new(&config, &device).unwrap().valid();
         let input = batch(&config, 11, 2, &device).input;
         let [_, time, _] = input.dims();
         let whole = model.forward(input.clone(), time);
