@@ -10,10 +10,9 @@
 //! memory is searched in part should answer as well as one that scores every slot.
 
 use std::path::Path;
-use std::process::exit;
 
 use burn::module::Module;
-use burn_sab_examples::device;
+use burn_sab_examples::{device, end};
 use burn_sab_tasks::{DataStream, Metrics, Purpose, TaskModel, Trainer, evaluate, recall};
 
 /// Lists that a step searches.
@@ -33,7 +32,7 @@ fn main() {
     let spans: Vec<usize> = arguments.map(spans).collect();
     let device = device();
     let trainer = Trainer::resume(Path::new(&folder), &device)
-        .unwrap_or_else(|error| end(&format!("{folder}: {error}")));
+        .unwrap_or_else(|error| end(&error.to_string()));
     let mut model = trainer.best_model().valid();
     let examples = trainer.examples();
     println!("{folder}");
@@ -68,10 +67,4 @@ fn told(metrics: &Metrics) -> String {
         }
         Metrics::Adding { mse } => format!("mean squared error {mse:.4}"),
     }
-}
-
-/// Ends the program with one line.
-fn end(why: &str) -> ! {
-    eprintln!("error: {why}");
-    exit(2);
 }

@@ -11,7 +11,6 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::path::Path;
-use std::process::exit;
 use std::time::Instant;
 
 use burn::backend::Flex;
@@ -20,6 +19,7 @@ use burn::remote::RemoteHost;
 use burn::server::{CustomOpRegistry, RemoteServer, WebSocketTransport};
 use burn::store::ModuleRecord;
 use burn::tensor::Device;
+use burn_sab_examples::end;
 use burn_sab_examples::forecast::Training;
 
 const UPDATES: usize = 400;
@@ -36,11 +36,6 @@ fn main() {
         ["train", url] => train(url),
         _ => end("expected `serve PORT` or `train URL`"),
     }
-}
-
-fn end(message: &str) -> ! {
-    eprintln!("error: {message}");
-    exit(2)
 }
 
 /// Serves a CPU device until Ctrl+C. For a GPU: `burn::backend::Cube` and `Device::wgpu(..)` or `Device::cuda(..)`.

@@ -120,11 +120,10 @@ pub fn device() -> Device {
     if device == Device::wgpu(Default::default())
         && let Err(error) = Device::wgpu_options().init()
     {
-        eprintln!(
-            "error: there is no GPU that wgpu can use ({error}); install a Vulkan driver (mesa-vulkan-drivers \
+        end(&format!(
+            "there is no GPU that wgpu can use ({error}); install a Vulkan driver (mesa-vulkan-drivers \
              has one that runs on the CPU) or set BURN_DEVICE=flex"
-        );
-        exit(1);
+        ));
     }
     device
 }
@@ -134,9 +133,12 @@ pub fn first_argument_or<T: FromStr>(default: T) -> T {
     match std::env::args().nth(1).map(|argument| argument.parse().map_err(|_| argument)) {
         None => default,
         Some(Ok(value)) => value,
-        Some(Err(argument)) => {
-            eprintln!("error: the argument has to be a number, not {argument}");
-            exit(2);
-        }
+        Some(Err(argument)) => end(&format!("the argument has to be a number, not {argument}")),
     }
+}
+
+/// Ends the program with one line.
+pub fn end(why: &str) -> ! {
+    eprintln!("error: {why}");
+    exit(2);
 }

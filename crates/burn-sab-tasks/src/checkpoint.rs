@@ -167,8 +167,31 @@ fn write_all(
     sync_folder(folder)
 }
 
+/// What `build` makes of the latest intact checkpoint in `folder`, and what is wrong with later ones, the latest first.
+///
+/// # Errors
+///
+/// If there is no checkpoint, if none is intact, or the first error of `build` that is not a damage.
+pub(crate) fn latest<T>(
+    folder: &Path,
+    build: impl Fn(Checkpoint) -> Result<T, TrainError>,
+) -> Result<(T, Vec<Damage>), TrainError> {
+    let mut damage = Vec::new();
+    for path in latest_first(folder)? {
+        match read(&path).and_then(&build) {
+            Ok(built) => return Ok((built, damage)),
+            Err(TrainError::Checkpoint(found)) => damage.push(found),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(match damage.is_empty() {
+        true => TrainError::NoCheckpoint(folder.to_owned()),
+        false => TrainError::NoIntactCheckpoint(damage),
+    })
+}
+
 /// The checkpoints in `folder`, the latest first.
-pub(crate) fn latest_first(folder: &Path) -> Result<Vec<PathBuf>, TrainError> {
+fn latest_first(folder: &Path) -> Result<Vec<PathBuf>, TrainError> {
     let mut found = list(folder, PREFIX)?;
     found.sort();
     Ok(found.into_iter().rev().map(|(_, path)| path).collect())

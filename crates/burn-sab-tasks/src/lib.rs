@@ -45,7 +45,7 @@ pub use curriculum::Curriculum;
 pub use data::download_mnist;
 #[doc(hidden)]
 pub use data::fuzz;
-pub use data::{DataError, Examples};
+pub use data::{DataError, Examples, Recording};
 pub use draw::draw;
 pub use error::{Damage, TrainError};
 pub use evaluate::evaluate;

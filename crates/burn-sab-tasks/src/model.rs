@@ -1,10 +1,13 @@
 //! The network that is trained on a task: one recurrent layer and a readout.
 
+use std::path::Path;
+
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use burn_sab::{SabLstm, SabLstmState, Segments};
 
+use crate::checkpoint;
 use crate::config::{ALL, CHUNK, ModelKind, TrainConfig};
 use crate::draw::draw;
 use crate::error::TrainError;
@@ -93,6 +96,24 @@ impl TaskModel {
         Ok(draw(config.seed, device, init))
     }
 
+    /// The settings and the best network, without autodiff, of the run whose latest intact checkpoint is in `folder`. Reads
+    /// no data of the task.
+    ///
+    /// # Errors
+    ///
+    /// If there is no checkpoint, or if none is intact.
+    pub fn of_run(folder: &Path, device: &Device) -> Result<(TrainConfig, Self), TrainError> {
+        let (trained, _) = checkpoint::latest(folder, |mut found| {
+            let config = found.state.config.clone();
+            config.validate()?;
+            let fresh = Self::new(&config, device)?;
+            let best = found.load_best(fresh.clone())?;
+            let network = best.map_or_else(|| found.load_model(fresh), Ok)?;
+            Ok((config, network.valid()))
+        })?;
+        Ok(trained)
+    }
+
     /// The recurrent layer, if there is one.
     pub fn layer(&self) -> Option<&SabLstm> {
         match &self.network {
@@ -144,6 +165,17 @@ impl TaskModel {
     pub fn answer(&self, batch: &Batch, answers: usize) -> Tensor<3> {
         let [_, steps, _] = batch.input.dims();
         self.answer_in_chunks(batch, answers, steps)
+    }
+
+    /// Answers at one step of a stream, `[batch, d_output]`, and the state after it; `x` is `[batch, d_input]`. For use
+    /// without autodiff. `None` if the network is not a [`SabLstm`].
+    pub fn step(
+        &self,
+        x: Tensor<2>,
+        state: Option<SabLstmState>,
+    ) -> Option<(Tensor<2>, SabLstmState)> {
+        let (hidden, summary, state) = self.layer()?.step_with_summary(x, state);
+        Some((self.read(hidden, Some(summary)), state))
     }
 
     fn answer_in_chunks(&self, batch: &Batch, answers: usize, chunk: usize) -> Tensor<3> {
@@ -264,7 +296,7 @@ impl TaskModel {
         }
     }
 
-    fn read(&self, hidden: Tensor<3>, summary: Option<Tensor<3>>) -> Tensor<3> {
+    fn read<const D: usize>(&self, hidden: Tensor<D>, summary: Option<Tensor<D>>) -> Tensor<D> {
         let from_hidden = self.from_hidden.forward(hidden);
         match (&self.from_summary, summary) {
             (Some(readout), Some(summary)) => from_hidden + readout.forward(summary),
@@ -329,6 +361,35 @@ mod tests {
             let parts = model.forward_in_chunks(batch.input.clone(), 3, chunk);
             parts.into_data().assert_approx_eq::<f32>(&whole.to_data(), Tolerance::absolute(1e-5));
         }
+    }
+
+    #[rstest]
+    #[case(ModelKind::Sab, true)]
+    #[case(ModelKind::Lstm, true)]
+    #[case(ModelKind::Tbptt, true)]
+    #[case(ModelKind::Attention, true)]
+    #[case(ModelKind::Gru, false)]
+    #[case(ModelKind::MinGru, false)]
+    #[case(ModelKind::Transformer, false)]
+    fn steps_give_the_answers_of_the_whole(#[case] kind: ModelKind, #[case] steps: bool) {
+        let device = Device::flex();
+        let config = tiny(kind);
+        let model = TaskModel::new(&config, &device).unwrap().valid();
+        let input = batch(&config, 11, 2, &device).input;
+        let [_, time, _] = input.dims();
+        let whole = model.forward(input.clone(), time);
+        let (mut answers, mut state) = (vec![], None);
+        for x in input.iter_dim(1) {
+            let Some((answer, next)) = model.step(x.squeeze_dim(1), state.take()) else {
+                assert!(!steps);
+                return;
+            };
+            answers.push(answer);
+            state = Some(next);
+        }
+        assert!(steps);
+        let answers: Tensor<3> = Tensor::stack(answers, 1);
+        answers.into_data().assert_approx_eq::<f32>(&whole.into_data(), Tolerance::absolute(1e-5));
     }
 
     #[rstest]

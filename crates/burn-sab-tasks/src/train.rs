@@ -93,18 +93,9 @@ impl Trainer {
     ///
     /// If there is no checkpoint, or if none is intact.
     pub fn resume(folder: &Path, device: &Device) -> Result<Self, TrainError> {
-        let mut damage = Vec::new();
-        for path in checkpoint::latest_first(folder)? {
-            match checkpoint::read(&path).and_then(|found| Self::from_checkpoint(found, device)) {
-                Ok(trainer) => return Ok(Self { damage, ..trainer }),
-                Err(TrainError::Checkpoint(found)) => damage.push(found),
-                Err(error) => return Err(error),
-            }
-        }
-        Err(match damage.is_empty() {
-            true => TrainError::NoCheckpoint(folder.to_owned()),
-            false => TrainError::NoIntactCheckpoint(damage),
-        })
+        let (trainer, damage) =
+            checkpoint::latest(folder, |found| Self::from_checkpoint(found, device))?;
+        Ok(Self { damage, ..trainer })
     }
 
     fn from_checkpoint(mut checkpoint: Checkpoint, device: &Device) -> Result<Self, TrainError> {

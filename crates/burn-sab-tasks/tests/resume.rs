@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::module::Module;
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use burn_sab_tasks::{
-    Curriculum, Ending, Event, EventSum, Metrics, ModelKind, Purpose, Task, TrainConfig,
+    Curriculum, Ending, Event, EventSum, Metrics, ModelKind, Purpose, Task, TaskModel, TrainConfig,
     TrainError, Trainer, evaluate,
 };
 use rstest::rstest;
@@ -289,6 +289,33 @@ fn missing_and_damaged_checkpoints_are_errors() {
     for words in ["00000060/model.bpk", "00000040/optimizer.bpk", "from a copy"] {
         assert!(error.contains(words), "{error}");
     }
+}
+
+#[test]
+fn the_network_of_a_run_is_read_without_its_data() {
+    let device = Device::flex();
+    let folder = tempfile::tempdir().unwrap();
+    let text = folder.path().join("some.txt");
+    fs::write(&text, "hello ".repeat(1000)).unwrap();
+    let task = Task::Text { characters: 5 };
+    let config = TrainConfig {
+        data: Some(text.clone()),
+        curriculum: Curriculum::None,
+        ..tiny(task, ModelKind::Sab)
+    };
+    let fresh = Trainer::new(config, &device).unwrap();
+    let (_, trainer) = run_to_the_end(fresh, folder.path());
+    fs::remove_file(&text).unwrap();
+    assert!(matches!(Trainer::resume(folder.path(), &device), Err(TrainError::Data(_))));
+    let (config, network) = TaskModel::of_run(folder.path(), &device).unwrap();
+    assert_eq!((config.task, config.span), (task, 14));
+    assert!(network.step(Tensor::zeros([1, 5], &device), None).is_some(), "it has no autodiff");
+    let tried = |network: &TaskModel| {
+        evaluate(network, trainer.examples(), 14, 8, (9, Purpose::Test), &device)
+    };
+    assert_eq!(tried(&network), tried(&trainer.best_model()));
+    let fresh = TaskModel::new(&config, &device).unwrap();
+    assert_ne!(tried(&network), tried(&fresh), "training should matter");
 }
 
 #[test]

@@ -3,8 +3,8 @@
 mod common;
 
 use burn::module::Module;
-use burn::tensor::DType;
-use burn_sab::{SabLstm, SabLstmConfig, SabLstmState, ScoreConfig, Scorer, Sparsifier};
+use burn::tensor::{DType, Tensor};
+use burn_sab::{SabLstm, SabLstmConfig, SabLstmState, ScoreConfig, Scorer, Sparsifier, Strategy};
 use common::{Setup, assert_close, cpu_devices, named, numbers, setup, steps};
 
 const SCORES: [ScoreConfig; 3] = [
@@ -107,5 +107,65 @@ fn a_step_may_retrieve_more_than_the_one_before() {
             },
         );
         assert_close(what, &named(&stepped), &named(&whole), 1e-10);
+    });
+}
+
+/// Steps of `x`, `[B, T, I]`, and their summaries, `[B, T, H]`.
+fn summaries(layer: &SabLstm, x: &Tensor<3>, mut state: SabLstmState) -> (Tensor<3>, SabLstmState) {
+    let mut summaries = vec![];
+    for x in x.clone().iter_dim(1) {
+        let (hidden, summary, next) = layer.step_with_summary(x.squeeze_dim(1), Some(state));
+        assert_eq!(hidden.to_data(), next.hidden.to_data());
+        summaries.push(summary);
+        state = next;
+    }
+    (Tensor::stack(summaries, 1), state)
+}
+
+const STRATEGIES: [Strategy; 3] = [Strategy::Auto, Strategy::Primitives, Strategy::Reference];
+
+#[test]
+fn steps_give_the_summaries_of_the_sequence() {
+    for_all(12, |what, mut layer, setup| {
+        // The second is more than there are slots, or will be.
+        for k_top in [3, u32::MAX as usize] {
+            layer.settings.k_top = k_top;
+            layer.settings.strategy = Strategy::Auto;
+            let (x, state) = (setup.x.clone(), setup.state.clone());
+            let want = layer.forward_with_reminders(x.clone(), Some(state.clone()));
+            for strategy in STRATEGIES {
+                layer.settings.strategy = strategy;
+                let (got, after) = summaries(&layer, &x, state.clone());
+                let off: f64 = (got - want.summary.clone()).abs().max().into_scalar();
+                assert!(off < 1e-10, "{what}, {k_top}, {strategy:?}: {off}");
+                assert_close(what, &named(&after), &named(&want.state), 1e-10);
+            }
+        }
+        assert!(layer.settings.summary_scale != 1.0, "the factor should matter");
+    });
+}
+
+/// The second row takes its first step, in which its slot is made, apart from the others.
+#[test]
+fn rows_of_different_ages_have_the_summaries_of_each_alone() {
+    for_all(12, |what, mut layer, setup| {
+        for strategy in STRATEGIES {
+            layer.settings.strategy = strategy;
+            let row = |row| (setup.x.clone().narrow(0, row, 1), setup.state.select(&[row]));
+            let states: Vec<_> = [3, 0, 8]
+                .into_iter()
+                .enumerate()
+                .map(|(r, age)| steps(&layer, &row(r).0, 0..age, row(r).1))
+                .collect();
+            let alone = states
+                .iter()
+                .enumerate()
+                .map(|(r, state)| summaries(&layer, &row(r).0.narrow(1, 8, 4), state.clone()).0);
+            let want = Tensor::cat(alone.collect(), 0);
+            let x = setup.x.clone().narrow(0, 0, 3).narrow(1, 8, 4);
+            let (got, _) = summaries(&layer, &x, SabLstmState::cat(&states).unwrap());
+            let off: f64 = (got - want).abs().max().into_scalar();
+            assert!(off < 1e-10, "{what}, {strategy:?}: {off}");
+        }
     });
 }

@@ -16,8 +16,8 @@ use burn::tensor::{Device, Int, Tensor};
 use burn::train::metric::store::{Aggregate, Direction, Split};
 use burn::train::metric::{AccuracyMetric, LossMetric};
 use burn::train::{
-    ExecutionStrategy, Learner, LearningResult, MetricEarlyStoppingStrategy, MultiDeviceOptim,
-    StoppingCondition, SupervisedTraining,
+    ExecutionStrategy, Learner, LearningResult, MetricEarlyStoppingStrategy, StoppingCondition,
+    SupervisedTraining,
 };
 
 use crate::digits::{Batches, Recordings};
@@ -42,23 +42,18 @@ impl Default for Settings {
     }
 }
 
-/// Trains a network on devices that have autodiff, the first of which holds it, and returns it without autodiff.
-/// Checkpoints and logs go into `folder`. Training ends early where the loss of the test's recordings has not fallen
-/// for five epochs.
+/// Trains a network on the devices of a strategy, which have autodiff, and returns it without autodiff. Checkpoints and
+/// logs go into `folder`. Training ends early where the loss of the test's recordings has not fallen for five epochs.
 ///
-/// With several devices each takes its share of the recordings, and Burn adds up their gradients: the learning rate
+/// With several devices each takes its share of the recordings. `MultiDevice` adds up their gradients: the learning rate
 /// is divided by their number, so that the step is that of the mean.
-///
-/// # Panics
-///
-/// If there is no device.
 pub fn train(
     recordings: Recordings,
     settings: Settings,
     folder: &Path,
-    devices: Vec<Device>,
+    strategy: ExecutionStrategy,
 ) -> LearningResult<SpokenDigits> {
-    let main = devices.first().expect("at least one device").clone();
+    let main = strategy.main_device().clone();
     let loader = |recordings, seed: Option<u64>| {
         let loader =
             DataLoaderBuilder::new(Batches).batch_size(settings.batch).set_device(main.clone());
@@ -76,11 +71,11 @@ pub fn train(
     let network = SpokenDigits::new(settings.d_hidden, &main);
     let clipping = GradientClippingConfig::Norm(1.0);
     let optimizer = AdamConfig::new().with_grad_clipping(Some(clipping)).init();
-    let rate = settings.learning_rate / devices.len() as f64;
-    let strategy = match devices.len() {
-        1 => ExecutionStrategy::single(main.clone()),
-        _ => ExecutionStrategy::multi(devices, MultiDeviceOptim::OptimMainDevice),
+    let summed = match &strategy {
+        ExecutionStrategy::MultiDevice(devices, _) => devices.len(),
+        _ => 1,
     };
+    let rate = settings.learning_rate / summed as f64;
     SupervisedTraining::new(
         folder,
         loader(recordings.train, Some(1)),
@@ -93,6 +88,25 @@ pub fn train(
     .with_training_strategy(strategy.into())
     .summary()
     .launch(Learner::new(network, optimizer, rate))
+}
+
+/// Training on every CUDA device of this machine by distributed data parallelism (DDP): each has a copy of the network
+/// and its share of the recordings, and NCCL averages the gradients between them.
+///
+/// # Errors
+///
+/// If there is no CUDA device.
+#[cfg(feature = "cuda")]
+pub fn ddp() -> Result<ExecutionStrategy, String> {
+    use burn::tensor::DeviceType;
+    use burn::tensor::distributed::{DistributedConfig, ReduceOperation};
+
+    let devices = Device::enumerate(DeviceType::Cuda).autodiff().into_vec();
+    if devices.is_empty() {
+        return Err("there is no CUDA device; leave --ddp out to train on another".to_owned());
+    }
+    let config = DistributedConfig { all_reduce_op: ReduceOperation::Mean };
+    Ok(ExecutionStrategy::ddp(devices, config))
 }
 
 /// The share of recordings whose digit is named, 0 to 1.

@@ -9,7 +9,7 @@ use burn::data::dataloader::batcher::Batcher;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Tensor};
-use burn::train::TrainStep;
+use burn::train::{ExecutionStrategy, MultiDeviceOptim, TrainStep};
 use burn_sab::TorchWeights;
 use burn_sab_learner::digits::{BANDS, Batches, Recording, Recordings, features, samples};
 use burn_sab_learner::network::SpokenDigits;
@@ -93,7 +93,12 @@ fn training_learns() {
     let test = recordings.test.clone();
     let settings = Settings { epochs: 15, batch: 4, d_hidden: 16, learning_rate: 1e-2 };
     let device = Device::flex();
-    let result = train(recordings, settings, out.path(), vec![device.clone().autodiff()]);
+    let result = train(
+        recordings,
+        settings,
+        out.path(),
+        ExecutionStrategy::single(device.clone().autodiff()),
+    );
     assert!(result.error.is_none(), "{:?}", result.error);
     let share = accuracy(&result.model.valid(), test, &device);
     assert!(share > 0.9, "{share}");
@@ -163,7 +168,8 @@ fn training_on_two_devices_learns() {
     let recordings = load(folder.path());
     let test = recordings.test.clone();
     let settings = Settings { epochs: 20, batch: 2, d_hidden: 16, learning_rate: 1e-2 };
-    let result = train(recordings, settings, out.path(), devices());
+    let strategy = ExecutionStrategy::multi(devices(), MultiDeviceOptim::OptimMainDevice);
+    let result = train(recordings, settings, out.path(), strategy);
     assert!(result.error.is_none(), "{:?}", result.error);
     let share = accuracy(&result.model.valid(), test, &Device::flex());
     assert!(share > 0.9, "{share}");

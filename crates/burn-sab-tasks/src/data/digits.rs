@@ -30,6 +30,30 @@ const WHERE: &str = "https://github.com/Jakobovski/free-spoken-digit-dataset";
 /// Missing files that are named; of more, the number.
 const NAMED: usize = 3;
 
+/// A recording of a spoken digit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recording {
+    /// Its samples at 8 kHz, divided by their root mean square.
+    pub samples: Vec<f32>,
+    /// The digit that is spoken, if the file is named as in the Free Spoken Digit Dataset, `{digit}_{speaker}_{index}.wav`.
+    pub digit: Option<usize>,
+}
+
+impl Recording {
+    /// Samples a second.
+    pub const RATE: usize = SPEC.sample_rate as usize;
+
+    /// Reads a WAV file as [`Task::Digits`](crate::Task::Digits) does.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read, is not of one channel, 8 kHz and 16 bits, or has only silence.
+    pub fn read(path: &Path) -> Result<Self, DataError> {
+        let digit = named(path).map(|(_, digit, _)| digit);
+        Ok(Self { samples: samples(&read(path)?)?, digit })
+    }
+}
+
 /// Reads `{digit}_{speaker}_{index}.wav` from `folder` or its `recordings`.
 pub(super) fn load(folder: &Path) -> Result<Series, DataError> {
     let inner = folder.join("recordings");
@@ -39,7 +63,7 @@ pub(super) fn load(folder: &Path) -> Result<Series, DataError> {
     let (mut shortest, mut longest) = (usize::MAX, 0);
     let speakers = files.keys().filter(|(index, digit, _)| (*index, *digit) == (0, 0)).count();
     for ((index, digit, _), path) in files {
-        let values = samples(&read(&path)?)?;
+        let values = Recording::read(&path)?.samples;
         (shortest, longest) = (shortest.min(values.len()), longest.max(values.len()));
         let part = match index {
             ..TEST => 2,
@@ -187,6 +211,21 @@ mod tests {
             [2400, 300, 300]
         );
         assert!(series.origin.contains("of 1148 to 18262 samples"), "{}", series.origin);
+    }
+
+    #[test]
+    fn a_recording_is_read_by_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        made::digits(folder.path(), 11);
+        let series = load(folder.path()).unwrap();
+        let path = folder.path().join("recordings/3_made_0.wav");
+        let recording = Recording::read(&path).unwrap();
+        assert_eq!(recording.digit, Some(3));
+        assert_eq!(recording.samples, series.items[series.of(Purpose::Test)][3].values);
+        let unnamed = folder.path().join("whatever.wav");
+        fs::rename(&path, &unnamed).unwrap();
+        assert_eq!(Recording::read(&unnamed).unwrap(), Recording { digit: None, ..recording });
+        assert!(Recording::read(&path).unwrap_err().to_string().contains("3_made_0.wav"));
     }
 
     #[test]

@@ -25,6 +25,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use crate::stream::{DataStream, Purpose};
 use crate::task::{Batch, Target, Task, adding, copying, induction, recall, selective, token};
+pub use digits::Recording;
 use images::Images;
 use series::{Padded, Series};
 use text::Text;

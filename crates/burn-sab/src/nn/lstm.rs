@@ -60,6 +60,7 @@ use crate::op::{
 /// | [`forward_padded`](Self::forward_padded) | x `[B, T, I]`, the length of each row | as `forward`; zeros at padding |
 /// | [`forward_segments`](Self::forward_segments) | x `[B, T, I]`, [`Segments`] | as `forward_with_reminders`; zeros at padding |
 /// | [`step`](Self::step) | x `[B, I]` | hidden state `[B, H]` and the state; without gradient |
+/// | [`step_with_summary`](Self::step_with_summary) | x `[B, I]` | also the summary `[B, H]` |
 ///
 /// With [`batch_first`](SabLstmConfig::batch_first) = false, sequences are `[T, B, …]`. The state is a [`SabLstmState`]:
 /// cell and hidden state `[B, H]`, slots `[B, M, H]`, and the number of steps so far.
@@ -305,22 +306,47 @@ impl SabLstm {
     /// [`forward`](Self::forward).
     #[track_caller]
     pub fn step(&self, x: Tensor<2>, state: Option<SabLstmState>) -> (Tensor<2>, SabLstmState) {
+        let (_, state) = self.stepped(x, state, false);
+        (state.hidden.clone(), state)
+    }
+
+    /// As [`step`](Self::step), and also returns the summary, without the factor on it, `[B, H]`: the hidden state, the
+    /// summary, and the state. For readouts `y = V1 h + V2 s + b`.
+    #[track_caller]
+    pub fn step_with_summary(
+        &self,
+        x: Tensor<2>,
+        state: Option<SabLstmState>,
+    ) -> (Tensor<2>, Tensor<2>, SabLstmState) {
+        let (summary, state) = self.stepped(x, state, true);
+        let summary = summary.expect("asked for, and every implementation gives it");
+        (state.hidden.clone(), summary, state)
+    }
+
+    /// Runs one step, with the summary if `summary`.
+    #[track_caller]
+    pub(super) fn stepped(
+        &self,
+        x: Tensor<2>,
+        state: Option<SabLstmState>,
+        summary: bool,
+    ) -> (Option<Tensor<2>>, SabLstmState) {
         self.refuse_tracked(&x, state.as_ref());
         let cell = self.cell();
         if !cell.is_standard() || self.settings.strategy == Strategy::Reference {
-            let (_, _, state) = self.run(x.unsqueeze_dim(1), state, Readout::All, false);
-            return (state.hidden.clone(), state);
+            let (_, reminders, state) = self.run(x.unsqueeze_dim(1), state, Readout::All, summary);
+            return (reminders.map(|reminders| reminders.summary.squeeze_dim(1)), state);
         }
         let x = x.inner().unsqueeze_dim(1);
         let mut state = self.within_budget(expect(self.checked(&x, state)).valid());
         if x.dims()[0] == 0 {
-            return (state.hidden.clone(), state.after(1));
+            return (summary.then(|| state.hidden.clone()), state.after(1));
         }
         if state.is_ragged() {
-            let state = self.within_budget(self.step_ragged(x, state));
-            return (state.hidden.clone(), state);
+            let (summary, state) = self.step_ragged(x, state, summary);
+            return (summary, self.within_budget(state));
         }
-        let options = self.options(state.step, Readout::All, false);
+        let options = self.options(state.step, Readout::All, summary);
         // Slots in another form than a kernel's come back as the tensors that they went in as.
         let slots = if state.memory.is_kernels() { None } else { self.slots(&state) };
         let memory = std::mem::take(&mut state.memory);
@@ -334,14 +360,14 @@ impl SabLstm {
         };
         let state = SabLstmState {
             cell: step.cell,
-            hidden: step.hidden.clone(),
+            hidden: step.hidden,
             slots,
             memory: step.memory,
             origins: state.origins,
             step: state.step + 1,
             rows: None,
         };
-        (step.hidden, self.within_budget(state))
+        (step.summary.map(|summary| summary.squeeze_dim(1)), self.within_budget(state))
     }
 
     /// Whether the backend's kernel runs a sequence like `x` that begins with `state`. If not, returns the reason why

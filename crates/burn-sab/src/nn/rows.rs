@@ -154,7 +154,7 @@ fn padded_slots(state: &SabLstmState, most: usize) -> Tensor<3> {
     }
 }
 
-fn indices(rows: &[usize], device: &Device) -> Tensor<1, Int> {
+pub(super) fn indices(rows: &[usize], device: &Device) -> Tensor<1, Int> {
     let rows: Vec<i64> = rows.iter().map(|row| *row as i64).collect();
     Tensor::from_data(rows.as_slice(), device)
 }

@@ -9,7 +9,7 @@ use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 
 use super::budget::{Origins, join_reminders, readout_of_part};
 use super::lstm::{SabLstm, SabLstmOutput, expect};
-use super::rows::cat_states;
+use super::rows::{cat_states, indices};
 use super::state::{RowState, SabLstmState};
 use crate::op::{
     self, InitialSlot, InputError, Readout, Reminders, Row, RowTable, SabOptions, SlotMemory,
@@ -317,16 +317,21 @@ impl SabLstm {
         (Tensor::cat(hidden, 0), reminded, cat_states(&states))
     }
 
-    /// One step of rows that differ, `[B, 1, I]`, without gradient. Where no kernel covers them, each is stepped by
-    /// itself, and their slots are joined again.
+    /// One step of rows that differ, `[B, 1, I]`, without gradient, with the summary `[B, H]` if `summary`. Where no
+    /// kernel covers them, each is stepped by itself, and their slots are joined again.
     #[track_caller]
-    pub(super) fn step_ragged(&self, x: Tensor<3>, mut state: SabLstmState) -> SabLstmState {
+    pub(super) fn step_ragged(
+        &self,
+        x: Tensor<3>,
+        mut state: SabLstmState,
+        summary: bool,
+    ) -> (Option<Tensor<2>>, SabLstmState) {
         let batch = state.batch();
         let begins = self.begin_with_a_slot(&state);
         let (first, others): (Vec<_>, Vec<_>) = (0..batch).partition(|row| begins[*row]);
         if state.memory.is_kernels() && !first.is_empty() && !others.is_empty() {
             // The kernel's form of the others has no place for the slot that these begin with.
-            return self.step_apart(&x, &state, &[first, others]);
+            return self.step_apart(&x, &state, &[first, others], summary);
         }
         let in_memory = state.memory.is_kernels();
         let (slots, counts) =
@@ -340,7 +345,7 @@ impl SabLstm {
         });
         let rows: Arc<[Row]> = rows.collect();
         let options =
-            SabOptions { rows: Some(rows.clone()), ..self.options(0, Readout::All, false) };
+            SabOptions { rows: Some(rows.clone()), ..self.options(0, Readout::All, summary) };
         let inputs = self.inputs(x.clone(), &state, slots.clone());
         let inputs = inputs.map_ranks(Tensor::inner, Tensor::inner, Tensor::inner);
         let by_strategy = matches!(self.settings.strategy, Strategy::Auto | Strategy::Fused);
@@ -348,7 +353,7 @@ impl SabLstm {
         // Slots in a kernel's form are those of the kernel that covers the rows.
         if !(by_strategy && (in_memory || covers())) {
             let rows: Vec<_> = (0..batch).map(|row| vec![row]).collect();
-            return self.step_apart(&x, &state, &rows);
+            return self.step_apart(&x, &state, &rows, summary);
         }
         let carried = if in_memory {
             state.memory.len()
@@ -363,7 +368,8 @@ impl SabLstm {
         } else {
             vec![]
         };
-        SabLstmState::of_ragged(step.cell, step.hidden, slots, step.memory, ends)
+        let state = SabLstmState::of_ragged(step.cell, step.hidden, slots, step.memory, ends);
+        (step.summary.map(|summary| summary.squeeze_dim(1)), state)
     }
 
     /// One step of some rows of a state at a time.
@@ -373,21 +379,29 @@ impl SabLstm {
         x: &Tensor<3>,
         state: &SabLstmState,
         groups: &[Vec<usize>],
-    ) -> SabLstmState {
+        summary: bool,
+    ) -> (Option<Tensor<2>>, SabLstmState) {
         let step = |rows: &Vec<usize>| {
             let x = rows.iter().map(|row| x.clone().narrow(0, *row, 1)).collect();
-            self.step(Tensor::cat(x, 0).squeeze_dim(1), Some(state.select(rows))).1
+            self.stepped(Tensor::cat(x, 0).squeeze_dim(1), Some(state.select(rows)), summary)
         };
-        let stepped = cat_states(&groups.iter().map(step).collect::<Vec<_>>());
+        let (summaries, states): (Vec<_>, Vec<_>) = groups.iter().map(step).unzip();
+        let summaries: Option<Vec<_>> = summaries.into_iter().collect();
+        let (summary, stepped) =
+            (summaries.map(|parts| Tensor::cat(parts, 0)), cat_states(&states));
         let order = groups.concat();
         if order.is_sorted() {
-            return stepped;
+            return (summary, stepped);
         }
         let mut places = vec![0; order.len()];
         for (place, row) in order.into_iter().enumerate() {
             places[row] = place;
         }
-        stepped.select(&places)
+        let of_rows = |summary: Tensor<2>| {
+            let places = indices(&places, &summary.device());
+            summary.select(0, places)
+        };
+        (summary.map(of_rows), stepped.select(&places))
     }
 
     /// Which rows begin with their initial hidden state as a slot.

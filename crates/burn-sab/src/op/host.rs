@@ -195,7 +195,7 @@ impl<'a, T: HostFloat> Slices<'a, T> {
     }
 }
 
-/// The same options with at most as many places as there are slots: the kernel writes `k_top` per step.
+/// The same options with a `k_top` of at most the number of slots.
 fn bounded<B: Backend>(inputs: &BackendInputs<B>, options: &SabOptions) -> SabOptions {
     let places = Dims::of::<B>(inputs, options).places(options);
     let mut options = options.clone();
@@ -456,6 +456,9 @@ fn step<B: HostBackend, T: HostFloat>(
     StepOutputs {
         hidden: floats::<B, T, 2>(outputs.last, dims, &device),
         cell: floats::<B, T, 2>(outputs.cell, dims, &device),
+        summary: outputs
+            .reminders
+            .map(|reminders| floats::<B, T, 3>(reminders.summary, [batch, 1, hidden], &device)),
         stored: None,
         memory: SlotMemory::new(memory),
     }

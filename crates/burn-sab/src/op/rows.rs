@@ -47,6 +47,7 @@ pub(crate) struct RowTable {
     step_at_end: usize,
 }
 
+#[allow(dead_code)] // in a build without a kernel that runs rows
 impl RowTable {
     /// Plans a row of a call that carries `carried` slots.
     pub fn new(row: &Row, options: &SabOptions, carried: usize) -> Self {

@@ -237,6 +237,8 @@ pub struct StepOutputs<M = Tensor<2>, S = Tensor<3>> {
     pub hidden: M,
     /// Cell state, `[B, H]`.
     pub cell: M,
+    /// Summary, `[B, 1, H]`, if [`SabOptions::reminders`](super::SabOptions::reminders) asks for it.
+    pub summary: Option<S>,
     /// The slot that was stored, `[B, 1, H]`, unless `memory` has it.
     pub stored: Option<S>,
     /// All slots, or empty.
@@ -249,8 +251,9 @@ pub(crate) type BackendStep<B> = StepOutputs<FloatTensor<B>, FloatTensor<B>>;
 /// Of an ordinary call of one step, which leaves no memory.
 impl<F, I> From<SabOutputs<F, F, I>> for StepOutputs<F, F> {
     fn from(outputs: SabOutputs<F, F, I>) -> Self {
-        let SabOutputs { last, cell, stored, .. } = outputs;
-        Self { hidden: last, cell, stored, memory: SlotMemory::default() }
+        let SabOutputs { last, cell, stored, reminders, .. } = outputs;
+        let summary = reminders.map(|reminders| reminders.summary);
+        Self { hidden: last, cell, summary, stored, memory: SlotMemory::default() }
     }
 }
 
@@ -259,11 +262,12 @@ impl<M, S> StepOutputs<M, S> {
     fn map_ranks<N, U>(
         self,
         mut matrix: impl FnMut(M) -> N,
-        sequence: impl FnOnce(S) -> U,
+        mut sequence: impl FnMut(S) -> U,
     ) -> StepOutputs<N, U> {
         StepOutputs {
             hidden: matrix(self.hidden),
             cell: matrix(self.cell),
+            summary: self.summary.map(&mut sequence),
             stored: self.stored.map(sequence),
             memory: self.memory,
         }

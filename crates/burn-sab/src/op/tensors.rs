@@ -206,6 +206,7 @@ impl<P> Upstream<P> {
     }
 
     /// References to the gradients.
+    #[allow(dead_code)] // in a build without the CPU kernel
     pub fn as_ref(&self) -> Upstream<&P> {
         let Self { hidden, last, cell, stored, summary } = self;
         Upstream {

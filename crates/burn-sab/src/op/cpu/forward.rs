@@ -53,7 +53,7 @@ pub(super) fn forward_on<T: Float>(
 ) -> (Outputs<T>, Option<Saved<T>>) {
     let call = Call::new(inputs, options, arch);
     let Dims { batch, time, hidden, .. } = call.dims;
-    let k_top = options.settings.k_top;
+    let places = call.dims.places(options);
     let given = options.readout.len(time);
     let reminded = if options.reminders { given } else { 0 };
     let stored = if call.is_dense() { 0 } else { call.past_len() };
@@ -67,8 +67,8 @@ pub(super) fn forward_on<T: Float>(
         stored: (!call.is_dense()).then(|| sequence(batch * stored * hidden)),
         reminders: options.reminders.then(|| Reminders {
             summary: sequence(batch * given * hidden),
-            slots: vec![0; batch * given * k_top],
-            weights: vec![T::ZERO; batch * given * k_top],
+            slots: vec![0; batch * given * places],
+            weights: vec![T::ZERO; batch * given * places],
         }),
     };
     let segments = call.schedule.segments();
@@ -124,8 +124,8 @@ pub(super) fn forward_on<T: Float>(
             c: take(&mut c, rows * hidden),
             stored: take(&mut past, rows * stored * hidden),
             s: take(&mut s, rows * reminded * hidden),
-            slots: take(&mut slots, rows * reminded * k_top),
-            weights: take(&mut weights, rows * reminded * k_top),
+            slots: take(&mut slots, rows * reminded * places),
+            weights: take(&mut weights, rows * reminded * places),
             saved: rest.as_mut().map(|rest| rest.take(&call, rows, segments.len())),
             ranking: rankings.next(),
         });
@@ -364,10 +364,11 @@ impl<T: Float> Tile<'_, T> {
                 self.h[place * hidden..][..hidden].copy_from_slice(h);
                 if call.options.reminders {
                     self.s[place * hidden..][..hidden].copy_from_slice(&summary);
-                    let places = place * k_top..(place + 1) * k_top;
+                    let width = call.dims.places(call.options);
+                    let places = place * width..(place + 1) * width;
                     let (slots, out) = (&mut self.slots[places.clone()], &mut self.weights[places]);
                     for (k, (&slot, &weight)) in
-                        best_slots.iter().zip(weights.iter()).take(k_top).enumerate()
+                        best_slots.iter().zip(weights.iter()).take(width).enumerate()
                     {
                         if weight != T::ZERO {
                             slots[k] = slot as i32 - visible.start as i32;
