@@ -1,15 +1,16 @@
-//! Dot scores bounded by means of 16-bit keys.
+//! Dot scores bounded by means of rounded keys.
 //!
-//! Each key is stored a second time, rounded to 13 bits with a scale of its own. One pass over these small
-//! keys bounds every score from both sides. The n-th highest lower bound excludes most slots, and the
-//! remaining ones, the candidates, are scored exactly, in the order of operations of the plain path. The
-//! selected slots and their scores are therefore those of the plain path, bit for bit.
+//! Each key is stored two more times, rounded to 8 bits and to 13 bits, each time with a scale of its own. One pass
+//! over the 8-bit keys bounds every score from both sides. The n-th highest lower bound excludes most slots. The
+//! 13-bit keys of the others give narrower bounds, which exclude most of these. The remaining slots, the candidates,
+//! are scored exactly, in the order of operations of the plain path. The selected slots and their scores are
+//! therefore those of the plain path, bit for bit.
 //!
-//! With the scale s of a key k, its rounded elements are r = k / s, at most [`KEY`]. Those of a query q with
+//! With the scale s of a key k, its rounded elements are r = k / s, at most R in size. Those of a query q with
 //! the scale z are p = q / z. Then
 //!
 //! ```text
-//! |q·k - s z p·r| <= s (|q|₁ / 2 + |q - z p|₁ KEY)
+//! |q·k - s z p·r| <= s (|q|₁ / 2 + |q - z p|₁ R)
 //! ```
 //!
 //! The bracket, plus an allowance for the rounding errors of both computations, depends on the query alone. The
@@ -18,8 +19,14 @@
 use super::float::Float;
 use super::select::{BLOCK, Tops, select};
 
-/// Largest element of a rounded key.
-const KEY: i16 = 4095;
+/// Largest element of a key rounded to 8 bits.
+const BYTE: i8 = i8::MAX;
+
+/// Largest element of a key rounded to 13 bits.
+const WORD: i16 = 4095;
+
+/// Elements of a 13-bit key that one instruction multiplies; keys are filled up with zeros.
+const WORDS: usize = 16;
 
 /// Units of a rounded query's largest element, at least: fewer would exclude few slots.
 const FEWEST_UNITS: i32 = 512;
@@ -27,9 +34,9 @@ const FEWEST_UNITS: i32 = 512;
 /// Slots from which the bounds are cheaper than all exact scores.
 pub const FEWEST: usize = 768;
 
-/// Candidates that are scored exactly, at most, as a share of all slots. Where more remain, for example among
-/// many nearly equal keys, scoring all slots is cheaper.
-const MOST_CANDIDATES: usize = 8;
+/// Slots that either pass leaves, at most, as a share of all slots. Where more remain, for example among many
+/// nearly equal keys, scoring all slots is cheaper.
+const MOST_LEFT: [usize; 2] = [4, 8];
 
 /// Rankings of a row that do without bounds after these excluded too few slots.
 const PAUSE: u32 = 31;
@@ -43,7 +50,7 @@ const TINY: f64 = 1e-12;
 /// Candidates whose scores are computed side by side, to hide the latency of additions.
 const ABREAST: usize = 4;
 
-/// The 16-bit keys of the slots of some rows.
+/// The rounded keys of the slots of some rows.
 #[derive(Debug, Clone)]
 pub struct Coarse<T> {
     /// A
@@ -51,7 +58,11 @@ pub struct Coarse<T> {
     rows: Vec<Row<T>>,
     /// The upper bounds of one row.
     upper: Vec<[T; BLOCK]>,
+    /// A rounded query, filled up with zeros as a 13-bit key is.
     query: Vec<[i16; 2]>,
+    /// What the first pass leaves, and the narrower upper bounds of these.
+    left: Vec<u32>,
+    narrower: Vec<[T; BLOCK]>,
     candidates: Vec<u32>,
     scores: Vec<[T; BLOCK]>,
 }
@@ -60,9 +71,11 @@ pub struct Coarse<T> {
 struct Row<T> {
     /// `[blocks, ceil(A / 2), BLOCK, 2]`: a pair of elements of each slot of a block side by side, for
     /// instructions that multiply pairs and add.
-    rounded: Vec<[[i16; 2]; BLOCK]>,
-    /// `[slots]`; NaN for a key without bounds.
-    scales: Vec<[T; BLOCK]>,
+    bytes: Vec<[[i8; 2]; BLOCK]>,
+    /// `[slots, A]`, filled up with zeros to a multiple of [`WORDS`].
+    words: Vec<[i16; WORDS]>,
+    /// The largest element of each key, `[slots]`; NaN for a key without bounds.
+    largest: Vec<[T; BLOCK]>,
     /// `[slots, A]`: the keys themselves.
     keys: Vec<T>,
     /// Rankings that do without bounds.
@@ -83,7 +96,7 @@ fn largest_and_sum<T: Float>(values: &[T]) -> (T, T) {
 
 impl<T> Row<T> {
     fn new() -> Self {
-        Self { rounded: vec![], scales: vec![], keys: vec![], pause: 0 }
+        Self { bytes: vec![], words: vec![], largest: vec![], keys: vec![], pause: 0 }
     }
 }
 
@@ -100,7 +113,9 @@ impl<T: Float> Coarse<T> {
             width,
             rows: vec![],
             upper: vec![],
-            query: vec![[0; 2]; width.div_ceil(2)],
+            query: vec![[0; 2]; width.next_multiple_of(WORDS) / 2],
+            left: vec![],
+            narrower: vec![],
             candidates: vec![],
             scores: vec![],
         }
@@ -116,7 +131,7 @@ impl<T: Float> Coarse<T> {
             None => Row::new(),
         };
         let rows: Vec<_> = rows.map(row).collect();
-        let blocks = rows.iter().map(|row| row.scales.len()).max().unwrap_or(0);
+        let blocks = rows.iter().map(|row| row.largest.len()).max().unwrap_or(0);
         let mut all = Self { rows, ..Self::empty(self.width) };
         all.reserve(blocks * BLOCK);
         all
@@ -126,8 +141,9 @@ impl<T: Float> Coarse<T> {
     pub fn reserve(&mut self, slots: usize) {
         let (blocks, pairs) = (slots.div_ceil(BLOCK), self.width.div_ceil(2));
         for row in &mut self.rows {
-            row.rounded.resize(blocks * pairs, [[0; 2]; BLOCK]);
-            row.scales.resize(blocks, [T::NAN; BLOCK]);
+            row.bytes.resize(blocks * pairs, [[0; 2]; BLOCK]);
+            row.words.resize(blocks * BLOCK * self.width.div_ceil(WORDS), [0; WORDS]);
+            row.largest.resize(blocks, [T::NAN; BLOCK]);
             row.keys.resize(blocks * BLOCK * self.width, T::ZERO);
         }
         self.upper.resize(blocks, [T::NAN; BLOCK]);
@@ -140,16 +156,21 @@ impl<T: Float> Coarse<T> {
         let row = &mut self.rows[row];
         row.keys[slot * width..][..width].copy_from_slice(key);
         let (largest, sum) = largest_and_sum(key);
-        let per_unit = T::from_f64(f64::from(KEY)) / largest;
-        let rounded = &mut row.rounded[slot / BLOCK * pairs..][..pairs];
-        for (rounded, pair) in rounded.iter_mut().zip(key.chunks(2)) {
-            for (rounded, value) in rounded[slot % BLOCK].iter_mut().zip(pair) {
-                *rounded = (*value * per_unit).to_i16();
+        let [bytes_per_unit, words_per_unit] =
+            [f64::from(BYTE), f64::from(WORD)].map(|most| T::from_f64(most) / largest);
+        let bytes = &mut row.bytes[slot / BLOCK * pairs..][..pairs];
+        for (bytes, pair) in bytes.iter_mut().zip(key.chunks(2)) {
+            for (byte, value) in bytes[slot % BLOCK].iter_mut().zip(pair) {
+                *byte = (*value * bytes_per_unit).to_i16() as i8;
             }
         }
+        let words = width.div_ceil(WORDS);
+        let words = row.words[slot * words..][..words].as_flattened_mut();
+        for (word, value) in words.iter_mut().zip(key) {
+            *word = (*value * words_per_unit).to_i16();
+        }
         let bounded = sum < T::from_f64(HUGE);
-        row.scales[slot / BLOCK][slot % BLOCK] =
-            if bounded { largest / T::from_f64(f64::from(KEY)) } else { T::NAN };
+        row.largest[slot / BLOCK][slot % BLOCK] = if bounded { largest } else { T::NAN };
     }
 
     /// Writes the best of the `len` slots of `row` and their scores, as the plain path does. Returns false
@@ -170,29 +191,52 @@ impl<T: Float> Coarse<T> {
             row.pause -= 1;
             return false;
         }
-        let Some((scale, error)) = round_query(query, &mut self.query) else {
+        let Some(rounded) = round_query(query, &mut self.query) else {
             return false;
         };
-        let blocks = len.div_ceil(BLOCK);
+        let (blocks, pairs) = (len.div_ceil(BLOCK), self.width.div_ceil(2));
         let upper = &mut self.upper[..blocks];
         let (mut tops, instructions) = (Tops::new(), instructions());
-        let rounded = row.rounded.chunks_exact(self.query.len());
-        for (index, (rounded, scales)) in rounded.zip(&row.scales).take(blocks).enumerate() {
-            let sums = products(instructions, &self.query, rounded);
-            let mut lower = [T::NAN; BLOCK];
-            for k in 0..BLOCK {
-                let score = scale * T::from_i32(sums[k]);
-                upper[index][k] = scales[k] * (score + error);
-                lower[k] = scales[k] * (score - error);
-            }
-            if (index + 1) * BLOCK > len {
-                lower[len % BLOCK..].fill(T::NAN);
-            }
-            tops.include(&lower);
+        let bounds = rounded.bounds(BYTE.into());
+        // Unused entries of the last block have no bounds. Not a mask on the bounds, which would leave registers.
+        let mut last = row.largest[blocks - 1];
+        if !len.is_multiple_of(BLOCK) {
+            last[len % BLOCK..].fill(T::NAN);
         }
-        let most = len / MOST_CANDIDATES;
+        let largest = row.largest[..blocks - 1].iter().chain([&last]);
+        for ((upper, bytes), largest) in
+            upper.iter_mut().zip(row.bytes.chunks_exact(pairs)).zip(largest)
+        {
+            let sums = products(instructions, &self.query[..pairs], bytes);
+            tops.include(&bounds.of(&sums, largest, upper));
+        }
+        let floor = tops.floor(best.len());
+        let [most_left, most] = MOST_LEFT.map(|share| len / share);
+        self.left.resize(most_left + BLOCK, 0);
+        let left = candidates(upper, 0..len as u32, floor, &mut self.left);
+        if left > most_left || left < best.len() {
+            row.pause = PAUSE;
+            return false;
+        }
+
+        let left = &self.left[..left];
+        let mut tops = Tops::new();
+        let bounds = rounded.bounds(WORD);
+        let words = self.width.div_ceil(WORDS);
+        self.narrower.resize(left.len().div_ceil(BLOCK), [T::NAN; BLOCK]);
+        for (slots, upper) in left.chunks(BLOCK).zip(&mut self.narrower) {
+            let (mut sums, mut largest) = ([0; BLOCK], [T::NAN; BLOCK]);
+            for (k, slot) in slots.iter().enumerate() {
+                let slot = *slot as usize;
+                sums[k] = product(instructions, &self.query, &row.words[slot * words..][..words]);
+                largest[k] = row.largest[slot / BLOCK][slot % BLOCK];
+            }
+            tops.include(&bounds.of(&sums, &largest, upper));
+        }
+        let narrower = tops.floor(best.len());
+        let floor = if narrower > floor { narrower } else { floor };
         self.candidates.resize(most + BLOCK, 0);
-        let found = candidates(upper, len, tops.floor(best.len()), &mut self.candidates);
+        let found = candidates(&self.narrower, left.iter().copied(), floor, &mut self.candidates);
         if found > most || found < best.len() {
             row.pause = PAUSE;
             return false;
@@ -220,14 +264,24 @@ impl<T: Float> Coarse<T> {
 
 /// Largest element of a rounded query, so that the sum of `width` products fits in 32 bits.
 fn largest_query(width: usize) -> i32 {
-    let most = i32::MAX / i32::from(KEY) / i32::try_from(width).unwrap_or(i32::MAX);
+    let most = i32::MAX / i32::from(WORD) / i32::try_from(width).unwrap_or(i32::MAX);
     most.min(i16::MAX.into())
 }
 
-/// Rounds a query. Returns its scale, and the bracket of the bound for keys of scale 1. Returns `None` if it
-/// has no bounds.
+/// What the bounds know of a query q.
+struct Rounded<T> {
+    /// z
+    scale: T,
+    /// |q|₁
+    sum: T,
+    /// |q - z p|₁
+    lost: T,
+    width: usize,
+}
+
+/// Rounds a query. Returns `None` if it has no bounds.
 #[inline(always)]
-fn round_query<T: Float>(query: &[T], rounded: &mut [[i16; 2]]) -> Option<(T, T)> {
+fn round_query<T: Float>(query: &[T], rounded: &mut [[i16; 2]]) -> Option<Rounded<T>> {
     let (largest, sum) = largest_and_sum(query);
     if !(sum > T::from_f64(TINY) && sum < T::from_f64(HUGE)) {
         return None;
@@ -241,15 +295,46 @@ fn round_query<T: Float>(query: &[T], rounded: &mut [[i16; 2]]) -> Option<(T, T)
             lost += (*value - scale * T::from_i32(i32::from(*rounded))).abs();
         }
     }
-    let key = f64::from(KEY) + 1.0;
-    // Half a unit of a rounded key, with a margin for the rounding of the quotient. The allowance is several
-    // times the worst case of n + 2 roundings in either computation (Higham 2002, section 3.1).
-    let allowance = 4.0 * (query.len() as f64 + 16.0) * key;
-    let of_keys = T::from_f64(0.51) + T::EPSILON * T::from_f64(allowance);
-    Some((scale, sum * of_keys + lost * T::from_f64(key)))
+    Some(Rounded { scale, sum, lost, width: query.len() })
 }
 
-/// The instructions that [`products`] can use; no result depends on them.
+impl<T: Float> Rounded<T> {
+    /// The bounds from keys whose rounded elements are at most `most`.
+    #[inline(always)]
+    fn bounds(&self, most: i16) -> Bounds<T> {
+        let most = f64::from(most);
+        let key = most + 1.0;
+        // Half a unit of a rounded key, with a margin for the rounding of the quotient. The allowance is several
+        // times the worst case of n + 2 roundings in either computation (Higham 2002, section 3.1).
+        let allowance = 4.0 * (self.width as f64 + 16.0) * key;
+        let of_keys = T::from_f64(0.51) + T::EPSILON * T::from_f64(allowance);
+        let error = self.sum * of_keys + self.lost * T::from_f64(key);
+        let unit = T::ONE / T::from_f64(most);
+        Bounds { scale: self.scale * unit, error: error * unit }
+    }
+}
+
+/// Factors of bounds, both for keys of largest element 1.
+struct Bounds<T> {
+    scale: T,
+    error: T,
+}
+
+impl<T: Float> Bounds<T> {
+    /// Writes the upper bounds of some scores, and returns the lower ones.
+    #[inline(always)]
+    fn of(&self, sums: &[i32; BLOCK], largest: &[T; BLOCK], upper: &mut [T; BLOCK]) -> [T; BLOCK] {
+        let mut lower = [T::NAN; BLOCK];
+        for k in 0..BLOCK {
+            let score = self.scale * T::from_i32(sums[k]);
+            upper[k] = largest[k] * (score + self.error);
+            lower[k] = largest[k] * (score - self.error);
+        }
+        lower
+    }
+}
+
+/// The instructions that [`products`] and [`product`] can use; no result depends on them.
 #[cfg(target_arch = "x86_64")]
 type Instructions = Option<pulp::x86::V3>;
 #[cfg(not(target_arch = "x86_64"))]
@@ -262,12 +347,12 @@ fn instructions() -> Instructions {
     pulp::x86::V3::try_new()
 }
 
-/// The sums of products of a rounded query with the rounded keys of a block.
+/// The sums of products of a rounded query with the 8-bit keys of a block.
 #[inline(always)]
 fn products(
     instructions: Instructions,
     query: &[[i16; 2]],
-    keys: &[[[i16; 2]; BLOCK]],
+    keys: &[[[i8; 2]; BLOCK]],
 ) -> [i32; BLOCK] {
     #[cfg(target_arch = "x86_64")]
     if let Some(avx2) = instructions {
@@ -291,17 +376,18 @@ fn products(
 fn products_avx2(
     simd: pulp::x86::V3,
     query: &[[i16; 2]],
-    keys: &[[[i16; 2]; BLOCK]],
+    keys: &[[[i8; 2]; BLOCK]],
 ) -> [i32; BLOCK] {
     use pulp::bytemuck::cast;
     const LANES: usize = BLOCK / 2;
     let (avx, avx2) = (simd.avx, simd.avx2);
-    let add_products = |sums: [_; 2], pair: &[i16; 2], keys: &[[i16; 2]; BLOCK]| {
+    let add_products = |sums: [_; 2], pair: &[i16; 2], keys: &[[i8; 2]; BLOCK]| {
         let pair = avx._mm256_set1_epi32(cast(*pair));
-        let [low, high] = cast::<_, [[[i16; 2]; LANES]; 2]>(*keys);
+        let [low, high] = cast::<_, [[[i8; 2]; LANES]; 2]>(*keys);
+        let [low, high] = [low, high].map(|keys| avx2._mm256_cvtepi8_epi16(cast(keys)));
         [
-            avx2._mm256_add_epi32(sums[0], avx2._mm256_madd_epi16(pair, cast(low))),
-            avx2._mm256_add_epi32(sums[1], avx2._mm256_madd_epi16(pair, cast(high))),
+            avx2._mm256_add_epi32(sums[0], avx2._mm256_madd_epi16(pair, low)),
+            avx2._mm256_add_epi32(sums[1], avx2._mm256_madd_epi16(pair, high)),
         ]
     };
     // Even and odd pairs apart, so that no addition waits for the previous one.
@@ -318,26 +404,53 @@ fn products_avx2(
     cast([0, 1].map(|k| avx2._mm256_add_epi32(even[k], odd[k])))
 }
 
+/// The sum of products of a rounded query with a 13-bit key.
+#[inline(always)]
+fn product(instructions: Instructions, query: &[[i16; 2]], key: &[[i16; WORDS]]) -> i32 {
+    let query = query.as_flattened().as_chunks::<WORDS>().0;
+    #[cfg(target_arch = "x86_64")]
+    if let Some(simd) = instructions {
+        use pulp::bytemuck::cast;
+        let mut sums = simd.avx._mm256_setzero_si256();
+        for (query, key) in query.iter().zip(key) {
+            let products = simd.avx2._mm256_madd_epi16(cast(*query), cast(*key));
+            sums = simd.avx2._mm256_add_epi32(sums, products);
+        }
+        return cast::<_, [i32; WORDS / 2]>(sums).iter().sum();
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let () = instructions;
+    let pairs = query.as_flattened().iter().zip(key.as_flattened());
+    pairs.map(|(q, k)| i32::from(*q) * i32::from(*k)).sum()
+}
+
 /// Whether a bound excludes a slot. NaN never does.
 #[inline(always)]
 fn is_below<T: Float>(bound: T, floor: T) -> bool {
     bound < floor
 }
 
-/// Lists the slots, of `len`, whose upper bound is not below `floor`. Stops when less than a block of room is
+/// Lists those of some slots whose upper bound is not below `floor`. Stops when less than a block of room is
 /// left. Returns their number.
 #[inline(always)]
-fn candidates<T: Float>(upper: &[[T; BLOCK]], len: usize, floor: T, list: &mut [u32]) -> usize {
+fn candidates<T: Float>(
+    upper: &[[T; BLOCK]],
+    mut slots: impl Iterator<Item = u32>,
+    floor: T,
+    list: &mut [u32],
+) -> usize {
     let mut found = 0;
-    for (index, block) in upper.iter().enumerate() {
+    for block in upper {
         if block.iter().fold(false, |any, &bound| any | !is_below(bound, floor)) {
             if found + BLOCK > list.len() {
                 break;
             }
-            for (slot, &bound) in (index * BLOCK..len).zip(block) {
-                list[found] = slot as u32;
+            for (slot, &bound) in slots.by_ref().take(BLOCK).zip(block) {
+                list[found] = slot;
                 found += usize::from(!is_below(bound, floor));
             }
+        } else {
+            slots.nth(BLOCK - 1);
         }
     }
     found
@@ -481,12 +594,22 @@ mod tests {
         for width in [1, 2, 5, 64, 128] {
             let most = largest_query(2 * width);
             let query = vec![[most as i16; 2]; width];
-            for key in [KEY, -KEY] {
+            for key in [BYTE, -BYTE] {
                 let keys = vec![[[key; 2]; BLOCK]; width];
                 let sum = 2 * width as i64 * i64::from(most) * i64::from(key);
                 for instructions in [instructions(), Instructions::default()] {
                     let sums = products(instructions, &query, &keys);
                     assert_eq!(sums.map(i64::from), [sum; BLOCK]);
+                }
+            }
+            for key in [WORD, -WORD] {
+                let words = (2 * width).div_ceil(WORDS);
+                let mut query = query.clone();
+                query.resize(words * WORDS / 2, [0; 2]);
+                let keys = vec![[key; WORDS]; words];
+                let sum = 2 * width as i64 * i64::from(most) * i64::from(key);
+                for instructions in [instructions(), Instructions::default()] {
+                    assert_eq!(i64::from(product(instructions, &query, &keys)), sum);
                 }
             }
         }
