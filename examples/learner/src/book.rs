@@ -1,5 +1,6 @@
 //! The Rust of the book, compiled as documentation tests. It is here because this crate has all features that the pages
-//! use. A page with Rust that is not here fails the step `documents` of `.ci/run`.
+//! use. A page with Rust that is not here fails the step `documents` of `.ci/run`. A block marked `rs` is not compiled here:
+//! it needs the features of a remote server, and the example `remote` makes its calls.
 
 macro_rules! pages {
     ($($name:ident: $file:literal,)*) => {$(
