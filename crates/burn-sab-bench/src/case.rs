@@ -50,7 +50,7 @@ pub struct Case {
     pub loss: Loss,
     /// Slots in memory where the case is a stream.
     pub slots: Option<usize>,
-    /// Whether the slots are random numbers, and not stored by a sequence.
+    /// Whether the slots are random numbers. If not, a sequence stores them.
     pub drawn_slots: bool,
     pub threads: usize,
     /// Told as the device of what was measured.

@@ -116,7 +116,7 @@ fn is_loopable(case: &Case) -> bool {
     case.time <= MOST_STEPS
 }
 
-/// Whether dense attention over the slots of a case, in a loop over its steps, ends within seconds.
+/// Whether dense attention is fast enough for a case: a loop over its steps then takes seconds.
 fn is_dense(case: &Case) -> bool {
     let [rows, time, hidden] = sizes(case);
     let attended = rows * hidden * time * (1.0 + time / case.settings.k_att as f64) / 2.0;

@@ -322,14 +322,11 @@ fn figure(metrics: &Metrics) -> (&'static str, String) {
 }
 
 fn cell(metrics: &Metrics) -> String {
+    let (_, value) = figure(metrics);
     match metrics {
-        Metrics::Classes { accuracy, cross_entropy } => {
-            format!("{:.1} % ({cross_entropy:.3})", 100.0 * accuracy)
-        }
-        Metrics::Text { bits_per_character, accuracy } => {
-            format!("{bits_per_character:.3} ({:.1} %)", 100.0 * accuracy)
-        }
-        Metrics::Adding { mse } => format!("{mse:.5}"),
+        Metrics::Classes { cross_entropy, .. } => format!("{value} ({cross_entropy:.3})"),
+        Metrics::Text { accuracy, .. } => format!("{value} ({:.1} %)", 100.0 * accuracy),
+        Metrics::Adding { .. } => value,
     }
 }
 

@@ -167,11 +167,12 @@ fn write_all(
     sync_folder(folder)
 }
 
-/// What `build` makes of the latest intact checkpoint in `folder`, and what is wrong with later ones, the latest first.
+/// Calls `build` with the latest intact checkpoint in `folder`. Returns its result and the damage of later checkpoints, the
+/// latest first.
 ///
 /// # Errors
 ///
-/// If there is no checkpoint, if none is intact, or the first error of `build` that is not a damage.
+/// If there is no checkpoint, if none is intact, or the first error of `build` other than damage.
 pub(crate) fn latest<T>(
     folder: &Path,
     build: impl Fn(Checkpoint) -> Result<T, TrainError>,

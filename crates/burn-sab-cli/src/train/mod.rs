@@ -46,7 +46,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What was learned, the tests, where the report is, and what to do next.
+/// Prints the verdict on each model, the tests, the paths of pictures and reports, and the next command.
 fn last_screen(finished: &Finished, session: &Session) {
     let Finished { report, written: [page, markdown], pictures } = finished;
     say("");

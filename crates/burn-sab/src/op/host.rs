@@ -195,14 +195,6 @@ impl<'a, T: HostFloat> Slices<'a, T> {
     }
 }
 
-/// The same options with a `k_top` of at most the number of slots.
-fn bounded<B: Backend>(inputs: &BackendInputs<B>, options: &SabOptions) -> SabOptions {
-    let places = Dims::of::<B>(inputs, options).places(options);
-    let mut options = options.clone();
-    options.settings.k_top = places;
-    options
-}
-
 fn floats<B: Backend, T: HostFloat, const D: usize>(
     values: Vec<T>,
     shape: [usize; D],
@@ -223,7 +215,6 @@ fn forward<B: HostBackend, T: HostFloat>(
     keep: bool,
     wrap: fn(Arc<cpu::Saved<T>>) -> Activations,
 ) -> (BackendOutputs<B>, Option<SavedHost<B>>) {
-    let options = &bounded::<B>(inputs, options);
     let slices = Slices::<T>::of::<B>(inputs, options);
     let (outputs, saved) = cpu::forward(&slices.inputs(), options, keep);
     let device = inputs.x.device();
@@ -272,7 +263,6 @@ fn backward<B: HostBackend, T: HostFloat>(
     options: &SabOptions,
     needs: &Needs,
 ) -> Gradients<B> {
-    let options = &bounded::<B>(inputs, options);
     let slices = Slices::<T>::of::<B>(inputs, options);
     let upstream = upstream.as_ref().map(|gradient| B::slice::<T>(gradient));
     let up = upstream.as_ref().map(|gradient| &gradient[..]);

@@ -320,7 +320,7 @@ pub fn steps(
     state.expect("at least one step")
 }
 
-/// What a state holds, by name.
+/// The hidden state, cell state, slots and steps of a state, each with its name.
 pub fn named(state: &SabLstmState) -> Named {
     vec![
         ("hidden".to_owned(), numbers("hidden", &state.hidden)),

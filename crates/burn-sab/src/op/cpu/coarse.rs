@@ -60,8 +60,9 @@ pub struct Coarse<T> {
     upper: Vec<[T; BLOCK]>,
     /// A rounded query, filled up with zeros as a 13-bit key is.
     query: Vec<[i16; 2]>,
-    /// What the first pass leaves, and the narrower upper bounds of these.
+    /// The slots that the first pass does not exclude.
     left: Vec<u32>,
+    /// Their upper bounds in the second pass.
     narrower: Vec<[T; BLOCK]>,
     candidates: Vec<u32>,
     scores: Vec<[T; BLOCK]>,
@@ -268,7 +269,7 @@ fn largest_query(width: usize) -> i32 {
     most.min(i16::MAX.into())
 }
 
-/// What the bounds know of a query q.
+/// A query q as the bounds need it.
 struct Rounded<T> {
     /// z
     scale: T,

@@ -223,6 +223,7 @@ impl<T: Float> Tile<'_, T> {
         let settings = &call.options.settings;
         let (k_top, given, dense) =
             (settings.k_top, call.options.readout.len(time), call.is_dense());
+        let width = call.dims.places(call.options);
         let state = self.first * hidden..(self.first + rows) * hidden;
         let x = &call.inputs.x[self.first * time * input..];
 
@@ -364,7 +365,6 @@ impl<T: Float> Tile<'_, T> {
                 self.h[place * hidden..][..hidden].copy_from_slice(h);
                 if call.options.reminders {
                     self.s[place * hidden..][..hidden].copy_from_slice(&summary);
-                    let width = call.dims.places(call.options);
                     let places = place * width..(place + 1) * width;
                     let (slots, out) = (&mut self.slots[places.clone()], &mut self.weights[places]);
                     for (k, (&slot, &weight)) in
