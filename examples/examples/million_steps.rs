@@ -98,7 +98,6 @@ fn layer(sizes: &Sizes, device: &Device) -> SabLstm {
         .with_k_top(5)
         .with_k_att(sizes.k_att)
         .with_k_trunc(sizes.k_trunc)
-        .with_truncation_offset(0)
         .with_max_hops(Some(1))
         .with_score(ScoreConfig::Dot { d_attention: 64 })
         .with_score_gain(8.0)

@@ -19,7 +19,7 @@ impl Flags for OfBench {
     const HEADING: &'static str = "Case";
 
     fn defaults() -> SabSettings {
-        SabSettings::default().with_k_top(5).with_k_trunc(5).with_truncation_offset(0)
+        SabSettings::default().with_k_top(5).with_k_trunc(5).with_truncation_offset(Some(0))
     }
 }
 

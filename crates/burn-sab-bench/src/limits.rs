@@ -137,7 +137,7 @@ mod tests {
             settings: SabSettings::default()
                 .with_k_top(1)
                 .with_k_trunc(5)
-                .with_truncation_offset(0),
+                .with_truncation_offset(Some(0)),
             ..Case::main(Backend::Flex, 1, 1)
         };
         // Forward: gates 2 · 2 · 4, queries 2, keys 3, scores 1 + 2, retrieval 2. Backward: twice gates,

@@ -218,6 +218,8 @@ impl Settings {
         set(&mut layer.score_gain, args.score_gain);
         set(&mut layer.forget_bias, args.forget_bias);
         args.settings.apply(&mut layer.settings);
+        // What was used, not what it follows from.
+        layer.settings.truncation_offset = Some(layer.settings.truncation_offset());
         let kind = args.score.unwrap_or(layer.score.kind());
         if kind == ScoreKind::Additive && args.attention.is_some() {
             return Err(usage!("--attention has no meaning for additive scores; leave it out"));

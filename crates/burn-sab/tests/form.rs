@@ -51,14 +51,14 @@ fn equal_factors_are_the_constant() {
                     at.layer.settings = at.layer.settings.with_summary_scale(scale);
                     // The gradient of the whole sequence, as a difference has it.
                     at.layer.settings =
-                        at.layer.settings.with_k_trunc(100).with_truncation_offset(0);
+                        at.layer.settings.with_k_trunc(100).with_truncation_offset(Some(0));
                     let output =
                         at.layer.forward_with_reminders(at.x.clone(), Some(at.state.clone()));
                     at.loss(&output).into_scalar::<f64>()
                 };
                 if scale > 0.0 {
                     learned.layer.settings =
-                        learned.layer.settings.with_k_trunc(100).with_truncation_offset(0);
+                        learned.layer.settings.with_k_trunc(100).with_truncation_offset(Some(0));
                     let whole = of(&learned.run().1, "summary_gain").iter().sum::<f64>();
                     let step = 1e-6;
                     let difference = (loss(scale + step) - loss(scale - step)) / (2.0 * step);

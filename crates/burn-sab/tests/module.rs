@@ -89,7 +89,7 @@ fn presets() {
             paper.settings.k_trunc,
             paper.settings.truncation_offset
         ),
-        (5, 1, 5, 0)
+        (5, 1, 5, Some(0))
     );
     assert_eq!(
         (paper.score, paper.settings.sparsifier),
@@ -98,8 +98,22 @@ fn presets() {
     let released = SabLstmConfig::released(3, 5);
     assert_eq!(
         (released.settings.truncation_offset, released.settings.sparsifier),
-        (1, Sparsifier::Released)
+        (Some(1), Sparsifier::Released)
     );
+}
+
+/// A slot is the last step of its window, so that gradient which enters it reaches the whole window, unless an
+/// offset is given.
+#[test]
+fn windows_end_with_slots() {
+    let offset = |config: SabLstmConfig| config.settings.truncation_offset();
+    let base = || SabLstmConfig::new(3, 5, true);
+    assert_eq!(offset(base()), 1);
+    assert_eq!(offset(base().with_k_att(20).with_k_trunc(20)), 0);
+    assert_eq!(offset(base().with_k_att(20).with_truncation_offset(Some(3))), 3);
+    // The baseline has the windows of the layer.
+    assert_eq!(offset(base().without_memory()), 1);
+    assert_eq!(offset(base().with_k_att(20).without_memory()), 0);
 }
 
 #[test]
@@ -158,7 +172,7 @@ fn an_old_config_file_loads() {
         .with_k_top(7)
         .with_k_att(2)
         .with_k_trunc(4)
-        .with_truncation_offset(0)
+        .with_truncation_offset(Some(0))
         .with_score(ScoreConfig::Dot { d_attention: 6 })
         .with_sparsifier(Sparsifier::Threshold)
         .with_initial_slot(InitialSlot::None)

@@ -157,7 +157,7 @@ fn allowed(config: &SabLstmConfig, time: usize, live: &[Vec<usize>]) -> Vec<bool
             *slot = Some(slot.map_or(value, |old| old.min(value)))
         };
         let cut = t == 0
-            || (t + config.settings.truncation_offset).is_multiple_of(config.settings.k_trunc);
+            || (t + config.settings.truncation_offset()).is_multiple_of(config.settings.k_trunc);
         if !cut {
             lower(&mut fewest[t - 1], used);
         }
@@ -180,7 +180,7 @@ fn gradient_goes_where_the_specification_says() {
                 let config = SabLstmConfig::new(2, 6, true)
                     .with_k_top(1)
                     .with_k_trunc(k_trunc)
-                    .with_truncation_offset(offset)
+                    .with_truncation_offset(Some(offset))
                     .with_score(ScoreConfig::Dot { d_attention: 4 })
                     .with_initial_slot(InitialSlot::None)
                     .with_max_hops(max_hops);

@@ -173,7 +173,7 @@ impl Settings<'_> {
             .with_k_top(self.count("k_top", 1)?)
             .with_k_att(self.count("k_att", 1)?)
             .with_k_trunc(self.count("k_trunc", 1)?)
-            .with_truncation_offset(self.count("truncation_offset", 0)?)
+            .with_truncation_offset(Some(self.count("truncation_offset", 0)?))
             .with_score(score)
             .with_sparsifier(sparsifier)
             .with_initial_slot(initial_slot)

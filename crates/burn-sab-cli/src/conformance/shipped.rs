@@ -78,7 +78,7 @@ mod tests {
             );
         }
         assert!(count(|case| case.config.settings.k_att > 1) >= 3);
-        assert!(count(|case| case.config.settings.truncation_offset > 0) >= 3);
+        assert!(count(|case| case.config.settings.truncation_offset() > 0) >= 3);
         assert!(count(|case| case.config.settings.initial_slot == InitialSlot::Hidden) >= 3);
         assert!(count(|case| case.config.settings.summary_scale < 1.0) >= 3);
         assert!(count(|case| case.config.settings.learned_gain) >= 2);

@@ -174,7 +174,7 @@ impl SabLstmConfig {
         Self::new(d_input, d_hidden, true)
             .with_k_top(5)
             .with_k_trunc(5)
-            .with_truncation_offset(0)
+            .with_truncation_offset(Some(0))
             .with_score(ScoreConfig::Additive)
             .with_score_gain(1.0)
             .with_summary_scale(1.0)
@@ -188,16 +188,18 @@ impl SabLstmConfig {
     /// shifted by one step, and the initial hidden state as the first slot.
     pub fn released(d_input: usize, d_hidden: usize) -> Self {
         Self::paper(d_input, d_hidden)
-            .with_truncation_offset(1)
+            .with_truncation_offset(Some(1))
             .with_sparsifier(Sparsifier::Released)
             .with_initial_slot(InitialSlot::Hidden)
     }
 
     /// The same layer without memory: it never stores a slot. What remains is an LSTM with backpropagation truncated
-    /// to windows of `k_trunc` steps. `max_hops`, `slot_budget` and `learned_gain` are reset to their defaults, as they
+    /// to the same windows of `k_trunc` steps. `max_hops`, `slot_budget` and `learned_gain` are reset to their defaults, as they
     /// have no effect without memory.
     pub fn without_memory(self) -> Self {
+        let truncation_offset = self.settings.truncation_offset();
         self.with_k_att(NEVER)
+            .with_truncation_offset(Some(truncation_offset))
             .with_initial_slot(InitialSlot::None)
             .with_max_hops(None)
             .with_slot_budget(None)
@@ -207,7 +209,7 @@ impl SabLstmConfig {
 
     /// The same layer without truncation windows: gradient runs through the whole sequence.
     pub fn full_backpropagation(self) -> Self {
-        self.with_k_trunc(NEVER).with_truncation_offset(0)
+        self.with_k_trunc(NEVER).with_truncation_offset(Some(0))
     }
 
     /// Checks the settings.

@@ -69,7 +69,8 @@ impl SabOptions {
 
     /// Whether gradient stops before step `step` of a sequence.
     pub(crate) fn window_starts_at(&self, step: usize) -> bool {
-        let SabSettings { k_trunc, truncation_offset, .. } = self.settings;
+        let (k_trunc, truncation_offset) =
+            (self.settings.k_trunc, self.settings.truncation_offset());
         // Modulo first: an offset may be any number.
         (step > 0 || truncation_offset > 0)
             && (step % k_trunc + truncation_offset % k_trunc).is_multiple_of(k_trunc)

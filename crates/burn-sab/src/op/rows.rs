@@ -122,7 +122,7 @@ mod tests {
         let settings = SabSettings {
             k_att: 2,
             k_trunc: 3,
-            truncation_offset: 0,
+            truncation_offset: Some(0),
             initial_slot,
             ..Default::default()
         };

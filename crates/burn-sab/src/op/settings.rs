@@ -195,8 +195,9 @@ macro_rules! for_each_setting {
             k_trunc: usize = 10,
                 |k_trunc| at_least_one("k_trunc", k_trunc, " (to switch truncation off use full_backpropagation())");
             /// Shift of the truncation windows: a window starts where `(t + truncation_offset) % k_trunc == 0`;
-            /// with 0 none starts at t = 0, where the initial state enters
-            truncation_offset: usize = 1, |_| Ok(());
+            /// with 0 none starts at t = 0, where the initial state enters. None is 1 if every step is a slot, and 0
+            /// if not: with `k_trunc` equal to `k_att`, a slot is then the last step of its window
+            truncation_offset: Option<usize> = None, |_| Ok(());
             /// Sparsifier of the scores: how they become weights
             sparsifier: Sparsifier = Sparsifier::Softmax, |_| Ok(());
             /// Content of the memory before the first step
@@ -327,6 +328,11 @@ macro_rules! define_settings {
 for_each_setting!(define_settings);
 
 impl SabSettings {
+    /// The shift of the truncation windows, also where none is given.
+    pub fn truncation_offset(&self) -> usize {
+        self.truncation_offset.unwrap_or(usize::from(self.k_att == 1))
+    }
+
     /// # Errors
     ///
     /// If there is an index over slots that a budget drops.

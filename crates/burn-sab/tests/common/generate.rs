@@ -22,7 +22,16 @@ pub fn sparsifiers() -> impl Generate<Value = Sparsifier> {
 pub fn configs() -> impl Generate<Value = SabLstmConfig> {
     let scale = prop_oneof![Just(1.0), Just(0.7), Just(0.0)];
     let form = (scale, any::<bool>(), any::<bool>());
-    (1..6usize, 1..5usize, 1..7usize, 0..3usize, scores(), sparsifiers(), any::<bool>(), form)
+    (
+        1..6usize,
+        1..5usize,
+        1..7usize,
+        prop::option::of(0..3usize),
+        scores(),
+        sparsifiers(),
+        any::<bool>(),
+        form,
+    )
         .prop_map(|(k_top, k_att, k_trunc, offset, score, sparsifier, initial, form)| {
             let (scale, learned_gain, detach_scores) = form;
             SabLstmConfig::new(2, 5, true)

@@ -39,7 +39,7 @@ pub trait Float:
     fn from_f64(x: f64) -> Self;
     /// Rounds to the nearest representable value.
     fn from_i32(x: i32) -> Self;
-    /// Rounds to the nearest integer, and clamps it; NaN gives zero.
+    /// Rounds to the nearest integer, if it fits. Other values give any number.
     fn to_i16(self) -> i16;
     /// The absolute value.
     fn abs(self) -> Self;
@@ -81,8 +81,9 @@ macro_rules! float {
 
             #[inline(always)]
             fn to_i16(self) -> i16 {
-                // Not `round`, which is a library call without SSE4.1.
-                (self + (0.5 as Self).copysign(self)) as i16
+                // Leaves the integer in the lowest bits. Not a cast, whose clamping keeps a loop from instructions that
+                // convert many values at once.
+                (self + $round).to_bits() as i16
             }
 
             #[inline(always)]

@@ -23,7 +23,7 @@
 //! | `schedule` | the steps at which slots are stored and truncation windows begin |
 //! | `cell` | the LSTM cell, forward and backward |
 //! | `score`, `score_backward` | queries, keys and scores, forward and backward |
-//! | `coarse` | bounds on dot scores, which exclude most slots |
+//! | `coarse`, `rounded` | bounds on dot scores, which exclude most slots; products of rounded numbers |
 //! | `index` | lists of slots, of which a step searches a few |
 //! | `select`, `sparsify` | the highest scores, and the sparse weights computed from them |
 //! | `replay` | gates and cell states for the backward pass, saved or recomputed |
@@ -49,6 +49,7 @@ mod matrix;
 mod pairs;
 mod pool;
 mod replay;
+mod rounded;
 mod saved;
 mod schedule;
 mod score;

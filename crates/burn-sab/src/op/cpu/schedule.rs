@@ -130,7 +130,8 @@ mod tests {
     use crate::op::settings::SabSettings;
 
     fn schedule(k_att: usize, k_trunc: usize, first_step: usize, time: usize) -> Schedule {
-        let settings = SabSettings { k_att, k_trunc, truncation_offset: 0, ..Default::default() };
+        let settings =
+            SabSettings { k_att, k_trunc, truncation_offset: Some(0), ..Default::default() };
         let options = SabOptions { settings, first_step, ..Default::default() };
         Schedule::new(&options, time, 3)
     }

@@ -1,7 +1,7 @@
 //! The forward pass of the scores: queries, keys, and the ranking of slots by score.
 
 use super::call::Call;
-use super::coarse::{Coarse, FEWEST};
+use super::coarse::{Coarse, fewest};
 use super::float::{Float, tanh};
 use super::index::Index;
 use super::matrix::{Matrix, MatrixMut, Target, multiply};
@@ -151,7 +151,7 @@ impl<T: Float> Ranking<T> {
     fn with_ranks(call: &Call<'_, T>, rows: usize, ranks: usize, slots: usize) -> Self {
         let dot = matches!(call.inputs.score, Score::Dot { .. });
         let n_probe = call.options.settings.n_probe.filter(|_| dot);
-        let bounded = dot && n_probe.is_none() && slots >= FEWEST;
+        let bounded = dot && n_probe.is_none() && slots >= fewest();
         let additive = matches!(call.inputs.score, Score::Additive { .. });
         let best = if additive { ranks.saturating_add(1).min(MOST_LISTED) } else { 0 };
         let mut ranking = Self {

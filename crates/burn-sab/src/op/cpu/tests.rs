@@ -303,7 +303,7 @@ fn gradients_that_nothing_needs_are_absent_and_change_no_other() {
 fn windows_of_one_step_are_calls_of_one_step() {
     let (time, hidden) = (6, SHAPE.hidden);
     let mut options = options(|settings| {
-        *settings = SabSettings { k_att: 100, k_trunc: 1, truncation_offset: 0, ..*settings };
+        *settings = SabSettings { k_att: 100, k_trunc: 1, truncation_offset: Some(0), ..*settings };
     });
     let whole = Problem::<f64>::new(ScoreKind::Dot, Sizes { time, carried: 0, ..SHAPE });
     let want = whole.run(&options);

@@ -359,8 +359,9 @@ impl Sizes {
         // Larger than any length, and small enough that no sum of two such values overflows in the
         // kernels.
         let never = 1 << 30;
-        let SabSettings { k_top, k_att, k_trunc, truncation_offset, .. } = options.settings;
-        let phase = (options.first_step % k_trunc + truncation_offset % k_trunc) % k_trunc;
+        let SabSettings { k_top, k_att, k_trunc, .. } = options.settings;
+        let offset = options.settings.truncation_offset();
+        let phase = (options.first_step % k_trunc + offset % k_trunc) % k_trunc;
         let first_window = match (k_trunc - phase) % k_trunc {
             0 if !options.starts_window(0) => k_trunc,
             first => first,

@@ -57,7 +57,7 @@ fn options() -> SabOptions {
 }
 
 fn with(change: impl FnOnce(&mut SabSettings)) -> SabOptions {
-    let mut settings = SabSettings { k_top: 5, truncation_offset: 0, ..Default::default() };
+    let mut settings = SabSettings { k_top: 5, truncation_offset: Some(0), ..Default::default() };
     change(&mut settings);
     SabOptions { settings, ..Default::default() }
 }
