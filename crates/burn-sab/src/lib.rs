@@ -30,9 +30,10 @@
 //! | --- | --- |
 //! | `autodiff` (default) | training |
 //! | `flex`, `ndarray` | CPU backends, with a kernel of this crate |
-//! | `wgpu`, `vulkan`, `metal`, `webgpu`, `cuda`, `rocm` | GPU backends, with kernels of this crate |
+//! | `wgpu`, `vulkan`, `metal`, `webgpu`, `cuda`, `rocm` | GPU backends, with kernels of this crate; never run on a GPU |
 //! | `fusion` | Burn's operation fusion on the GPU backends |
-//! | `cpu`, `tch` | further backends of Burn |
+//! | `cpu` | CubeCL on a CPU, with the same kernels; never run |
+//! | `tch` | LibTorch, by backend primitives; never run |
 //! | `remote`, `remote-websocket` | devices of another machine: a pass is one message, which the server's kernel runs |
 //! | `remote-server` | `op::register_ops`, for such a server |
 //! | `safetensors`, `pytorch` | weights of PyTorch from files; `pytorch` also reads those of `torch.save` |

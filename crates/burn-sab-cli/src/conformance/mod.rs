@@ -2,7 +2,7 @@
 //!
 //! A case is one SafeTensors file: the configuration as strings in the header's metadata, inputs, weights
 //! and upstream gradients, and the outputs and gradients to expect, all in float64. The book, chapter "The
-//! command", lists the names. The cases that ship with the program come from `conformance/reference.py`.
+//! command sab", lists the names. The cases that ship with the program come from `conformance/reference.py`.
 
 mod args;
 pub(crate) mod case;

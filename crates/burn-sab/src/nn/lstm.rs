@@ -74,7 +74,7 @@ use crate::op::{
 /// | [`k_top`](SabSettings::k_top) | 10 | slots retrieved per step |
 /// | [`k_att`](SabSettings::k_att) | 1 | steps between two stored slots |
 /// | [`k_trunc`](SabSettings::k_trunc) | 10 | steps of a truncation window |
-/// | [`truncation_offset`](field@SabSettings::truncation_offset) | `None`: 1 if `k_att` is 1, else 0 | shift of the windows |
+/// | [`truncation_offset`](field@SabSettings::truncation_offset) | `None` | shift of the windows; `None` is 0 where `k_att` > 1, and 1 with `k_att` 1 |
 /// | [`sparsifier`](SabSettings::sparsifier) | `Softmax` | how scores become weights |
 /// | [`initial_slot`](SabSettings::initial_slot) | `Hidden` | memory before the first step |
 /// | [`summary_scale`](SabSettings::summary_scale) | 0.1 | factor on the summary |

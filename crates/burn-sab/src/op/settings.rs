@@ -209,9 +209,9 @@ macro_rules! for_each_setting {
             /// Whether the factor is learned, one for each hidden unit: h = ĥ + γ ⊙ s, where every γ begins at
             /// `summary_scale`. If that is 0, the layer begins as an LSTM without memory
             learned_gain: bool = false, |_| Ok(());
-            /// Whether scores are constants to the states that they read (the paper's ablation of mental updates):
-            /// no gradient reaches a state through a score. The parameters of the score are trained either
-            /// way. Changes no value
+            /// Whether scores are constants to the states that they read (one reading of the paper's ablation without
+            /// mental updates): no gradient reaches a state through a score. The parameters of the score are trained
+            /// either way. Changes no value
             detach_scores: bool = false, |_| Ok(());
             /// Most reminders on a gradient path, or none for no limit. Changes no value
             max_hops: Option<usize> = None, |_| Ok(());
