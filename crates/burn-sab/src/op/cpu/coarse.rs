@@ -111,7 +111,7 @@ fn total<T: Float>(mut sums: [T; BLOCK]) -> T {
     let mut half = BLOCK / 2;
     while half > 0 {
         for k in 0..half {
-            sums[k] = sums[k] + sums[k + half];
+            sums[k] += sums[k + half];
         }
         half /= 2;
     }
@@ -240,69 +240,22 @@ impl<T: Float> Coarse<T> {
         best: &mut [T],
         slots: &mut [u32],
     ) -> bool {
-        let row = &mut self.rows[row];
         if len < self.fewest || best.is_empty() || best.len() > BLOCK {
             return false;
         }
-        if row.pause > 0 {
-            row.pause -= 1;
+        let pause = &mut self.rows[row].pause;
+        if *pause > 0 {
+            *pause -= 1;
             return false;
         }
         let Some(rounded) = round_query(query, &mut self.query) else {
             return false;
         };
-        let blocks = len.div_ceil(BLOCK);
-        let (sums, upper) = (&mut self.sums[..blocks], &mut self.upper[..blocks]);
-        let (mut tops, instructions) = (Tops::new(), self.instructions);
-        instructions.bytes(&self.query, &row.bytes, sums);
-        let bounds = rounded.bounds(BYTE.into());
-        // Unused entries of the last block have no bounds. Not a mask on the bounds, which would leave registers.
-        let mut last = row.largest[blocks - 1];
-        if !len.is_multiple_of(BLOCK) {
-            last[len % BLOCK..].fill(T::NAN);
-        }
-        let largest = row.largest[..blocks - 1].iter().chain([&last]);
-        for (((upper, sums), largest), lost) in
-            upper.iter_mut().zip(sums).zip(largest).zip(&row.lost[0])
-        {
-            tops.include(&bounds.of(sums, largest, lost, upper));
-        }
-        let floor = tops.floor(best.len());
-        let [most_left, most] = MOST_LEFT.map(|share| len / share);
-        self.left.resize(most_left + BLOCK, 0);
-        let all = |first| std::array::from_fn(|k| (first + k) as u32);
-        let left = candidates(instructions, upper, (len, all), floor, &mut self.left);
-        if left > most_left || left < best.len() {
-            row.pause = PAUSE;
+        let Some(found) = self.exclude((row, len), &rounded, best.len()) else {
+            self.rows[row].pause = PAUSE;
             return false;
-        }
-
-        let left = &self.left[..left];
-        let mut tops = Tops::new();
-        let bounds = rounded.bounds(WORD);
-        let words = self.width.div_ceil(WORDS);
-        self.narrower.resize(left.len().div_ceil(BLOCK), [T::NAN; BLOCK]);
-        for (slots, upper) in left.chunks(BLOCK).zip(&mut self.narrower) {
-            let (mut sums, mut largest, mut lost) = ([0; BLOCK], [T::NAN; BLOCK], [T::NAN; BLOCK]);
-            for (k, slot) in slots.iter().enumerate() {
-                let slot = *slot as usize;
-                sums[k] = instructions.words(&self.query, &row.words[slot * words..][..words]);
-                largest[k] = row.largest[slot / BLOCK][slot % BLOCK];
-                lost[k] = row.lost[1][slot / BLOCK][slot % BLOCK];
-            }
-            tops.include(&bounds.of(&sums, &largest, &lost, upper));
-        }
-        let narrower = tops.floor(best.len());
-        let floor = if narrower > floor { narrower } else { floor };
-        self.candidates.resize(most + BLOCK, 0);
-        let of_left = |first| self.left[first..][..BLOCK].try_into().expect("a block of room");
-        let of_left = (left.len(), of_left);
-        let found = candidates(instructions, &self.narrower, of_left, floor, &mut self.candidates);
-        if found > most || found < best.len() {
-            row.pause = PAUSE;
-            return false;
-        }
-        let candidates = &self.candidates[..found];
+        };
+        let (row, candidates) = (&self.rows[row], &self.candidates[..found]);
         self.scores.clear();
         self.scores.resize(found.div_ceil(BLOCK), [T::NAN; BLOCK]);
         let scores = self.scores.as_flattened_mut().chunks_mut(ABREAST);
@@ -320,6 +273,65 @@ impl<T: Float> Coarse<T> {
             *slot = candidates[*slot as usize];
         }
         true
+    }
+
+    /// Lists the candidates for the `n` best of the `len` slots of `row`, by the rounded query. Returns their number,
+    /// or `None` if too many slots remain.
+    #[inline(always)]
+    fn exclude(
+        &mut self,
+        (row, len): (usize, usize),
+        rounded: &Rounded<T>,
+        n: usize,
+    ) -> Option<usize> {
+        let row = &self.rows[row];
+        let blocks = len.div_ceil(BLOCK);
+        let (sums, upper) = (&mut self.sums[..blocks], &mut self.upper[..blocks]);
+        let (mut tops, instructions) = (Tops::new(), self.instructions);
+        instructions.bytes(&self.query, &row.bytes, sums);
+        let bounds = rounded.bounds(BYTE.into());
+        // Unused entries of the last block have no bounds. Not a mask on the bounds, which would leave registers.
+        let mut last = row.largest[blocks - 1];
+        if !len.is_multiple_of(BLOCK) {
+            last[len % BLOCK..].fill(T::NAN);
+        }
+        let largest = row.largest[..blocks - 1].iter().chain([&last]);
+        for (((upper, sums), largest), lost) in
+            upper.iter_mut().zip(sums).zip(largest).zip(&row.lost[0])
+        {
+            tops.include(&bounds.of(sums, largest, lost, upper));
+        }
+        let floor = tops.floor(n);
+        let [most_left, most] = MOST_LEFT.map(|share| len / share);
+        self.left.resize(most_left + BLOCK, 0);
+        let all = |first| std::array::from_fn(|k| (first + k) as u32);
+        let left = candidates(instructions, upper, (len, all), floor, &mut self.left);
+        if left > most_left || left < n {
+            return None;
+        }
+
+        let left = &self.left[..left];
+        let mut tops = Tops::new();
+        let bounds = rounded.bounds(WORD);
+        let words = self.width.div_ceil(WORDS);
+        self.narrower.resize(left.len().div_ceil(BLOCK), [T::NAN; BLOCK]);
+        for (slots, upper) in left.chunks(BLOCK).zip(&mut self.narrower) {
+            let (mut sums, mut largest, mut lost) = ([0; BLOCK], [T::NAN; BLOCK], [T::NAN; BLOCK]);
+            for (k, slot) in slots.iter().enumerate() {
+                let slot = *slot as usize;
+                sums[k] = instructions.words(&self.query, &row.words[slot * words..][..words]);
+                largest[k] = row.largest[slot / BLOCK][slot % BLOCK];
+                lost[k] = row.lost[1][slot / BLOCK][slot % BLOCK];
+            }
+            tops.include(&bounds.of(&sums, &largest, &lost, upper));
+        }
+        let narrower = tops.floor(n);
+        let floor = if narrower > floor { narrower } else { floor };
+        self.candidates.resize(most + BLOCK, 0);
+        let of_left = |first| self.left[first..][..BLOCK].try_into().expect("a block of room");
+        let of_left = (left.len(), of_left);
+        let found = candidates(instructions, &self.narrower, of_left, floor, &mut self.candidates);
+        (n..=most).contains(&found).then_some(found)
     }
 }
 
