@@ -218,7 +218,7 @@ impl Settings {
         set(&mut layer.score_gain, args.score_gain);
         set(&mut layer.forget_bias, args.forget_bias);
         args.settings.apply(&mut layer.settings);
-        // What was used, not what it follows from.
+        // The recorded settings name the offset that the run used.
         layer.settings.truncation_offset = Some(layer.settings.truncation_offset());
         let kind = args.score.unwrap_or(layer.score.kind());
         if kind == ScoreKind::Additive && args.attention.is_some() {

@@ -194,8 +194,8 @@ impl SabLstmConfig {
     }
 
     /// The same layer without memory: it never stores a slot. What remains is an LSTM with backpropagation truncated
-    /// to the same windows of `k_trunc` steps. `max_hops`, `slot_budget` and `learned_gain` are reset to their defaults, as they
-    /// have no effect without memory.
+    /// to the same windows of `k_trunc` steps. `max_hops`, `slot_budget`, `n_probe` and `learned_gain` are reset to their
+    /// defaults, as they have no effect without memory.
     pub fn without_memory(self) -> Self {
         let truncation_offset = self.settings.truncation_offset();
         self.with_k_att(NEVER)

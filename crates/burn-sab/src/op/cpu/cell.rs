@@ -90,7 +90,8 @@ fn provisional_loop<T: Float>(
 
 /// Computes the gradients of the four pre-activations (`out`, `[4 H]`) from the gradients of the
 /// provisional hidden state and of c_t. `tanh_cell` and `slope` are outputs of [`provisional`].
-/// `grad_cell` changes from the gradient of c_t to that of c_{t-1}.
+/// `grad_cell` changes from the gradient of c_t to that of c_{t-1}. Subnormal gradients become zero: without truncation,
+/// gradients that vanish would stay at the smallest subnormal number.
 #[inline(always)]
 pub fn backward<T: Float>(
     record: &[T],
@@ -145,12 +146,56 @@ fn backward_loop<T: Float>(
     let (di, df, dg, d_o) = (&mut di[..n], &mut df[..n], &mut dg[..n], &mut d_o[..n]);
     let one = T::ONE;
     for k in 0..n {
-        let gh = grad_provisional[k];
-        let gc = grad_cell[k] + gh * o[k] * slope[k];
-        di[k] = gc * g[k] * i[k] * (one - i[k]);
-        df[k] = gc * previous_cell[k] * f[k] * (one - f[k]);
-        dg[k] = gc * i[k] * (one - g[k] * g[k]);
-        d_o[k] = gh * tanh_cell[k] * o[k] * (one - o[k]);
-        grad_cell[k] = gc * f[k];
+        let gh = grad_provisional[k].flush();
+        let gc = (grad_cell[k] + gh * o[k] * slope[k]).flush();
+        di[k] = (gc * g[k] * i[k] * (one - i[k])).flush();
+        df[k] = (gc * previous_cell[k] * f[k] * (one - f[k])).flush();
+        dg[k] = (gc * i[k] * (one - g[k] * g[k])).flush();
+        d_o[k] = (gh * tanh_cell[k] * o[k] * (one - o[k])).flush();
+        grad_cell[k] = (gc * f[k]).flush();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::numbers::numbers;
+    use super::*;
+
+    /// Gradients of every size down to nothing.
+    fn has_no_subnormal_gradient<T: Float>(smallest: f64) {
+        const HIDDEN: usize = 33;
+        let mut next = numbers();
+        let mut drawn = |n: usize, scale: f64| -> Vec<T> {
+            (0..n).map(|_| T::from_f64(next() * scale)).collect()
+        };
+        for scale in [1.0, 1e3 * smallest, 30.0 * smallest, smallest, 1e-3 * smallest] {
+            let (mut record, mut cell) = (drawn(5 * HIDDEN, 4.0), drawn(HIDDEN, 1.0));
+            let previous_cell = cell.clone();
+            let [mut tanh_cell, mut slope, mut provisional] = [0; 3].map(|_| drawn(HIDDEN, 0.0));
+            forward(&mut record, &mut cell, &mut provisional);
+            super::provisional(&record, &mut tanh_cell, &mut slope, &mut provisional);
+            let (grad_provisional, mut grad_cell) = (drawn(HIDDEN, scale), drawn(HIDDEN, scale));
+            let mut out = drawn(4 * HIDDEN, 0.0);
+            backward(
+                &record,
+                &tanh_cell,
+                &slope,
+                &previous_cell,
+                &grad_provisional,
+                &mut grad_cell,
+                &mut out,
+            );
+            let sizes = || out.iter().chain(&grad_cell).map(|x| -> f64 { x.abs().into() });
+            assert!(sizes().all(|size| size == 0.0 || size >= smallest), "{scale}: {out:?}");
+            assert_eq!(sizes().any(|size| size > 0.0), scale > smallest, "{scale}: {out:?}");
+        }
+    }
+
+    #[test]
+    fn subnormal_gradients_become_zero() {
+        has_no_subnormal_gradient::<f32>(f32::MIN_POSITIVE.into());
+        has_no_subnormal_gradient::<f64>(f64::MIN_POSITIVE);
+        assert!(f32::NAN.flush().is_nan());
+        assert_eq!((-f32::MIN_POSITIVE).flush(), -f32::MIN_POSITIVE);
     }
 }

@@ -19,6 +19,7 @@
 use super::float::Float;
 use super::rounded::{self, Instructions, Query, WORDS};
 use super::select::{BLOCK, Tops, select};
+use super::vector::{dot, total};
 
 /// Largest element of a key rounded to 8 bits.
 const BYTE: i8 = i8::MAX;
@@ -30,8 +31,8 @@ const WORD: i16 = 4095;
 const FEWEST_UNITS: i32 = 512;
 
 /// Slots from which the bounds are cheaper than all exact scores (measured).
-pub fn fewest() -> usize {
-    if Instructions::detect().are_fastest() { 256 } else { 768 }
+pub fn fewest(instructions: Instructions) -> usize {
+    if instructions.have_vnni() { 256 } else { 768 }
 }
 
 /// Slots that either pass leaves, at most, as a share of all slots. Where more remain, for example among many
@@ -55,9 +56,6 @@ const ABREAST: usize = 4;
 pub struct Coarse<T> {
     /// A
     width: usize,
-    /// [`fewest`]
-    fewest: usize,
-    instructions: Instructions,
     rows: Vec<Row<T>>,
     query: Query,
     /// The sums of products of one row, and the upper bounds.
@@ -87,11 +85,11 @@ struct Row<T> {
     pause: u32,
 }
 
-/// The largest element by absolute value, the sum of all, and the sum of their squares. NaN stays NaN in the sums.
+/// The largest element by absolute value, and the sum of all. NaN stays NaN in the sum.
 #[inline(always)]
-fn sizes<T: Float>(values: &[T]) -> (T, T, T) {
+fn largest_and_sum<T: Float>(values: &[T]) -> (T, T) {
     let mut largest = [T::from_f64(TINY); BLOCK];
-    let (mut sums, mut squares) = ([T::ZERO; BLOCK], [T::ZERO; BLOCK]);
+    let mut sums = [T::ZERO; BLOCK];
     for values in values.chunks(BLOCK) {
         let mut padded = [T::ZERO; BLOCK];
         padded[..values.len()].copy_from_slice(values);
@@ -99,23 +97,10 @@ fn sizes<T: Float>(values: &[T]) -> (T, T, T) {
             let size = value.abs();
             largest[k] = if size > largest[k] { size } else { largest[k] };
             sums[k] += size;
-            squares[k] += size * size;
         }
     }
     let largest = largest.into_iter().fold(T::ZERO, |a, b| if b > a { b } else { a });
-    (largest, total(sums), total(squares))
-}
-
-#[inline(always)]
-fn total<T: Float>(mut sums: [T; BLOCK]) -> T {
-    let mut half = BLOCK / 2;
-    while half > 0 {
-        for k in 0..half {
-            sums[k] += sums[k + half];
-        }
-        half /= 2;
-    }
-    sums[0]
+    (largest, total(sums))
 }
 
 /// At least the root of the sum of `n` squares, whatever was rounded on the way.
@@ -143,8 +128,6 @@ impl<T: Float> Coarse<T> {
     fn empty(width: usize) -> Self {
         Self {
             width,
-            fewest: fewest(),
-            instructions: Instructions::detect(),
             rows: vec![],
             query: Query::new(width),
             sums: vec![],
@@ -194,7 +177,7 @@ impl<T: Float> Coarse<T> {
         let (width, quads) = (self.width, self.width.div_ceil(rounded::BYTES));
         let row = &mut self.rows[row];
         row.keys[slot * width..][..width].copy_from_slice(key);
-        let (largest, sum, _) = sizes(key);
+        let (largest, sum) = largest_and_sum(key);
         let most = [f64::from(BYTE), f64::from(WORD)].map(T::from_f64);
         let (per_unit, unit) = (most.map(|most| most / largest), most.map(|most| largest / most));
         let words = width.div_ceil(WORDS);
@@ -240,7 +223,8 @@ impl<T: Float> Coarse<T> {
         best: &mut [T],
         slots: &mut [u32],
     ) -> bool {
-        if len < self.fewest || best.is_empty() || best.len() > BLOCK {
+        let instructions = Instructions::detect();
+        if len < fewest(instructions) || best.is_empty() || best.len() > BLOCK {
             return false;
         }
         let pause = &mut self.rows[row].pause;
@@ -251,7 +235,7 @@ impl<T: Float> Coarse<T> {
         let Some(rounded) = round_query(query, &mut self.query) else {
             return false;
         };
-        let Some(found) = self.exclude((row, len), &rounded, best.len()) else {
+        let Some(found) = self.exclude(instructions, (row, len), &rounded, best.len()) else {
             self.rows[row].pause = PAUSE;
             return false;
         };
@@ -280,6 +264,7 @@ impl<T: Float> Coarse<T> {
     #[inline(always)]
     fn exclude(
         &mut self,
+        instructions: Instructions,
         (row, len): (usize, usize),
         rounded: &Rounded<T>,
         n: usize,
@@ -287,7 +272,7 @@ impl<T: Float> Coarse<T> {
         let row = &self.rows[row];
         let blocks = len.div_ceil(BLOCK);
         let (sums, upper) = (&mut self.sums[..blocks], &mut self.upper[..blocks]);
-        let (mut tops, instructions) = (Tops::new(), self.instructions);
+        let mut tops = Tops::new();
         instructions.bytes(&self.query, &row.bytes, sums);
         let bounds = rounded.bounds(BYTE.into());
         // Unused entries of the last block have no bounds. Not a mask on the bounds, which would leave registers.
@@ -358,7 +343,7 @@ struct Rounded<T> {
 #[inline(always)]
 fn round_query<T: Float>(query: &[T], rounded: &mut Query) -> Option<Rounded<T>> {
     let width = query.len();
-    let (largest, sum, squares) = sizes(query);
+    let (largest, sum) = largest_and_sum(query);
     if !(sum > T::from_f64(TINY) && sum < T::from_f64(HUGE)) {
         return None;
     }
@@ -370,7 +355,8 @@ fn round_query<T: Float>(query: &[T], rounded: &mut Query) -> Option<Rounded<T>>
         lost[k % BLOCK] += (value - scale * T::from_i32(rounded.into())).abs();
         rounded
     });
-    Some(Rounded { scale, sum, norm: norm(squares, width), lost: total(lost), width })
+    let norm = norm(dot(query, query), width);
+    Some(Rounded { scale, sum, norm, lost: total(lost), width })
 }
 
 impl<T: Float> Rounded<T> {
@@ -568,7 +554,7 @@ mod tests {
                 let picked = coarse.of_rows([None, Some((&coarse, 1))].into_iter());
                 for (asked, query) in QUERIES.into_iter().enumerate() {
                     let query: Vec<T> = (0..width).map(|a| T::from_f64(query(a, next()))).collect();
-                    for len in [fewest(), 783, 1000] {
+                    for len in [fewest(Instructions::detect()), 783, 1000] {
                         for n in [1, 10, 16] {
                             let what = format!("A {width}, keys {kind}, query {asked}, {len}, {n}");
                             let (best, slots) = plain(&query, &keys, len, n);

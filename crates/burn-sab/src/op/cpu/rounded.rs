@@ -36,7 +36,7 @@ pub struct Query {
 }
 
 impl Query {
-    /// Of zeros; `width` is A.
+    /// A query of `width` zeros.
     pub fn new(width: usize) -> Self {
         let quads = width.div_ceil(BYTES);
         Self {
@@ -47,7 +47,7 @@ impl Query {
         }
     }
 
-    /// Replaces all elements by `round` of a value and its index, which is at most [`LARGEST`] in size.
+    /// Sets each element to `round(value, index)`, which is at most [`LARGEST`] in size.
     #[inline(always)]
     pub fn set<T: Copy>(&mut self, values: &[T], mut round: impl FnMut(T, usize) -> i16) {
         for (k, (to, value)) in self.elements.iter_mut().zip(values).enumerate() {
@@ -72,7 +72,7 @@ pub struct Instructions {
 }
 
 impl Instructions {
-    /// Those of this processor. The default has none that not every processor has.
+    /// Returns the instructions of this processor. The default has those that every processor has.
     #[inline(always)]
     pub fn detect() -> Self {
         Self {
@@ -83,8 +83,8 @@ impl Instructions {
         }
     }
 
-    /// Whether there are none faster.
-    pub fn are_fastest(self) -> bool {
+    /// Whether products of bytes take AVX-512 VNNI.
+    pub fn have_vnni(self) -> bool {
         #[cfg(target_arch = "x86_64")]
         return self.vnni;
         #[cfg(not(target_arch = "x86_64"))]

@@ -5,6 +5,7 @@ use super::coarse::{Coarse, fewest};
 use super::float::{Float, tanh};
 use super::index::Index;
 use super::matrix::{Matrix, MatrixMut, Target, multiply};
+use super::rounded::Instructions;
 use super::select::{BLOCK, beats, insert, resort, select};
 use super::vector::{dot, scratch};
 use crate::op::score::Score;
@@ -151,7 +152,7 @@ impl<T: Float> Ranking<T> {
     fn with_ranks(call: &Call<'_, T>, rows: usize, ranks: usize, slots: usize) -> Self {
         let dot = matches!(call.inputs.score, Score::Dot { .. });
         let n_probe = call.options.settings.n_probe.filter(|_| dot);
-        let bounded = dot && n_probe.is_none() && slots >= fewest();
+        let bounded = dot && n_probe.is_none() && slots >= fewest(Instructions::detect());
         let additive = matches!(call.inputs.score, Score::Additive { .. });
         let best = if additive { ranks.saturating_add(1).min(MOST_LISTED) } else { 0 };
         let mut ranking = Self {

@@ -2,9 +2,9 @@
 //!
 //! The sweep carries the gradients of h and c for every row and lane. A lane counts the reminders used
 //! so far (see `max_hops` in [`SabSettings`](crate::op::SabSettings)). A lane that no gradient has
-//! entered is not live and costs nothing. At each step, gradient comes from the loss, from the next
-//! step, and from the slot that the step stored. It passes to the retrieved slots and, unless a
-//! truncation window starts at this step, to the previous step.
+//! entered, or whose gradient has vanished, is not live and costs nothing. At each step, gradient comes
+//! from the loss, from the next step, and from the slot that the step stored. It passes to the retrieved
+//! slots and, unless a truncation window starts at this step, to the previous step.
 
 use super::call::augmented;
 use super::cell;
@@ -190,6 +190,7 @@ impl<'a, T: Float> Sweep<'a, T> {
         if !self.paths.is_empty() {
             self.retrieval(t);
             self.cell(t);
+            self.end_vanished();
             self.settle(false);
         }
     }
@@ -433,6 +434,16 @@ impl<'a, T: Float> Sweep<'a, T> {
                     add(&mut self.tile.c0[row], &self.grad_c[at]);
                 }
             }
+        }
+    }
+
+    /// Ends the paths whose gradients are zero.
+    #[inline(always)]
+    fn end_vanished(&mut self) {
+        let hidden = self.shared.call.dims.hidden;
+        for path in self.paths.iter().copied() {
+            let at = path * hidden..(path + 1) * hidden;
+            self.live[path] &= !(is_zero(&self.grad_h[at.clone()]) && is_zero(&self.grad_c[at]));
         }
     }
 

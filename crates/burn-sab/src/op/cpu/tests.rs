@@ -269,6 +269,40 @@ fn no_gradient_gives_zeros() {
     });
 }
 
+/// A gradient from the last step alone, without windows: it becomes too small for f32 on the way, and then zero. It
+/// does not stay at the smallest subnormal numbers, with which some processors compute very slowly.
+#[test]
+fn vanishing_gradients_vanish() {
+    fn grad_x<T: Float + Into<f64>>(shape: Sizes) -> Vec<f64> {
+        let options = options(|settings| {
+            // Nothing is stored.
+            *settings = SabSettings { k_att: 10_000, k_trunc: usize::MAX, ..*settings };
+        });
+        let mut problem = Problem::<T>::new(ScoreKind::Dot, shape);
+        for w in problem.w_ih.iter_mut().chain(&mut problem.w_hh) {
+            *w = *w * T::from_f64(0.1);
+        }
+        // The forget gates are near 0.85.
+        problem.bias[shape.hidden..2 * shape.hidden].fill(T::from_f64(1.75));
+        for k in [0, 1, 4] {
+            problem.up[k].fill(T::ZERO);
+        }
+        let results = problem.run(&options);
+        results.grads.x.expect("asked for").into_iter().map(Into::into).collect()
+    }
+    let shape = Sizes { time: 1200, carried: 0, ..SHAPE };
+    let (single, double) = (grad_x::<f32>(shape), grad_x::<f64>(shape));
+    let smallest = f64::from(f32::MIN_POSITIVE);
+    for (at, (single, double)) in single.iter().zip(&double).enumerate() {
+        let bound = 1e-3 * double.abs() + 1e3 * smallest;
+        assert!((single - double).abs() <= bound, "{at}: {single} for {double}");
+        assert!(double.abs() > 1e-4 * smallest || *single == 0.0, "{at}: {single} for {double}");
+    }
+    let zeros = |x: &[f64]| x.iter().filter(|x| **x == 0.0).count();
+    assert!(zeros(&single) > single.len() / 4, "{} vanished", zeros(&single));
+    assert_eq!(zeros(&double), 0);
+}
+
 /// Each input by itself: what needs no gradient comes back without one, and changes no other (but for rounding:
 /// the product of fewer columns adds in another order).
 #[test]

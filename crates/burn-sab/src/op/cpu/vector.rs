@@ -25,13 +25,19 @@ pub fn dot<T: Float>(a: &[T], b: &[T]) -> T {
             sums[k] += a[k] * b[k];
         }
     }
-    let mut width = SUMS / 2;
-    while width > 0 {
-        for k in 0..width {
-            let other = sums[k + width];
+    total(sums)
+}
+
+/// Adds partial sums by halves; `N` is a power of two.
+#[inline(always)]
+pub fn total<T: Float, const N: usize>(mut sums: [T; N]) -> T {
+    let mut half = N / 2;
+    while half > 0 {
+        for k in 0..half {
+            let other = sums[k + half];
             sums[k] += other;
         }
-        width /= 2;
+        half /= 2;
     }
     sums[0]
 }
