@@ -113,7 +113,7 @@ impl Report {
                  {sequences}"
             ),
             Task::Appliances => format!(
-                "power of appliances, moment by moment: appliances right (cross-entropy in nats) on test series, at \
+                "power of appliances, sample by sample: appliances right (cross-entropy in nats) on test series, at \
                  most {sequences}"
             ),
             task => format!(
@@ -139,12 +139,7 @@ impl Report {
             let (_, value) = figure(&test.metrics);
             format!("{value} at {} {}", train.task.span_name(), thousands(test.span))
         };
-        let learned = match mastery(&first.metrics, &chance) {
-            None => "",
-            Some(0.95..) => " learned the task",
-            Some(0.1..) => " learned a part of the task",
-            Some(_) => " did not learn the task",
-        };
+        let learned = learned(&first.metrics, &chance);
         let (what, value) = figure(&chance);
         let later =
             if longest.span > first.span { format!(", {}", at(longest)) } else { String::new() };
@@ -310,6 +305,16 @@ fn mastery(metrics: &Metrics, chance: &Metrics) -> Option<f64> {
     }
 }
 
+/// Whether a task is learned with these metrics, as a part of a sentence; empty where no error is out of reach.
+fn learned(metrics: &Metrics, chance: &Metrics) -> &'static str {
+    match mastery(metrics, chance) {
+        None => "",
+        Some(0.95..) => " learned the task",
+        Some(0.1..) => " learned a part of the task",
+        Some(_) => " did not learn the task",
+    }
+}
+
 /// The metric by which a task is judged: its name and its value.
 fn figure(metrics: &Metrics) -> (&'static str, String) {
     match metrics {
@@ -347,6 +352,29 @@ pub fn chance(task: &Task) -> Metrics {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_task_is_learned_by_how_far_it_is_from_chance() {
+        let classes = |accuracy| Metrics::Classes { accuracy, cross_entropy: 1.0 };
+        let adding = |mse| Metrics::Adding { mse };
+        let text = Metrics::Text { bits_per_character: 1.0, accuracy: 0.9 };
+        for (metrics, chance, want) in [
+            (classes(1.0), classes(0.125), " learned the task"),
+            (classes(0.96), classes(0.125), " learned the task"),
+            // 95 % of the answers, and 94 % of the way.
+            (classes(0.95), classes(0.125), " learned a part of the task"),
+            (classes(0.23), classes(0.125), " learned a part of the task"),
+            (classes(0.2), classes(0.125), " did not learn the task"),
+            (classes(0.05), classes(0.125), " did not learn the task"),
+            (adding(0.008), adding(1.0 / 6.0), " learned the task"),
+            (adding(0.009), adding(1.0 / 6.0), " learned a part of the task"),
+            (adding(0.16), adding(1.0 / 6.0), " did not learn the task"),
+            (adding(f64::NAN), adding(1.0 / 6.0), " did not learn the task"),
+            (text, text, ""),
+        ] {
+            assert_eq!(learned(&metrics, &chance), want, "{metrics:?}");
+        }
+    }
 
     #[test]
     fn settings_are_named_by_their_paths() {

@@ -53,9 +53,9 @@ macro_rules! command_line_names {
 command_line_names! {
     /// A task to train on, with the sizes that it has by default.
     TaskName for Task {
-        /// Say a string of symbols again after a delay
+        /// Repeat a string of symbols after a delay
         Copying => Self::copying(),
-        /// Say the symbols among distractors again
+        /// Repeat the symbols that stand among distractors
         SelectiveCopying => Self::selective_copying(),
         /// Name the one symbol among distractors
         MarkedSymbol => Self::marked_symbol(),
@@ -65,15 +65,15 @@ command_line_names! {
         Recall => Self::recall(),
         /// Add two marked numbers
         Adding => Self::Adding,
-        /// Say the digit of an image of MNIST, seen pixel by pixel
+        /// Name the digit of an image of MNIST, seen pixel by pixel
         Mnist => Self::PixelMnist { permuted: false },
-        /// Say the class of an image of CIFAR-10, seen pixel by pixel
+        /// Name the class of an image of CIFAR-10, seen pixel by pixel
         Cifar => Self::PixelCifar,
-        /// Say the next character of a text
+        /// Predict the next character of a text
         Text => Self::Text { characters: 0 },
-        /// Say the digit that is spoken in a recording, heard sample by sample
+        /// Name the digit that is spoken in a recording, heard sample by sample
         Digits => Self::Digits { frame: 1 },
-        /// Say what appliance it is that draws power, seen moment by moment
+        /// Name the kind of an appliance from its power, seen sample by sample
         Appliances => Self::Appliances,
     }
 }

@@ -31,10 +31,10 @@ pub(crate) const APPLIANCE_STEPS: usize = 1460;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Task {
-    /// Say a string of symbols again after a delay.
+    /// Repeat a string of symbols after a delay.
     ///
     /// A sequence is `symbols` symbols drawn from `alphabet`, `delay - 1` blanks, one marker, and
-    /// `symbols` blanks during which the symbols are to be said in their order: `delay + 2 *
+    /// `symbols` blanks during which the symbols are to be repeated in their order: `delay + 2 *
     /// symbols` steps. The input is one-hot over the alphabet, the blank and the marker.
     Copying {
         /// Symbols to be remembered, 10 in the literature.
@@ -42,10 +42,10 @@ pub enum Task {
         /// How many different symbols there are, 8 in the literature. Chance is one in `alphabet`.
         alphabet: usize,
     },
-    /// Say the symbols among distractors again.
+    /// Repeat the symbols that stand among distractors.
     ///
     /// A sequence is `symbols` symbols drawn from `alphabet` at random places among `delay` random
-    /// distractors, then `symbols` marks during which the symbols are to be said in their order: `delay +
+    /// distractors, then `symbols` marks during which the symbols are to be repeated in their order: `delay +
     /// 2 * symbols` steps. The input is one-hot over the alphabet, the distractors and the mark.
     ///
     /// After Gu and Dao 2023, arXiv 2312.00752, section 4.1.1, where blanks stand for the distractors.
@@ -103,27 +103,27 @@ pub enum Task {
     /// marked, and the sum of the two marked numbers is asked for at the last step. Always
     /// answering 1 gives a mean squared error of 1/6.
     Adding,
-    /// Say which digit an image of MNIST shows after its 784 pixels have been seen one by one.
+    /// Name the digit that an image of MNIST shows after its 784 pixels have been seen one by one.
     PixelMnist {
         /// Whether the pixels come in an order that was drawn once and for all, not line by line.
         permuted: bool,
     },
-    /// Say what an image of CIFAR-10 shows after its 1,024 pixels have been seen one by one, each as three
+    /// Name the class of an image of CIFAR-10 after its 1,024 pixels have been seen one by one, each as three
     /// values.
     PixelCifar,
-    /// Say the next character, at every step, of a window of a text; the network knows nothing of what
+    /// Predict the next character, at every step, of a window of a text; the network knows nothing of what
     /// came before the window.
     Text {
         /// How many different bytes the text has.
         characters: usize,
     },
-    /// Say which digit is spoken in a recording (8 kHz) after its samples have been heard. Recordings differ in length;
+    /// Name the digit that is spoken in a recording (8 kHz) after its samples have been heard. Recordings differ in length;
     /// of longer ones than the span, as many samples are heard.
     Digits {
         /// Samples of a step, which are its features: 1 for one sample after the other.
         frame: usize,
     },
-    /// Say of which of ten kinds an appliance is after the power that it drew at 1,460 moments (ACSF1).
+    /// Name the kind of an appliance, one of ten, after 1,460 samples of the power that it drew (ACSF1).
     Appliances,
 }
 
