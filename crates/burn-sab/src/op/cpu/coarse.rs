@@ -17,7 +17,7 @@
 //! place. An allowance for the rounding errors of both computations is added. The sum p·r is exact in 32 bits.
 
 use super::float::Float;
-use super::rounded::{self, Instructions, Query, WORDS};
+use super::rounded::{self, Instructions, Query, WORDS, byte_parts, word_parts};
 use super::select::{BLOCK, Tops, select};
 use super::vector::{dot, total};
 
@@ -157,10 +157,10 @@ impl<T: Float> Coarse<T> {
 
     /// Makes room for at least this number of slots.
     pub fn reserve(&mut self, slots: usize) {
-        let (blocks, quads) = (slots.div_ceil(BLOCK), self.width.div_ceil(rounded::BYTES));
+        let (blocks, quads) = (slots.div_ceil(BLOCK), byte_parts(self.width));
         for row in &mut self.rows {
             row.bytes.resize(blocks * quads, rounded::Block::default());
-            row.words.resize(blocks * BLOCK * self.width.div_ceil(WORDS), [0; WORDS]);
+            row.words.resize(blocks * BLOCK * word_parts(self.width), [0; WORDS]);
             row.largest.resize(blocks, [T::NAN; BLOCK]);
             for lost in &mut row.lost {
                 lost.resize(blocks, [T::NAN; BLOCK]);
@@ -174,13 +174,13 @@ impl<T: Float> Coarse<T> {
     /// Stores the key of a slot.
     #[inline(always)]
     pub fn set(&mut self, row: usize, slot: usize, key: &[T]) {
-        let (width, quads) = (self.width, self.width.div_ceil(rounded::BYTES));
+        let (width, quads) = (self.width, byte_parts(self.width));
         let row = &mut self.rows[row];
         row.keys[slot * width..][..width].copy_from_slice(key);
         let (largest, sum) = largest_and_sum(key);
         let most = [f64::from(BYTE), f64::from(WORD)].map(T::from_f64);
         let (per_unit, unit) = (most.map(|most| most / largest), most.map(|most| largest / most));
-        let words = width.div_ceil(WORDS);
+        let words = word_parts(width);
         let words = &mut row.words[slot * words..][..words];
         let bytes = &mut row.bytes[slot / BLOCK * quads..][..quads];
         let mut squares = [[T::ZERO; BLOCK]; 2];
@@ -298,7 +298,7 @@ impl<T: Float> Coarse<T> {
         let left = &self.left[..left];
         let mut tops = Tops::new();
         let bounds = rounded.bounds(WORD);
-        let words = self.width.div_ceil(WORDS);
+        let words = word_parts(self.width);
         self.narrower.resize(left.len().div_ceil(BLOCK), [T::NAN; BLOCK]);
         for (slots, upper) in left.chunks(BLOCK).zip(&mut self.narrower) {
             let (mut sums, mut largest, mut lost) = ([0; BLOCK], [T::NAN; BLOCK], [T::NAN; BLOCK]);

@@ -11,6 +11,16 @@ pub const WORDS: usize = 16;
 /// Elements of an 8-bit key side by side: as many as one instruction multiplies and adds.
 pub const BYTES: usize = 4;
 
+/// Parts of [`BYTES`] elements that hold a key of `width`.
+pub fn byte_parts(width: usize) -> usize {
+    width.div_ceil(BYTES)
+}
+
+/// Parts of [`WORDS`] elements that hold a key of `width`.
+pub fn word_parts(width: usize) -> usize {
+    width.div_ceil(WORDS)
+}
+
 /// Largest element of a rounded query: its high byte, below, is a signed one.
 pub const LARGEST: i16 = 32_639;
 
@@ -38,9 +48,9 @@ pub struct Query {
 impl Query {
     /// A query of `width` zeros.
     pub fn new(width: usize) -> Self {
-        let quads = width.div_ceil(BYTES);
+        let quads = byte_parts(width);
         Self {
-            elements: vec![0; width.next_multiple_of(WORDS)],
+            elements: vec![0; word_parts(width) * WORDS],
             high: vec![[0; BYTES]; quads],
             low: vec![[0; BYTES]; quads],
             start: 0,
@@ -258,7 +268,7 @@ mod tests {
         let sum = |key: &[i16]| -> i64 {
             elements.iter().zip(key).map(|(q, k)| i64::from(*q) * i64::from(*k)).sum()
         };
-        let quads = width.div_ceil(BYTES);
+        let quads = byte_parts(width);
         let blocks = keys.len().div_ceil(BLOCK);
         let mut bytes = vec![[[0; BYTES]; BLOCK]; blocks * quads];
         for (slot, key) in keys.iter().enumerate() {
@@ -282,7 +292,7 @@ mod tests {
             for key in keys {
                 let mut key: Vec<i16> = key.iter().map(|value| i16::from(*value) * 32).collect();
                 let want = sum(&key);
-                key.resize(width.next_multiple_of(WORDS), 0);
+                key.resize(word_parts(width) * WORDS, 0);
                 let got = instructions.words(&query, key.as_chunks::<WORDS>().0);
                 assert_eq!(i64::from(got), want, "{instructions:?}, A {width}");
             }
