@@ -132,11 +132,18 @@ pub(super) fn forward_on<T: Float>(
     }
     if tiles.len() == 1 {
         // A single tile runs here: waking another thread would cost time.
-        tiles.into_iter().for_each(|tile| call.arch.dispatch(tile));
+        tiles.into_iter().for_each(dispatch);
     } else {
-        tiles.into_par_iter().for_each(|tile| call.arch.dispatch(tile));
+        tiles.into_par_iter().for_each(dispatch);
     }
     (outputs, saved)
+}
+
+/// Runs a tile. Every place that calls [`Arch::dispatch`] has a copy of all of the tile's code for every instruction
+/// set, so there is one.
+#[inline(never)]
+fn dispatch<T: Float>(tile: Tile<'_, T>) {
+    tile.call.arch.dispatch(tile);
 }
 
 /// Whether the forward pass saves the gates of every step ([`SabOptions::recompute`]).
