@@ -61,8 +61,8 @@ impl ScoreConfig {
 
 /// Configuration of a [`SabLstm`]. Use it like `burn::nn::LstmConfig`: `new`, setters, `init(&device)`.
 ///
-/// The defaults are the settings that trained best in this project; the book, chapter "Design decisions", has the
-/// experiments. The published settings are [`paper`](Self::paper) and [`released`](Self::released).
+/// The defaults are one set of settings that trained every task of this project's suite; the book, chapter "Design
+/// decisions", has the experiments. The published settings are [`paper`](Self::paper) and [`released`](Self::released).
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default = "SabLstmConfig::without_sizes")]
 #[non_exhaustive]

@@ -254,8 +254,8 @@ macro_rules! define_settings {
         /// The settings of the memory: part of [`SabLstmConfig`](crate::SabLstmConfig), of the layer, and of a
         /// call of the op.
         ///
-        /// The defaults are the settings that trained best in this project (the book, "Design decisions"). A setting
-        /// that is missing in a file has its default.
+        /// The defaults are one set of settings that trained every task of this project's suite (the book, "Design
+        /// decisions"). A setting that is missing in a file has its default.
         #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
         #[serde(default)]
         #[non_exhaustive]
