@@ -1,12 +1,16 @@
 //! Weights that a seed determines, whatever the backend.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor};
 
-/// Burn's random numbers come from one generator per backend, seeded and then drawn from.
-static SEEDING: Mutex<()> = Mutex::new(());
+/// Burn's random numbers come from one generator per backend, which all threads share. Whoever draws holds this, so that
+/// what another draws from a seed follows from that seed alone.
+pub(crate) fn generator() -> MutexGuard<'static, ()> {
+    static GENERATOR: Mutex<()> = Mutex::new(());
+    GENERATOR.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Where weights are drawn. Every backend has a generator of its own; drawn on one CPU backend, a seed
 /// means the same network on all of them.
@@ -26,8 +30,7 @@ fn drawing_device(device: &Device) -> Device {
 ///
 /// With the feature `flex` the weights are the same on every backend.
 pub fn draw<M: Module>(seed: u64, device: &Device, init: impl FnOnce(&Device) -> M) -> M {
-    // Two networks that are made at the same time must not draw from each other's numbers.
-    let _guard = SEEDING.lock().unwrap_or_else(PoisonError::into_inner);
+    let _generator = generator();
     let host = drawing_device(device);
     host.seed(seed);
     let network = init(&host);

@@ -44,6 +44,7 @@ mod tests {
     #[test]
     fn steps_give_values_and_gradients_of_burns_own_loop() {
         let device = Device::flex().autodiff();
+        let _generator = crate::draw::generator();
         let model = StepwiseGru::new(3, 5, &device);
         let draw = |shape| Tensor::<3>::random(shape, Distribution::Default, &device);
         for steps in [1, 2, 7] {

@@ -58,6 +58,7 @@ mod tests {
     fn more_lists_find_more() {
         // GPU kernels score every slot.
         let device = Device::flex();
+        let _generator = crate::draw::generator();
         device.seed(1);
         let score = ScoreConfig::Dot { d_attention: 8 };
         let layer = SabLstmConfig::new(3, 8, true).with_score(score).init(&device);

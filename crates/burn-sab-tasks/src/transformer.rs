@@ -61,6 +61,7 @@ mod tests {
     #[test]
     fn no_step_sees_a_later_one() {
         let device = Device::flex();
+        let _generator = crate::draw::generator();
         let model = CausalTransformer::new(3, 8, &device);
         let x = Tensor::<3>::random([2, 6, 3], Distribution::Default, &device);
         let whole = model.forward(x.clone());
