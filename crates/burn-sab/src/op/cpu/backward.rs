@@ -173,7 +173,7 @@ impl<T: Float> WithSimd for Job<'_, T> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) -> Parameters<T> {
         let shared = self.shared;
-        let hidden = shared.call.dims.hidden;
+        let Dims { time, hidden, .. } = shared.call.dims;
         let mut needs = shared.score_needs.iter();
         let mut parameters = Parameters {
             stacked: vec![T::ZERO; shared.wanted.columns.len() * 4 * hidden],
@@ -184,8 +184,10 @@ impl<T: Float> WithSimd for Job<'_, T> {
         };
         for tile in self.tiles {
             let mut sweep = Sweep::new(shared, tile, &mut parameters);
-            while sweep.advance() {
-                sweep.step();
+            let mut t = time;
+            while let Some(before) = sweep.before(t) {
+                t = before;
+                sweep.step(t);
             }
             sweep.finish();
         }

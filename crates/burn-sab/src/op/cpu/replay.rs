@@ -1,7 +1,5 @@
 //! Gates and states for the backward pass: read from the saved activations, or recomputed.
 
-use std::cmp::Reverse;
-
 use super::call::{Call, augmented, tile_rows};
 use super::cell;
 use super::float::Float;
@@ -24,16 +22,18 @@ pub struct Replay<'a, T: Float> {
 }
 
 struct Recompute<T> {
-    /// First steps of the segments.
+    /// First steps of the segments up to and including the current one, which is the last element.
     segments: Vec<usize>,
-    /// The segment of each row whose records are there; the number of segments if there are none yet.
-    current: Vec<usize>,
-    /// These records, `[rows, longest segment, record]`.
+    /// Number of segments of the call.
+    total: usize,
+    /// The current segment's records, `[rows, longest segment, record]`.
     records: Vec<T>,
     longest: usize,
-    /// The rows to recompute together, each to a step of its own, and the scratch memory of one step: `[rows, 1 + I + H]`,
+    /// Whether each row has its records of the current segment.
+    done: Vec<bool>,
+    /// The rows to recompute together, and the scratch memory of one of their steps: `[rows, 1 + I + H]`,
     /// `[rows, record]`, `[rows, H]`, `[rows, H]`, `[H]`.
-    todo: Vec<(usize, usize)>,
+    todo: Vec<usize>,
     augmented: Vec<T>,
     step: Vec<T>,
     cell: Vec<T>,
@@ -63,10 +63,11 @@ impl<'a, T: Float> Replay<'a, T> {
                     segments.iter().zip(ends).map(|(start, end)| end - start).max().unwrap_or(0);
                 let per_row = segments.len() * call.state();
                 let recompute = Recompute {
-                    current: vec![segments.len(); rows],
+                    total: segments.len(),
                     segments,
                     records: scratch(rows * longest * call.record()),
                     longest,
+                    done: vec![false; rows],
                     todo: Vec::with_capacity(rows),
                     augmented: scratch(rows * augmented(&call.dims)),
                     step: scratch(rows * call.record()),
@@ -87,45 +88,41 @@ impl<'a, T: Float> Replay<'a, T> {
         &self.past[row * len..(row + 1) * len]
     }
 
-    /// Makes records available: of a step of each of these rows, `(row, step)`. The step of a row must not increase
-    /// from call to call.
+    /// Makes the record of step `t` available for these rows. `t` must not increase from call to call.
     #[inline(always)]
-    pub fn prepare(&mut self, steps: impl Iterator<Item = (usize, usize)>) {
+    pub fn prepare(&mut self, t: usize, rows: impl Iterator<Item = usize>) {
         let Some(mut recompute) = self.recompute.take() else {
             return;
         };
+        while recompute.segments.last().is_some_and(|&start| start > t) {
+            recompute.segments.pop();
+            recompute.done.fill(false);
+        }
         recompute.todo.clear();
-        for (row, t) in steps {
-            let before = recompute.current[row];
-            while recompute.segments.get(recompute.current[row]).is_none_or(|&start| start > t) {
-                recompute.current[row] -= 1;
-            }
-            if recompute.current[row] < before {
-                recompute.todo.push((row, t));
+        for row in rows {
+            if !std::mem::replace(&mut recompute.done[row], true) {
+                recompute.todo.push(row);
             }
         }
         if !recompute.todo.is_empty() {
-            self.run(&mut recompute);
+            self.run(t, &mut recompute);
         }
         self.recompute = Some(recompute);
     }
 
-    /// Computes the records of the rows `todo`, from the start of the current segment of each to its step.
+    /// Computes the records of the rows `todo` from the start of the current segment to step `t`.
     #[inline(always)]
-    fn run(&self, recompute: &mut Recompute<T>) {
+    fn run(&self, t: usize, recompute: &mut Recompute<T>) {
         let call = self.call;
         let Dims { input, hidden, attention, .. } = call.dims;
         let (record, wide, state) = (call.record(), augmented(&call.dims), call.state());
-        let Recompute { segments, current, records, longest, todo, augmented, step, .. } =
-            recompute;
+        let Recompute { segments, total, records, longest, todo, augmented, step, .. } = recompute;
         let (cells, provisional) = (&mut recompute.cell, &mut recompute.provisional);
         let summary = &mut recompute.summary;
-        // The rows with most steps first: those that have a step left are the first ones then.
-        let steps = |&(row, t): &(usize, usize)| t + 1 - segments[current[row]];
-        todo.sort_by_key(|todo| Reverse(steps(todo)));
-        for (k, &(row, _)) in todo.iter().enumerate() {
-            let (segment, start) = (current[row], segments[current[row]]);
-            let state = &self.trace[(row * segments.len() + segment) * state..][..state];
+        let (segment, n) = (segments.len() - 1, todo.len());
+        let start = segments[segment];
+        for (k, &row) in todo.iter().enumerate() {
+            let state = &self.trace[(row * *total + segment) * state..][..state];
             cells[k * hidden..(k + 1) * hidden].copy_from_slice(&state[..hidden]);
             let h = match start {
                 0 => &call.inputs.h0[(self.first + row) * hidden..][..hidden],
@@ -134,15 +131,10 @@ impl<'a, T: Float> Replay<'a, T> {
             };
             augmented[k * wide + 1 + input..(k + 1) * wide].copy_from_slice(h);
         }
-        for step_of_segment in 0..steps(&todo[0]) {
-            while steps(&todo[todo.len() - 1]) <= step_of_segment {
-                todo.pop();
-            }
-            let n = todo.len();
-            let now = |row: usize| segments[current[row]] + step_of_segment;
-            for (k, (&(row, _), out)) in todo.iter().zip(augmented.chunks_mut(wide)).enumerate() {
-                self.with_input(now(row), row, out);
-                if call.schedule.resets(self.first + row, now(row)) {
+        for now in start..=t {
+            for (k, (row, out)) in todo.iter().zip(augmented.chunks_mut(wide)).enumerate() {
+                self.with_input(now, *row, out);
+                if call.schedule.resets(self.first + row, now) {
                     out[1 + input..].fill(T::ZERO);
                     cells[k * hidden..(k + 1) * hidden].fill(T::ZERO);
                 }
@@ -156,19 +148,18 @@ impl<'a, T: Float> Replay<'a, T> {
                 let (queries, score) = (&mut step[call.query_at()..], &call.inputs.score);
                 score.queries(queries, record, provisional, n, hidden, attention);
             }
-            for (k, &(row, _)) in todo.iter().enumerate() {
+            for (k, &row) in todo.iter().enumerate() {
                 let step = &mut step[k * record..(k + 1) * record];
                 let h = &mut augmented[k * wide + 1 + input..(k + 1) * wide];
                 if call.is_dense() {
-                    h.copy_from_slice(&self.past(row)[now(row) * hidden..][..hidden]);
+                    h.copy_from_slice(&self.past(row)[now * hidden..][..hidden]);
                 } else {
                     h.copy_from_slice(&provisional[k * hidden..(k + 1) * hidden]);
-                    self.summary(now(row), row, summary);
+                    self.summary(now, row, summary);
                     add_product(h, &call.summary_gain, summary);
                     step[5 * hidden..6 * hidden].copy_from_slice(h);
                 }
-                records[(row * *longest + step_of_segment) * record..][..record]
-                    .copy_from_slice(step);
+                records[(row * *longest + now - start) * record..][..record].copy_from_slice(step);
             }
         }
     }
@@ -231,7 +222,7 @@ impl<'a, T: Float> Replay<'a, T> {
         match &self.recompute {
             None => &self.trace[(t * self.rows + row) * record..][..record],
             Some(recompute) => {
-                let start = recompute.segments[recompute.current[row]];
+                let start = recompute.segments[recompute.segments.len() - 1];
                 &recompute.records[(row * recompute.longest + t - start) * record..][..record]
             }
         }
@@ -253,8 +244,9 @@ impl<'a, T: Float> Replay<'a, T> {
     fn state_before(&self, t: usize, row: usize) -> &[T] {
         let (hidden, state) = (self.call.dims.hidden, self.call.state());
         match &self.recompute {
-            Some(Recompute { segments, current, .. }) if segments[current[row]] == t => {
-                &self.trace[(row * segments.len() + current[row]) * state..][..state]
+            Some(recompute) if recompute.segments.last() == Some(&t) => {
+                &self.trace[(row * recompute.total + recompute.segments.len() - 1) * state..]
+                    [..state]
             }
             _ => &self.record(t - 1, row)[4 * hidden..][..state],
         }

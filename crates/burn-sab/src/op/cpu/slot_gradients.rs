@@ -15,7 +15,7 @@ pub struct SlotGradients<T> {
     width: usize,
     /// Index in `data` plus one, `[lanes, rows, slots]`; 0 if there is no gradient.
     table: Vec<u32>,
-    /// Number of lanes in which a slot has a gradient, `[rows, slots]`.
+    /// Number of gradients of each slot, over lanes and rows.
     pending: Vec<u32>,
     data: Vec<T>,
     free: Vec<u32>,
@@ -29,7 +29,7 @@ impl<T: Float> SlotGradients<T> {
             slots,
             width,
             table: vec![0; lanes * rows * slots],
-            pending: vec![0; rows * slots],
+            pending: vec![0; slots],
             data: Vec::with_capacity((lanes * rows * slots).min(ROOM) * width),
             free: Vec::new(),
         }
@@ -40,7 +40,7 @@ impl<T: Float> SlotGradients<T> {
     pub fn entry(&mut self, lane: usize, row: usize, slot: usize) -> &mut [T] {
         let index = (lane * self.rows + row) * self.slots + slot;
         if self.table[index] == 0 {
-            self.pending[row * self.slots + slot] += 1;
+            self.pending[slot] += 1;
             self.table[index] = match self.free.pop() {
                 Some(place) => {
                     self.data[place as usize * self.width..][..self.width].fill(T::ZERO);
@@ -58,9 +58,9 @@ impl<T: Float> SlotGradients<T> {
         &mut self.data[place * self.width..][..self.width]
     }
 
-    /// Returns the last of the first `slots` slots of a row that has a gradient.
-    pub fn last_before(&self, row: usize, slots: usize) -> Option<usize> {
-        self.pending[row * self.slots..][..slots].iter().rposition(|pending| *pending > 0)
+    /// Returns the last of the first `slots` slots that has a gradient.
+    pub fn last_before(&self, slots: usize) -> Option<usize> {
+        self.pending[..slots].iter().rposition(|pending| *pending > 0)
     }
 
     /// Removes the gradient of a slot and returns it, if there is one.
@@ -68,7 +68,7 @@ impl<T: Float> SlotGradients<T> {
     pub fn take(&mut self, lane: usize, row: usize, slot: usize) -> Option<&[T]> {
         let place = std::mem::take(&mut self.table[(lane * self.rows + row) * self.slots + slot])
             .checked_sub(1)?;
-        self.pending[row * self.slots + slot] -= 1;
+        self.pending[slot] -= 1;
         self.free.push(place);
         Some(&self.data[place as usize * self.width..][..self.width])
     }
@@ -84,9 +84,7 @@ mod tests {
         assert!(gradients.take(1, 2, 3).is_none());
         gradients.entry(1, 2, 3)[1] += 5.0;
         gradients.entry(0, 0, 0)[0] += 1.0;
-        let last = |row, slots| gradients.last_before(row, slots);
-        assert_eq!((last(2, 4), last(2, 3)), (Some(3), None));
-        assert_eq!((last(0, 4), last(1, 4)), (Some(0), None));
+        assert_eq!((gradients.last_before(4), gradients.last_before(3)), (Some(3), Some(0)));
         assert_eq!(gradients.entry(1, 2, 3), [0.0, 5.0]);
         assert_eq!(gradients.take(1, 2, 3), Some(&[0.0, 5.0][..]));
         assert!(gradients.take(1, 2, 3).is_none());

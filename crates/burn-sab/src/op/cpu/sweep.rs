@@ -5,9 +5,6 @@
 //! entered, or whose gradient has vanished, is not live and costs nothing. At each step, gradient comes
 //! from the loss, from the next step, and from the slot that the step stored. It passes to the retrieved
 //! slots and, unless a truncation window starts at this step, to the previous step.
-//!
-//! Every row is at a step of its own, the next that gradient reaches. So rows that reach different windows share the
-//! matrix products.
 
 use super::call::augmented;
 use super::cell;
@@ -32,17 +29,13 @@ pub(super) struct Sweep<'a, T: Float> {
     tile: Tile<'a, T>,
     parameters: &'a mut Parameters<T>,
     replay: Replay<'a, T>,
-    /// The step that each row is at; at first the end of the row.
-    at: Vec<usize>,
-    /// Rows that have a step now.
-    rows: Vec<usize>,
     /// Gradients of h_t and c_t, `[paths, H]`; undefined for paths that are not live.
     grad_h: Vec<T>,
     grad_c: Vec<T>,
     live: Vec<bool>,
-    /// Live paths of the current steps.
+    /// Live paths of the current step.
     paths: Vec<usize>,
-    /// The path that receives each gradient of the current steps' slots; `None` beyond the limit on hops.
+    /// The path that receives each gradient of the current step's slot; `None` beyond the limit on hops.
     receivers: Vec<Option<usize>>,
     /// Gradients of a slot and of its key, `[H + key width]`, by the lane that retrieved the slot.
     stored: SlotGradients<T>,
@@ -80,7 +73,7 @@ fn wake<T: Float>(path: usize, live: &mut [bool], grad_h: &mut [T], grad_c: &mut
 }
 
 impl<'a, T: Float> Sweep<'a, T> {
-    /// Creates the sweep, positioned after the last step of each row.
+    /// Creates the sweep, positioned after the last step of the sequence.
     pub(super) fn new(
         shared: &'a Shared<'a, T>,
         tile: Tile<'a, T>,
@@ -96,8 +89,6 @@ impl<'a, T: Float> Sweep<'a, T> {
             shared,
             parameters,
             replay: Replay::new(call, shared.saved, shared.past, tile.first, rows),
-            at: (tile.first..tile.first + rows).map(|row| call.schedule.length(row)).collect(),
-            rows: Vec::with_capacity(rows),
             grad_h: scratch(paths * hidden),
             grad_c: scratch(paths * hidden),
             live: vec![false; paths],
@@ -137,25 +128,10 @@ impl<'a, T: Float> Sweep<'a, T> {
         (!is_zero(part)).then_some(part)
     }
 
-    /// Takes every row to the step before that it must process. Returns false if there is none.
-    pub(super) fn advance(&mut self) -> bool {
-        self.rows.clear();
-        for row in 0..self.tile.rows {
-            if let Some(t) = self.before(row) {
-                self.at[row] = t;
-                self.rows.push(row);
-            }
-        }
-        !self.rows.is_empty()
-    }
-
-    /// Returns the last step of a row before the one that it is at, of those that the sweep must process.
-    fn before(&self, row: usize) -> Option<usize> {
-        let Shared { call, up, lanes, .. } = *self.shared;
-        let t = self.at[row];
-        let is_live = self.live[row * lanes..(row + 1) * lanes].contains(&true);
-        if t == call.schedule.length(self.tile.first + row) || is_live || call.schedule.is_ragged()
-        {
+    /// Returns the last step before `t` that the sweep must process.
+    pub(super) fn before(&self, t: usize) -> Option<usize> {
+        let Shared { call, up, .. } = self.shared;
+        if t == call.dims.time || self.live.contains(&true) || call.schedule.is_ragged() {
             return t.checked_sub(1);
         }
         let given = if up.hidden.is_some() || up.summary.is_some() {
@@ -166,25 +142,28 @@ impl<'a, T: Float> Sweep<'a, T> {
         let slots = call.schedule.slots_before(t) - call.dims.carried;
         let slot = match up.stored {
             Some(_) => slots.checked_sub(1),
-            None if call.attends() => self.stored.last_before(row, slots),
+            None if call.attends() => self.stored.last_before(slots),
             None => None,
         };
         given.max(slot.map(|slot| call.schedule.step_of(slot)))
     }
 
-    /// Processes the step of every row that has one: adds the upstream gradients of the step and passes the sum on.
+    /// Processes step `t`: adds the upstream gradients of the step and passes the sum on. Steps must
+    /// come in reverse order.
     #[inline(always)]
-    pub(super) fn step(&mut self) {
+    pub(super) fn step(&mut self, t: usize) {
         let shared = self.shared;
         let call = shared.call;
         let Dims { time, hidden, .. } = call.dims;
-        let given = call.options.readout.len(time);
-        for &row in &self.rows {
-            let t = self.at[row];
-            let place = call.options.readout.place(t);
+        let (given, place) = (call.options.readout.len(time), call.options.readout.place(t));
+        for row in 0..self.tile.rows {
+            let length = call.schedule.length(self.tile.first + row);
+            if t >= length {
+                continue;
+            }
             let path = row * shared.lanes;
             let at = path * hidden..(path + 1) * hidden;
-            let last = if t + 1 == call.schedule.length(self.tile.first + row) {
+            let last = if t == length - 1 {
                 [self.upstream(shared.up.last, row, 1, 0), self.upstream(shared.up.cell, row, 1, 0)]
             } else {
                 [None, None]
@@ -202,27 +181,26 @@ impl<'a, T: Float> Sweep<'a, T> {
                 add(&mut self.grad_c[at], up);
             }
         }
-        self.enter_slots();
+        self.enter_slots(t);
         if call.attends() {
-            self.leave_slots();
+            self.leave_slots(t);
         }
         self.paths.clear();
         self.paths.extend((0..self.live.len()).filter(|&path| self.live[path]));
         if !self.paths.is_empty() {
-            self.retrieval();
-            self.cell();
+            self.retrieval(t);
+            self.cell(t);
             self.end_vanished();
             self.settle(false);
         }
     }
 
-    /// Adds the upstream gradients of the slots that the steps stored.
+    /// Adds the upstream gradients of the slots that step `t` stored.
     #[inline(always)]
-    fn enter_slots(&mut self) {
+    fn enter_slots(&mut self, t: usize) {
         let (shared, hidden) = (self.shared, self.shared.call.dims.hidden);
-        for &row in &self.rows {
-            let Some(slot) = shared.call.schedule.stores(self.tile.first + row, self.at[row])
-            else {
+        for row in 0..self.tile.rows {
+            let Some(slot) = shared.call.schedule.stores(self.tile.first + row, t) else {
                 continue;
             };
             let slots = shared.call.schedule.stored_slots();
@@ -234,15 +212,14 @@ impl<'a, T: Float> Sweep<'a, T> {
         }
     }
 
-    /// Passes the gradients of the slots that the steps stored to the hidden states that they hold.
+    /// Passes the gradients of the slots that step `t` stored to the hidden states that they hold.
     #[inline(always)]
-    fn leave_slots(&mut self) {
+    fn leave_slots(&mut self, t: usize) {
         let (shared, hidden) = (self.shared, self.shared.call.dims.hidden);
         self.receivers.clear();
-        for &row in &self.rows {
+        for row in 0..self.tile.rows {
             let carried = shared.call.dims.carried;
-            let Some(slot) = shared.call.schedule.stores(self.tile.first + row, self.at[row])
-            else {
+            let Some(slot) = shared.call.schedule.stores(self.tile.first + row, t) else {
                 continue;
             };
             let value =
@@ -281,20 +258,19 @@ impl<'a, T: Float> Sweep<'a, T> {
     /// Computes the gradients of the retrieved slots and of the provisional hidden state
     /// (`grad_provisional`) from those of h_t and s_t.
     #[inline(always)]
-    fn retrieval(&mut self) {
+    fn retrieval(&mut self, t: usize) {
         let (shared, call) = (self.shared, self.shared.call);
         let settings = &call.options.settings;
         let Dims { time, hidden, carried, .. } = call.dims;
         let (key_width, total) = (call.key_width(), call.schedule.total_slots());
         let paths = std::mem::take(&mut self.paths);
         let given = call.options.readout.len(time);
-        self.replay
-            .prepare(paths.iter().map(|path| path / shared.lanes).map(|row| (row, self.at[row])));
-        let visible = |row: usize| call.schedule.visible(self.tile.first + row, self.at[row]).len();
+        let place = call.options.readout.place(t);
+        self.replay.prepare(t, paths.iter().map(|path| path / shared.lanes));
+        let visible = |row: usize| call.schedule.visible(self.tile.first + row, t).len();
         let attends = paths.iter().any(|path| visible(path / shared.lanes) > 0);
         for (k, &path) in paths.iter().enumerate() {
             let (row, lane) = (path / shared.lanes, path % shared.lanes);
-            let t = self.at[row];
             let (at, here) = (path * hidden..(path + 1) * hidden, k * hidden..(k + 1) * hidden);
             let past = self.replay.past(row);
             let record = self.replay.record(t, row);
@@ -329,7 +305,7 @@ impl<'a, T: Float> Sweep<'a, T> {
                 add_product(&mut self.parameters.summary_gain, &self.summary, &self.grad_h[at]);
             }
             if lane == 0
-                && let (Some(up), Some(place)) = (shared.up.summary, call.options.readout.place(t))
+                && let (Some(up), Some(place)) = (shared.up.summary, place)
             {
                 add(&mut self.grad_s, &up[(batch_row * given + place) * hidden..][..hidden]);
             }
@@ -400,14 +376,13 @@ impl<'a, T: Float> Sweep<'a, T> {
     /// Computes the gradients of the pre-activations and of the previous step's state from those of the
     /// provisional hidden state and of c_t.
     #[inline(always)]
-    fn cell(&mut self) {
+    fn cell(&mut self, t: usize) {
         let (shared, call) = (self.shared, self.shared.call);
         let hidden = call.dims.hidden;
         let n = self.paths.len();
         let first = self.cells.len();
         for (k, &path) in self.paths.iter().enumerate() {
             let (row, here) = (path / shared.lanes, k * hidden..(k + 1) * hidden);
-            let t = self.at[row];
             self.replay.announce_previous(t, row);
             let (input, grad) = self.cells.push();
             self.replay.augment(t, row, input);
@@ -422,17 +397,17 @@ impl<'a, T: Float> Sweep<'a, T> {
             );
             self.origins.push((row, t));
         }
-        let step = |path: usize| self.at[path / shared.lanes];
-        let cuts = |path| call.schedule.cuts(self.tile.first + path / shared.lanes, step(path));
-        let wants_first = shared.wanted.h0 || shared.wanted.c0;
-        let ends = |path| cuts(path) || step(path) == 0 && !wants_first;
-        let goes_on = |path| !cuts(path) && step(path) > 0;
-        if self.paths.iter().all(|&path| ends(path)) {
+        let cuts = |path: usize| call.schedule.cuts(self.tile.first + path / shared.lanes, t);
+        let cut = self.paths.iter().filter(|path| cuts(**path)).count();
+        if cut == n {
             self.live.fill(false);
             return;
         }
-        // If all paths are live and go on, the product is the next `grad_h`, in place.
-        let in_place = n == self.live.len() && self.paths.iter().all(|&path| goes_on(path));
+        if t == 0 && !(shared.wanted.h0 || shared.wanted.c0) {
+            return;
+        }
+        // If all paths are live, the product is the next `grad_h`, in place.
+        let in_place = t > 0 && n == self.live.len() && cut == 0;
         multiply(
             MatrixMut::new(if in_place { &mut self.grad_h } else { &mut self.block }, n, hidden),
             Matrix::new(self.cells.right_from(first), n, 4 * hidden),
@@ -445,10 +420,11 @@ impl<'a, T: Float> Sweep<'a, T> {
         }
         for (&path, grad_h) in self.paths.iter().zip(self.block.chunks(hidden)) {
             let at = path * hidden..(path + 1) * hidden;
-            self.live[path] = goes_on(path);
-            if self.live[path] {
+            if cuts(path) {
+                self.live[path] = false;
+            } else if t > 0 {
                 self.grad_h[at].copy_from_slice(grad_h);
-            } else if !ends(path) {
+            } else {
                 let row = path / shared.lanes;
                 let row = row * hidden..(row + 1) * hidden;
                 if shared.wanted.h0 {
