@@ -305,7 +305,8 @@ fn mastery(metrics: &Metrics, chance: &Metrics) -> Option<f64> {
     }
 }
 
-/// Whether a task is learned with these metrics, as a part of a sentence; empty where no error is out of reach.
+/// The words of a verdict that say how well a task is learned. There are none for a text: no network predicts it without
+/// error.
 fn learned(metrics: &Metrics, chance: &Metrics) -> &'static str {
     match mastery(metrics, chance) {
         None => "",

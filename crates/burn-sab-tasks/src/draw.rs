@@ -5,8 +5,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor};
 
-/// Burn's random numbers come from one generator per backend, which all threads share. Whoever draws holds this, so that
-/// what another draws from a seed follows from that seed alone.
+/// Burn's random numbers come from one generator per backend, which all threads share. Hold this guard while you draw: no
+/// other thread then takes numbers between the seed and the draw.
 pub(crate) fn generator() -> MutexGuard<'static, ()> {
     static GENERATOR: Mutex<()> = Mutex::new(());
     GENERATOR.lock().unwrap_or_else(PoisonError::into_inner)

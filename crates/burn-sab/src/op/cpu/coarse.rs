@@ -56,6 +56,8 @@ const ABREAST: usize = 4;
 pub struct Coarse<T> {
     /// A
     width: usize,
+    /// Detected once, not at every ranking.
+    instructions: Instructions,
     rows: Vec<Row<T>>,
     query: Query,
     /// The sums of products of one row, and the upper bounds.
@@ -128,6 +130,7 @@ impl<T: Float> Coarse<T> {
     fn empty(width: usize) -> Self {
         Self {
             width,
+            instructions: Instructions::detect(),
             rows: vec![],
             query: Query::new(width),
             sums: vec![],
@@ -223,8 +226,7 @@ impl<T: Float> Coarse<T> {
         best: &mut [T],
         slots: &mut [u32],
     ) -> bool {
-        let instructions = Instructions::detect();
-        if len < fewest(instructions) || best.is_empty() || best.len() > BLOCK {
+        if len < fewest(self.instructions) || best.is_empty() || best.len() > BLOCK {
             return false;
         }
         let pause = &mut self.rows[row].pause;
@@ -235,7 +237,7 @@ impl<T: Float> Coarse<T> {
         let Some(rounded) = round_query(query, &mut self.query) else {
             return false;
         };
-        let Some(found) = self.exclude(instructions, (row, len), &rounded, best.len()) else {
+        let Some(found) = self.exclude((row, len), &rounded, best.len()) else {
             self.rows[row].pause = PAUSE;
             return false;
         };
@@ -264,7 +266,6 @@ impl<T: Float> Coarse<T> {
     #[inline(always)]
     fn exclude(
         &mut self,
-        instructions: Instructions,
         (row, len): (usize, usize),
         rounded: &Rounded<T>,
         n: usize,
@@ -272,7 +273,7 @@ impl<T: Float> Coarse<T> {
         let row = &self.rows[row];
         let blocks = len.div_ceil(BLOCK);
         let (sums, upper) = (&mut self.sums[..blocks], &mut self.upper[..blocks]);
-        let mut tops = Tops::new();
+        let (mut tops, instructions) = (Tops::new(), self.instructions);
         instructions.bytes(&self.query, &row.bytes, sums);
         let bounds = rounded.bounds(BYTE.into());
         // Unused entries of the last block have no bounds. Not a mask on the bounds, which would leave registers.

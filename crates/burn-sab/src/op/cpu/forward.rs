@@ -139,8 +139,8 @@ pub(super) fn forward_on<T: Float>(
     (outputs, saved)
 }
 
-/// Runs a tile. Every place that calls [`Arch::dispatch`] has a copy of all of the tile's code for every instruction
-/// set, so there is one.
+/// Runs a tile. Tiles are dispatched here alone: each call of [`Arch::dispatch`] would have its own copy of their code for
+/// every instruction set.
 #[inline(never)]
 fn dispatch<T: Float>(tile: Tile<'_, T>) {
     tile.call.arch.dispatch(tile);

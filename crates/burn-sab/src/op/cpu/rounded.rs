@@ -93,7 +93,7 @@ impl Instructions {
         }
     }
 
-    /// Whether products of bytes take AVX-512 VNNI.
+    /// Whether [`Self::bytes`] uses AVX-512 VNNI.
     pub fn have_vnni(self) -> bool {
         #[cfg(target_arch = "x86_64")]
         return self.vnni;

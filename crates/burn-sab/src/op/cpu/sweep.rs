@@ -441,7 +441,7 @@ impl<'a, T: Float> Sweep<'a, T> {
     #[inline(always)]
     fn end_vanished(&mut self) {
         let hidden = self.shared.call.dims.hidden;
-        for path in self.paths.iter().copied() {
+        for &path in &self.paths {
             let at = path * hidden..(path + 1) * hidden;
             self.live[path] &= !(is_zero(&self.grad_h[at.clone()]) && is_zero(&self.grad_c[at]));
         }

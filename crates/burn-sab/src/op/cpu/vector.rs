@@ -34,8 +34,7 @@ pub fn total<T: Float, const N: usize>(mut sums: [T; N]) -> T {
     let mut half = N / 2;
     while half > 0 {
         for k in 0..half {
-            let other = sums[k + half];
-            sums[k] += other;
+            sums[k] += sums[k + half];
         }
         half /= 2;
     }
