@@ -116,6 +116,9 @@ pub enum Model {
     Sab,
     /// Burn's own Lstm with full backpropagation, on the same backend
     Lstm,
+    /// `FusedLstm` of the crate bunsen in a loop over the steps, with full backpropagation, on the same backend. It has
+    /// as many input features as hidden units
+    Bunsen,
     /// The layer's readable twin under Burn's own autodiff
     Reference,
     /// The layer in backend primitives with the hand-written backward pass
@@ -177,6 +180,14 @@ impl BenchArgs {
         .with_score(score)
         .with(|settings| self.settings.apply(settings));
         case.validate()?;
+        if self.model == Some(Model::Bunsen) && case.input != case.hidden {
+            return Err(usage!(
+                "bunsen has as many input features as hidden units, and the case has {} and {}; add --input {}",
+                case.input,
+                case.hidden,
+                case.hidden
+            ));
+        }
         Ok(case)
     }
 }
@@ -229,6 +240,13 @@ mod tests {
         assert!(cases.iter().all(|case| case.settings.n_probe == Some(4)));
         let cases = args("--step 7").cases().unwrap();
         assert_eq!((cases.len(), cases[0].slots, cases[0].drawn_slots), (1, Some(7), false));
+    }
+
+    #[test]
+    fn bunsen_has_as_many_input_features_as_hidden_units() {
+        let error = args("--model bunsen").case().unwrap_err().to_string();
+        assert!(error.contains("10 and 128; add --input 128"), "{error}");
+        args("--model bunsen --input 128").case().unwrap();
     }
 
     #[test]

@@ -240,7 +240,8 @@ impl Bench {
             ..case.clone()
         };
         let known = |(other, seen): &(Model, Case)| *other == model && *seen == case;
-        if matches!(model, Model::Lstm | Model::Reference) || self.checked.iter().any(known) {
+        let other = matches!(model, Model::Lstm | Model::Bunsen | Model::Reference);
+        if other || self.checked.iter().any(known) {
             return Ok(());
         }
         process::check(&case, model)?;

@@ -1,5 +1,7 @@
-//! The layer and Burn's `Lstm` behind one interface.
+//! The layer and the recurrent layers beside it behind one interface.
 
+use bunsen::blocks::rnn::lstm::{FusedLstm, FusedLstmConfig};
+use bunsen::burner::module::ModuleInit;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::nn::{Lstm, LstmConfig, LstmState};
 use burn::tensor::{Device, Gradients, Tensor};
@@ -14,6 +16,7 @@ use crate::case::{Case, Loss};
 pub enum Network {
     Sab(Box<SabLstm>),
     Lstm(Box<Lstm>),
+    Bunsen(Box<FusedLstm>),
 }
 
 #[allow(clippy::large_enum_variant)] // one value at a time
@@ -55,6 +58,7 @@ impl Network {
             Model::Lstm => {
                 Self::Lstm(Box::new(LstmConfig::new(case.input, case.hidden, true).init(device)))
             }
+            Model::Bunsen => Self::Bunsen(Box::new(FusedLstmConfig::new(case.hidden).init(device))),
             Model::Sab | Model::Reference | Model::Primitives => {
                 let strategy = strategy(model, case.backend);
                 Self::Sab(Box::new(case.layer().with_strategy(strategy).try_init(device)?))
@@ -67,6 +71,7 @@ impl Network {
         match self {
             Self::Sab(layer) => Self::Sab(Box::new(layer.valid())),
             Self::Lstm(layer) => Self::Lstm(Box::new(layer.valid())),
+            Self::Bunsen(layer) => Self::Bunsen(Box::new(layer.valid())),
         }
     }
 
@@ -89,6 +94,19 @@ impl Network {
                 };
                 Pass { read_out, state: State::Lstm(state) }
             }
+            (Self::Bunsen(layer), loss) => {
+                let mut state = blank(&x);
+                let mut hidden = Vec::new();
+                for x in x.iter_dim(1) {
+                    state = bunsen_step(layer, x.squeeze_dim(1), state);
+                    hidden.push(state.hidden.clone().unsqueeze_dim(1));
+                }
+                let read_out = match loss {
+                    Loss::Mean => Tensor::cat(hidden, 1),
+                    Loss::Last => state.hidden.clone().unsqueeze_dim(1),
+                };
+                Pass { read_out, state: State::Lstm(state) }
+            }
         }
     }
 
@@ -102,6 +120,7 @@ impl Network {
         match self {
             Self::Sab(layer) => layer.visit(&mut read),
             Self::Lstm(layer) => layer.visit(&mut read),
+            Self::Bunsen(layer) => layer.visit(&mut read),
         }
     }
 
@@ -113,7 +132,7 @@ impl Network {
                 let state = SabLstmState::initial([batch, hidden], &slots.device());
                 Some(State::Sab(state.with_slots(slots)))
             }
-            Self::Lstm(_) => None,
+            Self::Lstm(_) | Self::Bunsen(_) => None,
         }
     }
 
@@ -125,8 +144,27 @@ impl Network {
             }
             (Self::Sab(layer), _) => State::Sab(layer.step(x, None).1),
             (Self::Lstm(layer), _) => State::Lstm(layer.forward(x.unsqueeze_dim(1), None).1),
+            (Self::Bunsen(layer), state) => {
+                let state = match state {
+                    Some(State::Lstm(state)) => state,
+                    _ => blank(&x.clone().unsqueeze_dim(1)),
+                };
+                State::Lstm(bunsen_step(layer, x, state))
+            }
         }
     }
+}
+
+/// The state before the first step of a layer whose `x`, `[B, T, H]`, is as wide as it is.
+fn blank(x: &Tensor<3>) -> LstmState<2> {
+    let [batch, _, hidden] = x.dims();
+    let zeros = Tensor::zeros([batch, hidden], &x.device());
+    LstmState::new(zeros.clone(), zeros)
+}
+
+fn bunsen_step(layer: &FusedLstm, x: Tensor<2>, state: LstmState<2>) -> LstmState<2> {
+    let (hidden, cell) = layer.step(x, state.hidden, state.cell);
+    LstmState::new(cell, hidden)
 }
 
 /// Has every number fetched.
@@ -145,6 +183,31 @@ pub fn strategy(model: Model, backend: Backend) -> Strategy {
         Model::Reference => Strategy::Reference,
         Model::Primitives => Strategy::Primitives,
         Model::Sab if backend.is_gpu() => Strategy::Fused,
-        Model::Sab | Model::Lstm => Strategy::Auto,
+        Model::Sab | Model::Lstm | Model::Bunsen => Strategy::Auto,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Tolerance;
+
+    #[test]
+    fn bunsen_gives_the_same_step_by_step() {
+        let case =
+            Case { batch: 2, time: 3, input: 4, hidden: 4, ..Case::main(Backend::Flex, 1, 1) };
+        let device = Backend::Flex.device().unwrap();
+        let network = Network::new(&case, Model::Bunsen, &device).unwrap();
+        let x = crate::run::normal([2, 3, 4], &device);
+        let whole = network.forward(x.clone(), Loss::Mean).read_out;
+        let mut state = None;
+        for (t, x) in x.iter_dim(1).enumerate() {
+            let next = network.step(x.squeeze_dim(1), state);
+            let expected = whole.clone().narrow(1, t, 1).squeeze_dim(1).into_data();
+            next.hidden().into_data().assert_approx_eq::<f32>(&expected, Tolerance::default());
+            state = Some(next);
+        }
+        let last = network.forward(x, Loss::Last).read_out.into_data();
+        last.assert_approx_eq::<f32>(&whole.narrow(1, 2, 1).into_data(), Tolerance::default());
     }
 }

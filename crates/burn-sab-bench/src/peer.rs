@@ -19,6 +19,7 @@ pub enum Peer {
 
 pub const SAB: Peer = Peer::Own(Model::Sab);
 pub const LSTM: Peer = Peer::Own(Model::Lstm);
+pub const BUNSEN: Peer = Peer::Own(Model::Bunsen);
 pub const REFERENCE: Peer = Peer::Own(Model::Reference);
 pub const PRIMITIVES: Peer = Peer::Own(Model::Primitives);
 pub const TORCH_LSTM: Peer = Peer::Torch("torch-lstm");
@@ -52,7 +53,7 @@ pub struct Entry {
 }
 
 /// All peers, in the order of the tables' rows and ratios.
-pub static PEERS: [Entry; 7] = [
+pub static PEERS: [Entry; 8] = [
     Entry { peer: SAB, remembers: true, divides: &[], takes: |_| true },
     Entry {
         peer: LSTM,
@@ -62,6 +63,12 @@ pub static PEERS: [Entry; 7] = [
             let [rows, time, hidden] = sizes(case);
             is_loopable(case) && rows * hidden * time * time < MOST_COPIED
         },
+    },
+    Entry {
+        peer: BUNSEN,
+        remembers: false,
+        divides: &[Work::Sequences, Work::Stream],
+        takes: |case| case.input == case.hidden && is_loopable(case) && !case.backend.is_gpu(),
     },
     Entry {
         peer: REFERENCE,
@@ -178,7 +185,10 @@ mod tests {
     #[test]
     fn times_are_divided_by_those_of_the_same_work() {
         let titles = |work| divisors(work).map(Peer::title).collect::<Vec<_>>();
-        assert_eq!(titles(Work::Sequences), ["lstm", "reference", "torch lstm", "torch sab"]);
-        assert_eq!(titles(Work::Stream), ["lstm", "reference", "torch cell"]);
+        assert_eq!(
+            titles(Work::Sequences),
+            ["lstm", "bunsen", "reference", "torch lstm", "torch sab"]
+        );
+        assert_eq!(titles(Work::Stream), ["lstm", "bunsen", "reference", "torch cell"]);
     }
 }

@@ -5,7 +5,7 @@ use burn_sab_cli::backend::Backend;
 
 use crate::args::Model;
 use crate::case::{Case, Loss};
-use crate::peer::{self, LSTM, Peer, REFERENCE, SAB, TORCH_CELL, TORCH_LSTM, TORCH_SAB};
+use crate::peer::{self, BUNSEN, LSTM, Peer, REFERENCE, SAB, TORCH_CELL, TORCH_LSTM, TORCH_SAB};
 
 /// A part of the table.
 #[derive(Debug)]
@@ -108,7 +108,20 @@ pub fn table(backends: &[Backend], threads: usize, runs: usize) -> Vec<Section> 
     let wide = sized(&|case| Case { hidden: 512, ..case });
     let narrow = sized(&|case| Case { batch: 16, ..case });
 
+    // As many input features as hidden units, as bunsen's layer has.
+    let square = |case: Case| Case { input: case.hidden, ..case };
+    let of_burn = |change: &dyn Fn(Case) -> Case| {
+        [SAB, LSTM, BUNSEN]
+            .into_iter()
+            .flat_map(|peer| rows(peer, once(change)))
+            .collect::<Vec<_>>()
+    };
+    let mut squares = of_burn(&square);
+    squares.extend(rows(TORCH_LSTM, once(&square)));
+
     let stream = |case: Case| Case { batch: 1, time: 1, slots: Some(1000), ..case };
+    let mut square_streams = of_burn(&|case| stream(square(case)));
+    square_streams.extend(rows(TORCH_CELL, once(&|case| stream(square(case)))));
     let mut streaming: Vec<_> = rows(SAB, with(&stream)).collect();
     streaming.extend(rows(SAB, with(&|case| stream(case.with_score(Additive)))));
     streaming.extend(rows(LSTM, with(&stream)));
@@ -159,8 +172,10 @@ pub fn table(backends: &[Backend], threads: usize, runs: usize) -> Vec<Section> 
         length,
         wide,
         narrow,
+        squares,
         longer,
         streaming,
+        square_streams,
         streams,
         sparse,
         rows(SAB, with(&million)).collect(),
@@ -228,6 +243,9 @@ mod tests {
         assert_eq!(peers(&million, None), [SAB]);
         let wide = Case { time: 1000, ..case.clone() };
         assert_eq!(peers(&wide, None), [SAB, LSTM, TORCH_LSTM, TORCH_CELL]);
+        let square = Case { input: 128, ..case.clone() };
+        let all = [SAB, LSTM, BUNSEN, REFERENCE, TORCH_LSTM, TORCH_CELL, TORCH_SAB];
+        assert_eq!(peers(&square, None), all);
         let gpu = Case { backend: Backend::Cuda, ..case };
         assert_eq!(peers(&gpu, None), [SAB, LSTM, TORCH_LSTM, TORCH_CELL, TORCH_SAB]);
     }

@@ -175,8 +175,8 @@ impl TrainConfig {
     pub fn effective_layer(&self) -> SabLstmConfig {
         let layer = self.layer.clone();
         match self.model {
-            ModelKind::Sab | ModelKind::Transformer => layer,
-            ModelKind::Lstm | ModelKind::Gru | ModelKind::MinGru => {
+            ModelKind::Sab => layer,
+            ModelKind::Lstm | ModelKind::Gru | ModelKind::MinGru | ModelKind::Transformer => {
                 layer.without_memory().full_backpropagation()
             }
             ModelKind::Tbptt => layer.without_memory(),

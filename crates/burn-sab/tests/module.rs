@@ -25,7 +25,7 @@ fn display() {
         let layer = SabLstmConfig::new(3, 5, true).init(&device);
         assert_eq!(
             layer.to_string(),
-            "SabLstm {d_input: 3, d_hidden: 5, bias: true, k_top: 10, k_att: 1, k_trunc: 10, \
+            "SabLstm {d_input: 3, d_hidden: 5, bias: true, k_top: 10, k_att: 1, k_trunc: 20, \
              score: Dot { d_attention: 64 }, sparsifier: Softmax, params: 840}"
         );
     }

@@ -192,7 +192,7 @@ macro_rules! for_each_setting {
             /// Steps between two stored slots, at least 1: a slot is stored after every `k_att` steps
             k_att: usize = 1, |k_att| at_least_one("k_att", k_att, NO_MEMORY);
             /// Steps in a truncation window, at least 1; also the window of truncated backpropagation
-            k_trunc: usize = 10,
+            k_trunc: usize = 20,
                 |k_trunc| at_least_one("k_trunc", k_trunc, " (to switch truncation off use full_backpropagation())");
             /// Shift of the truncation windows: a window starts where `(t + truncation_offset) % k_trunc == 0`;
             /// with 0 none starts at t = 0, where the initial state enters. None is 1 if every step is a slot, and 0
