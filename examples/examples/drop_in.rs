@@ -17,7 +17,7 @@
 //!
 //! Expect: the gradient that the output at step 200 sends to the input at step 0 has all but
 //! vanished in the `Lstm`, is larger by many orders of magnitude in the `SabLstm`, and, the negative
-//! control, is exactly 0 when the slots are taken away and only windows of ten steps are left.
+//! control, is exactly 0 when the slots are taken away and only windows of twenty steps are left.
 
 use burn::nn::LstmConfig;
 use burn::tensor::{Distribution, Tensor};

@@ -70,9 +70,9 @@ pub fn compare(updates: usize, device: &Device) -> [f64; 2] {
     [by_sab, by_truncated]
 }
 
-/// The layer that is trained.
+/// The layer that is trained. Its windows are half as long as the delay.
 pub fn sab() -> SabLstmConfig {
-    SabLstmConfig::new(TASK.d_input(), D_HIDDEN, true)
+    SabLstmConfig::new(TASK.d_input(), D_HIDDEN, true).with_k_trunc(DELAY / 2)
 }
 
 /// Trains a network around the layer of `config`, printing under `name` how it goes. Weights and data are

@@ -203,7 +203,7 @@ mod tests {
         let mut state = None;
         for (t, x) in x.iter_dim(1).enumerate() {
             let next = network.step(x.squeeze_dim(1), state);
-            let expected = whole.clone().narrow(1, t, 1).squeeze_dim(1).into_data();
+            let expected = whole.clone().narrow(1, t, 1).squeeze_dim::<2>(1).into_data();
             next.hidden().into_data().assert_approx_eq::<f32>(&expected, Tolerance::default());
             state = Some(next);
         }

@@ -50,7 +50,7 @@
 //! let x = Tensor::<3>::random([4, 40, 10], Distribution::Default, &device).require_grad();
 //! let (hidden, _) = layer.forward(x.clone(), None);
 //! let gradients = hidden.slice([0..4, 39..40]).sum().backward();
-//! // Windows have ten steps; reminders bring gradient to the first step all the same.
+//! // Windows have twenty steps; reminders bring gradient to the first step all the same.
 //! let first = x.grad(&gradients).unwrap().slice([0..4, 0..1]);
 //! assert!(first.abs().max().into_scalar::<f32>() > 0.0);
 //! # }

@@ -73,7 +73,7 @@ use crate::op::{
 /// | --- | --- | --- |
 /// | [`k_top`](SabSettings::k_top) | 10 | slots retrieved per step |
 /// | [`k_att`](SabSettings::k_att) | 1 | steps between two stored slots |
-/// | [`k_trunc`](SabSettings::k_trunc) | 10 | steps of a truncation window |
+/// | [`k_trunc`](SabSettings::k_trunc) | 20 | steps of a truncation window |
 /// | [`truncation_offset`](field@SabSettings::truncation_offset) | `None` | shift of the windows; `None` is 0 where `k_att` > 1, and 1 with `k_att` 1 |
 /// | [`sparsifier`](SabSettings::sparsifier) | `Softmax` | how scores become weights |
 /// | [`initial_slot`](SabSettings::initial_slot) | `Hidden` | memory before the first step |
