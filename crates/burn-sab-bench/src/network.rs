@@ -201,7 +201,7 @@ mod tests {
         let x = crate::run::normal([2, 3, 4], &device);
         let whole = network.forward(x.clone(), Loss::Mean).read_out;
         let mut state = None;
-        for (t, x) in x.iter_dim(1).enumerate() {
+        for (t, x) in x.clone().iter_dim(1).enumerate() {
             let next = network.step(x.squeeze_dim(1), state);
             let expected = whole.clone().narrow(1, t, 1).squeeze_dim::<2>(1).into_data();
             next.hidden().into_data().assert_approx_eq::<f32>(&expected, Tolerance::default());

@@ -78,6 +78,10 @@ pub struct TrainConfig {
     pub lr: f64,
     /// The learning rate falls geometrically to this share of itself over the budget; 1 keeps it.
     pub lr_decay: f64,
+    /// Standard deviation of Gaussian noise on the inputs of training sequences, which makes what a network keeps robust
+    /// (Bishop 1995); 0 is none.
+    #[serde(default)]
+    pub input_noise: f64,
     /// Largest norm of the gradient of all weights together; larger ones are scaled down.
     pub clip_norm: f64,
     /// Seed of the weights and of the data.
@@ -142,6 +146,7 @@ impl TrainConfig {
             updates: 10_000,
             lr: 5e-3,
             lr_decay: 1.0,
+            input_noise: 0.0,
             clip_norm: 1.0,
             seed: 1,
             evaluate_every: 100,
@@ -269,6 +274,9 @@ impl TrainConfig {
         }
         if !(self.lr_decay > 0.0 && self.lr_decay <= 1.0) {
             return refuse("lr-decay", &self.lr_decay, "it has to be greater than 0 and at most 1");
+        }
+        if !(self.input_noise >= 0.0 && self.input_noise.is_finite()) {
+            return refuse("input-noise", &self.input_noise, "it has to be at least 0 and finite");
         }
         if let Some(level) = self.stop_at
             && !(level > 0.0 && level.is_finite())

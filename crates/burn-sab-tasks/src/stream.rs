@@ -77,11 +77,31 @@ impl DataStream {
     pub fn unit(&mut self) -> f32 {
         (self.0.next_u32() >> 8) as f32 * (1.0 / (1 << 24) as f32)
     }
+
+    /// A standard normal number, of two words (Box and Muller 1958).
+    pub fn normal(&mut self) -> f32 {
+        let radius = (-2.0 * (1.0 - self.unit()).ln()).sqrt();
+        radius * (std::f32::consts::TAU * self.unit()).cos()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn normal_numbers_have_the_moments_of_the_normal_distribution() {
+        let mut stream = DataStream::new(1, Purpose::Training);
+        let numbers: Vec<f64> = (0..100_000).map(|_| f64::from(stream.normal())).collect();
+        let moment = |power| numbers.iter().map(|x| x.powi(power)).sum::<f64>() / 1e5;
+        // Five standard errors each.
+        for (power, expected, error) in
+            [(1, 0.0, 1.0), (2, 1.0, 1.42), (3, 0.0, 3.9), (4, 3.0, 9.8)]
+        {
+            let bound = 5.0 * error / 1e5f64.sqrt();
+            assert!((moment(power) - expected).abs() < bound, "{power}: {}", moment(power));
+        }
+    }
 
     #[test]
     fn the_stream_is_pinned() {

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use burn::module::Module;
 use burn::optim::{AdamConfig, GradientsParams, ModuleOptimizer};
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::checkpoint::{self, Checkpoint, SavedState};
 use crate::clip::{clip_by_global_norm, not_finite};
@@ -285,7 +285,13 @@ impl Trainer {
         let span = config.curriculum.draw(&mut progress.stream, &task, progress.longest);
         progress.longest_trained = progress.longest_trained.max(span);
         let device = self.device.clone().autodiff();
-        let batch = examples.training_batch(&mut progress.stream, span, config.batch, &device);
+        let mut batch = examples.training_batch(&mut progress.stream, span, config.batch, &device);
+        if config.input_noise > 0.0 {
+            let shape = batch.input.shape();
+            let noise = (0..shape.num_elements()).map(|_| progress.stream.normal()).collect();
+            let noise = Tensor::from_data(TensorData::new(noise, shape), &device);
+            batch.input = batch.input + noise * config.input_noise;
+        }
         let answers = self.model.answer(&batch, task.answers(span));
         let loss_tensor = task.loss(answers, batch.target);
         let mut grads = GradientsParams::from_grads(loss_tensor.backward(), &self.model);

@@ -134,6 +134,9 @@ pub struct TrainArgs {
     /// Share of itself to which the learning rate falls over all updates [default: 1]
     #[arg(long, value_name = "X", help_heading = "Training")]
     pub lr_decay: Option<f64>,
+    /// Standard deviation of Gaussian noise on the inputs in training [default: 0]
+    #[arg(long, value_name = "X", help_heading = "Training")]
+    pub input_noise: Option<f64>,
     /// Largest norm of the whole gradient [default: 1]
     #[arg(long, value_name = "X", help_heading = "Training")]
     pub clip_norm: Option<f64>,
