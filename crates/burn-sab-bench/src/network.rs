@@ -52,6 +52,17 @@ pub struct Pass {
     pub state: State,
 }
 
+impl Pass {
+    /// The pass of an LSTM with these hidden states, which are not asked for where the last one is the output.
+    fn of_lstm(hidden: impl FnOnce() -> Tensor<3>, state: LstmState<2>, loss: Loss) -> Self {
+        let read_out = match loss {
+            Loss::Mean => hidden(),
+            Loss::Last => state.hidden.clone().unsqueeze_dim(1),
+        };
+        Self { read_out, state: State::Lstm(state) }
+    }
+}
+
 impl Network {
     pub fn new(case: &Case, model: Model, device: &Device) -> anyhow::Result<Self> {
         Ok(match model {
@@ -88,24 +99,18 @@ impl Network {
             }
             (Self::Lstm(layer), loss) => {
                 let (hidden, state) = layer.forward(x, None);
-                let read_out = match loss {
-                    Loss::Mean => hidden,
-                    Loss::Last => state.hidden.clone().unsqueeze_dim(1),
-                };
-                Pass { read_out, state: State::Lstm(state) }
+                Pass::of_lstm(|| hidden, state, loss)
             }
             (Self::Bunsen(layer), loss) => {
-                let mut state = blank(&x);
-                let mut hidden = Vec::new();
-                for x in x.iter_dim(1) {
-                    state = bunsen_step(layer, x.squeeze_dim(1), state);
+                let mut steps = x.iter_dim(1).map(|x| x.squeeze_dim(1));
+                let first = steps.next().expect("a sequence has steps");
+                let mut state = bunsen_step(layer, first, None);
+                let mut hidden = vec![state.hidden.clone().unsqueeze_dim(1)];
+                for x in steps {
+                    state = bunsen_step(layer, x, Some(state));
                     hidden.push(state.hidden.clone().unsqueeze_dim(1));
                 }
-                let read_out = match loss {
-                    Loss::Mean => Tensor::cat(hidden, 1),
-                    Loss::Last => state.hidden.clone().unsqueeze_dim(1),
-                };
-                Pass { read_out, state: State::Lstm(state) }
+                Pass::of_lstm(|| Tensor::cat(hidden, 1), state, loss)
             }
         }
     }
@@ -142,27 +147,22 @@ impl Network {
             (Self::Lstm(layer), Some(State::Lstm(state))) => {
                 State::Lstm(layer.forward(x.unsqueeze_dim(1), Some(state)).1)
             }
+            (Self::Bunsen(layer), Some(State::Lstm(state))) => {
+                State::Lstm(bunsen_step(layer, x, Some(state)))
+            }
             (Self::Sab(layer), _) => State::Sab(layer.step(x, None).1),
             (Self::Lstm(layer), _) => State::Lstm(layer.forward(x.unsqueeze_dim(1), None).1),
-            (Self::Bunsen(layer), state) => {
-                let state = match state {
-                    Some(State::Lstm(state)) => state,
-                    _ => blank(&x.clone().unsqueeze_dim(1)),
-                };
-                State::Lstm(bunsen_step(layer, x, state))
-            }
+            (Self::Bunsen(layer), _) => State::Lstm(bunsen_step(layer, x, None)),
         }
     }
 }
 
-/// The state before the first step of a layer whose `x`, `[B, T, H]`, is as wide as it is.
-fn blank(x: &Tensor<3>) -> LstmState<2> {
-    let [batch, _, hidden] = x.dims();
-    let zeros = Tensor::zeros([batch, hidden], &x.device());
-    LstmState::new(zeros.clone(), zeros)
-}
-
-fn bunsen_step(layer: &FusedLstm, x: Tensor<2>, state: LstmState<2>) -> LstmState<2> {
+/// One step from a state, or from zeros. `x` is as wide as the layer.
+fn bunsen_step(layer: &FusedLstm, x: Tensor<2>, state: Option<LstmState<2>>) -> LstmState<2> {
+    let state = state.unwrap_or_else(|| {
+        let zeros = Tensor::zeros(x.dims(), &x.device());
+        LstmState::new(zeros.clone(), zeros)
+    });
     let (hidden, cell) = layer.step(x, state.hidden, state.cell);
     LstmState::new(cell, hidden)
 }
