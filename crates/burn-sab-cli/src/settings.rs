@@ -237,6 +237,7 @@ impl Settings {
         set(&mut train.lr, args.lr);
         set(&mut train.lr_decay, args.lr_decay);
         set(&mut train.input_noise, args.input_noise);
+        set(&mut train.weight_average, args.weight_average);
         set(&mut train.clip_norm, args.clip_norm);
         set(&mut train.seed, args.seed);
         set(&mut train.evaluate_every, args.evaluate_every);
@@ -389,6 +390,7 @@ fn fixed_flag(args: &TrainArgs) -> Option<String> {
         ("lr", args.lr.is_some()),
         ("lr-decay", args.lr_decay.is_some()),
         ("input-noise", args.input_noise.is_some()),
+        ("weight-average", args.weight_average.is_some()),
         ("clip-norm", args.clip_norm.is_some()),
         ("seed", args.seed.is_some()),
         ("evaluate-every", args.evaluate_every.is_some()),

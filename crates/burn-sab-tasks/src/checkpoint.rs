@@ -3,6 +3,7 @@
 //! ```text
 //! checkpoint-00003250/
 //!   model.bpk       weights
+//!   average.bpk     average of the weights, if one is kept
 //!   best.bpk        weights of the best evaluation, if there was one
 //!   optimizer.bpk   state of the optimiser
 //!   state.json      settings, position in the data, curriculum
@@ -25,6 +26,7 @@ use crate::model::TaskModel;
 use crate::progress::Progress;
 
 const MODEL: &str = "model.bpk";
+const AVERAGE: &str = "average.bpk";
 const BEST: &str = "best.bpk";
 const OPTIMIZER: &str = "optimizer.bpk";
 const STATE: &str = "state.json";
@@ -47,11 +49,20 @@ pub(crate) struct SavedState {
     pub(crate) has_manifest: bool,
 }
 
+/// The networks that a checkpoint holds.
+#[derive(Clone, Copy)]
+pub(crate) struct Networks<'a> {
+    pub(crate) model: &'a TaskModel,
+    pub(crate) average: Option<&'a TaskModel>,
+    pub(crate) best: Option<&'a TaskModel>,
+}
+
 /// A checkpoint that has been read; if it has a manifest, every byte is as it was written.
 pub(crate) struct Checkpoint {
     path: PathBuf,
     pub(crate) state: SavedState,
     model: Vec<u8>,
+    average: Option<Vec<u8>>,
     best: Option<Vec<u8>>,
     optimizer: Vec<u8>,
 }
@@ -91,8 +102,7 @@ impl Manifest {
 pub(crate) fn save(
     folder: &Path,
     state: &SavedState,
-    model: &TaskModel,
-    best: Option<&TaskModel>,
+    networks: Networks<'_>,
     optimizer: &ModuleOptimizer,
 ) -> Result<(), TrainError> {
     let name = format!("{:08}", state.progress.update);
@@ -106,7 +116,7 @@ pub(crate) fn save(
     }
     let unfinished = folder.join(format!("{UNFINISHED}{name}"));
     fs::create_dir_all(&unfinished).map_err(at(&unfinished))?;
-    let written = write_all(&unfinished, state, model, best, optimizer).and_then(|()| {
+    let written = write_all(&unfinished, state, networks, optimizer).and_then(|()| {
         // What is read back is what was written; a damaged folder of this name goes only now.
         read(&unfinished)?;
         remove(&finished)?;
@@ -135,8 +145,7 @@ pub(crate) fn save(
 fn write_all(
     folder: &Path,
     state: &SavedState,
-    model: &TaskModel,
-    best: Option<&TaskModel>,
+    networks: Networks<'_>,
     optimizer: &ModuleOptimizer,
 ) -> Result<(), TrainError> {
     let write = |name: &str, contents: &[u8]| -> Result<Entry, TrainError> {
@@ -153,9 +162,12 @@ fn write_all(
         let path = folder.join(name);
         write(name, &bytes.map_err(|error| at(&path)(io::Error::other(error)))?)
     };
-    let mut files = vec![record(MODEL, model.clone().into_record().into_bytes())?];
-    if let Some(best) = best {
-        files.push(record(BEST, best.clone().into_record().into_bytes())?);
+    let mut files = Vec::new();
+    let Networks { model, average, best } = networks;
+    for (name, network) in [(MODEL, Some(model)), (AVERAGE, average), (BEST, best)] {
+        if let Some(network) = network {
+            files.push(record(name, network.clone().into_record().into_bytes())?);
+        }
     }
     files.push(record(OPTIMIZER, optimizer.into_bytes())?);
     let text = |name: &str, text: serde_json::Result<String>| -> Result<String, TrainError> {
@@ -236,12 +248,12 @@ pub(crate) fn read(checkpoint: &Path) -> Result<Checkpoint, TrainError> {
     if state.has_manifest && manifest.is_none() {
         return Err(damaged(&checkpoint.join(MANIFEST), &"it is missing"));
     }
-    let best = state.progress.best.map(|_| file(BEST)).transpose()?;
     Ok(Checkpoint {
         model: file(MODEL)?,
+        average: (state.config.weight_average > 0.0).then(|| file(AVERAGE)).transpose()?,
+        best: state.progress.best.map(|_| file(BEST)).transpose()?,
         optimizer: file(OPTIMIZER)?,
         path: checkpoint.to_owned(),
-        best,
         state,
     })
 }
@@ -268,6 +280,15 @@ fn read_manifest(checkpoint: &Path) -> Result<Option<Manifest>, TrainError> {
 impl Checkpoint {
     pub(crate) fn load_model(&mut self, into: TaskModel) -> Result<TaskModel, TrainError> {
         load(&self.path.join(MODEL), std::mem::take(&mut self.model), into)
+    }
+
+    /// The average of the weights, if one is kept.
+    pub(crate) fn load_average(
+        &mut self,
+        into: TaskModel,
+    ) -> Result<Option<TaskModel>, TrainError> {
+        let path = self.path.join(AVERAGE);
+        self.average.take().map(|bytes| load(&path, bytes, into)).transpose()
     }
 
     /// The weights of the best evaluation, if there was one.

@@ -82,6 +82,10 @@ pub struct TrainConfig {
     /// (Bishop 1995); 0 is none.
     #[serde(default)]
     pub input_noise: f64,
+    /// Decay of an exponential moving average of the weights. Evaluations and the best network are of the average, which
+    /// is more exact than weights that the last updates moved (Polyak and Juditsky 1992); 0 is none.
+    #[serde(default)]
+    pub weight_average: f64,
     /// Largest norm of the gradient of all weights together; larger ones are scaled down.
     pub clip_norm: f64,
     /// Seed of the weights and of the data.
@@ -147,6 +151,7 @@ impl TrainConfig {
             lr: 5e-3,
             lr_decay: 1.0,
             input_noise: 0.0,
+            weight_average: 0.0,
             clip_norm: 1.0,
             seed: 1,
             evaluate_every: 100,
@@ -277,6 +282,10 @@ impl TrainConfig {
         }
         if !(self.input_noise >= 0.0 && self.input_noise.is_finite()) {
             return refuse("input-noise", &self.input_noise, "it has to be at least 0 and finite");
+        }
+        if !(0.0..1.0).contains(&self.weight_average) {
+            let rule = "it has to be at least 0 and less than 1";
+            return refuse("weight-average", &self.weight_average, rule);
         }
         if let Some(level) = self.stop_at
             && !(level > 0.0 && level.is_finite())

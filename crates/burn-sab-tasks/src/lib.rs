@@ -19,6 +19,7 @@
 //! # }
 //! ```
 
+mod average;
 mod checkpoint;
 mod clip;
 mod config;

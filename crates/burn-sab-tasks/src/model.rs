@@ -107,8 +107,13 @@ impl TaskModel {
             let config = found.state.config.clone();
             config.validate()?;
             let fresh = Self::new(&config, device)?;
-            let best = found.load_best(fresh.clone())?;
-            let network = best.map_or_else(|| found.load_model(fresh), Ok)?;
+            let network = match found.load_best(fresh.clone())? {
+                Some(best) => best,
+                None => match found.load_average(fresh.clone())? {
+                    Some(average) => average,
+                    None => found.load_model(fresh)?,
+                },
+            };
             Ok((config, network.valid()))
         })?;
         Ok(trained)

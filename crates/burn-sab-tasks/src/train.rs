@@ -13,7 +13,8 @@ use burn::module::Module;
 use burn::optim::{AdamConfig, GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Tensor, TensorData};
 
-use crate::checkpoint::{self, Checkpoint, SavedState};
+use crate::average;
+use crate::checkpoint::{self, Checkpoint, Networks, SavedState};
 use crate::clip::{clip_by_global_norm, not_finite};
 use crate::config::TrainConfig;
 use crate::curriculum::Curriculum;
@@ -42,6 +43,8 @@ pub struct Trainer {
     /// Without autodiff.
     device: Device,
     model: TaskModel,
+    /// The average of the weights, without autodiff; `None` if [`TrainConfig::weight_average`] is 0.
+    average: Option<TaskModel>,
     /// The weights of the best evaluation, without autodiff.
     best_model: Option<TaskModel>,
     optimizer: Optimizer,
@@ -70,8 +73,10 @@ impl Trainer {
         config.validate()?;
         let examples = config.examples()?;
         let progress = Progress::new(&config);
+        let model = TaskModel::new(&config, &device.clone().autodiff())?;
         Ok(Self {
-            model: TaskModel::new(&config, &device.clone().autodiff())?,
+            average: (config.weight_average > 0.0).then(|| model.valid()),
+            model,
             best_model: None,
             optimizer: Optimizer(adam()),
             device: device.clone(),
@@ -104,6 +109,7 @@ impl Trainer {
         let examples = config.examples()?;
         let fresh = TaskModel::new(&config, &device.clone().autodiff())?;
         Ok(Self {
+            average: checkpoint.load_average(fresh.valid())?,
             best_model: checkpoint.load_best(fresh.valid())?,
             model: checkpoint.load_model(fresh)?,
             optimizer: Optimizer(checkpoint.load_optimizer(adam())?),
@@ -194,7 +200,12 @@ impl Trainer {
 
     /// The network of the best evaluation so far, or else the network as it is; without autodiff.
     pub fn best_model(&self) -> TaskModel {
-        self.best_model.clone().unwrap_or_else(|| self.model.valid())
+        self.best_model.clone().unwrap_or_else(|| self.network())
+    }
+
+    /// The network as it is: the average of the weights where one is kept. Without autodiff.
+    fn network(&self) -> TaskModel {
+        self.average.clone().unwrap_or_else(|| self.model.valid())
     }
 
     /// Trains until the run ends, telling `observe` what happens.
@@ -311,6 +322,10 @@ impl Trainer {
         let lr = config.lr_at(update);
         self.model = self.optimizer.0.step(lr, self.model.clone(), grads);
         progress.skipped_in_a_row = 0;
+        self.average = self
+            .average
+            .take()
+            .map(|average| average::follow(average, &self.model, config.weight_average, update));
         Ok(Event::Update { update, span, loss, gradient_norm, lr })
     }
 
@@ -331,7 +346,9 @@ impl Trainer {
     /// Looks whether the longest span is mastered, and grows it if so.
     fn look(&mut self) -> Option<Event> {
         let from = self.progress.longest;
-        let metrics = self.try_out(from, Curriculum::LOOK_SEQUENCES, Purpose::Curriculum);
+        // Not of the average, which lags behind.
+        let model = self.model.valid();
+        let metrics = self.try_out(&model, from, Curriculum::LOOK_SEQUENCES, Purpose::Curriculum);
         Curriculum::mastered(&metrics).then(|| {
             let to = Curriculum::grown(from, self.config.span);
             self.progress.longest = to;
@@ -343,14 +360,16 @@ impl Trainer {
     /// never the best.
     fn evaluate(&mut self) -> Event {
         let span = self.config.span;
-        let metrics = self.try_out(span, self.config.evaluate_sequences, Purpose::Validation);
+        let network = self.network();
+        let sequences = self.config.evaluate_sequences;
+        let metrics = self.try_out(&network, span, sequences, Purpose::Validation);
         let update = self.progress.update;
         // Whatever is compared with NaN is not better, so that NaN would stay the best.
         let best = metrics.is_finite()
             && self.progress.best.is_none_or(|best| metrics.is_better_than(&best.metrics));
         if best {
             self.progress.best = Some(Best { update, metrics });
-            self.best_model = Some(self.model.valid());
+            self.best_model = Some(network);
         }
         if self.config.stop_at.is_some_and(|level| metrics.reaches(level)) {
             self.progress.ending = Some(Ending::Reached);
@@ -358,9 +377,15 @@ impl Trainer {
         Event::Evaluation { update, span, metrics, best, longest: self.progress.longest }
     }
 
-    fn try_out(&self, span: usize, sequences: usize, purpose: Purpose) -> Metrics {
+    fn try_out(
+        &self,
+        network: &TaskModel,
+        span: usize,
+        sequences: usize,
+        purpose: Purpose,
+    ) -> Metrics {
         let data = (self.config.seed, purpose);
-        evaluate(&self.model.valid(), &self.examples, span, sequences, data, &self.device)
+        evaluate(network, &self.examples, span, sequences, data, &self.device)
     }
 
     fn save(&self, folder: &Path) -> Result<(), TrainError> {
@@ -369,8 +394,12 @@ impl Trainer {
             progress: self.progress.clone(),
             has_manifest: true,
         };
-        let best = self.best_model.as_ref();
-        checkpoint::save(folder, &state, &self.model, best, &self.optimizer.0)
+        let networks = Networks {
+            model: &self.model,
+            average: self.average.as_ref(),
+            best: self.best_model.as_ref(),
+        };
+        checkpoint::save(folder, &state, networks, &self.optimizer.0)
     }
 }
 

@@ -15,7 +15,7 @@ use burn_sab_tasks::{
 use rstest::rstest;
 use tempfile::TempDir;
 
-/// Small, but with everything in it: a curriculum, noise, evaluations, a falling learning rate, checkpoints.
+/// Small, but with everything in it: a curriculum, noise, an average, evaluations, a falling learning rate, checkpoints.
 fn tiny(task: Task, model: ModelKind) -> TrainConfig {
     let mut config = TrainConfig {
         model,
@@ -26,6 +26,7 @@ fn tiny(task: Task, model: ModelKind) -> TrainConfig {
         lr: 5e-3,
         lr_decay: 0.5,
         input_noise: 0.1,
+        weight_average: 0.9,
         evaluate_every: 10,
         evaluate_sequences: 8,
         checkpoint_every: 20,

@@ -137,6 +137,9 @@ pub struct TrainArgs {
     /// Standard deviation of Gaussian noise on the inputs in training [default: 0]
     #[arg(long, value_name = "X", help_heading = "Training")]
     pub input_noise: Option<f64>,
+    /// Decay of a moving average of the weights, which is what is tested; 0.99 averages some 100 updates [default: 0]
+    #[arg(long, value_name = "X", help_heading = "Training")]
+    pub weight_average: Option<f64>,
     /// Largest norm of the whole gradient [default: 1]
     #[arg(long, value_name = "X", help_heading = "Training")]
     pub clip_norm: Option<f64>,
