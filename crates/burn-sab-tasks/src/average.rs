@@ -34,7 +34,7 @@ struct Follow {
 
 impl ModuleMapper for Follow {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let Some(weight) = self.weights.remove::<D>(param.id) else { return param };
+        let weight = self.weights.remove::<D>(param.id).expect("the network's own parameters");
         param.map(|average| average.clone() + (weight - average) * self.share)
     }
 }
