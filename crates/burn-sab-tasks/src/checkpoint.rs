@@ -297,6 +297,17 @@ impl Checkpoint {
         self.best.take().map(|bytes| load(&path, bytes, into)).transpose()
     }
 
+    /// The network to use: the best one, or else the average, or else the weights themselves.
+    pub(crate) fn load_network(&mut self, into: TaskModel) -> Result<TaskModel, TrainError> {
+        if let Some(best) = self.load_best(into.clone())? {
+            return Ok(best);
+        }
+        if let Some(average) = self.load_average(into.clone())? {
+            return Ok(average);
+        }
+        self.load_model(into)
+    }
+
     pub(crate) fn load_optimizer(
         &mut self,
         into: ModuleOptimizer,

@@ -107,14 +107,7 @@ impl TaskModel {
             let config = found.state.config.clone();
             config.validate()?;
             let fresh = Self::new(&config, device)?;
-            let network = match found.load_best(fresh.clone())? {
-                Some(best) => best,
-                None => match found.load_average(fresh.clone())? {
-                    Some(average) => average,
-                    None => found.load_model(fresh)?,
-                },
-            };
-            Ok((config, network.valid()))
+            Ok((config, found.load_network(fresh)?.valid()))
         })?;
         Ok(trained)
     }
